@@ -1,0 +1,86 @@
+//! Numbers that name things: offsets, partitions, topics, shards, sequences, ballots.
+//!
+//! Each is its own type so that an offset can never be passed where a sequence is meant.
+
+use std::fmt;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl $name {
+            /// The number that follows this one.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+    };
+}
+
+number!(
+    /// Position of a message in its partition, from 0. Assigned once, never reused.
+    Offset(u64)
+);
+number!(
+    /// Partition of a topic, from 0.
+    Partition(u32)
+);
+number!(
+    /// Identity of a topic. A topic that is deleted and created again under the same name gets a new one.
+    TopicId(u64)
+);
+number!(
+    /// A shard: a group of partitions with one journal per region and one leader.
+    ShardId(u32)
+);
+number!(
+    /// Position of an entry in its shard's log. The first entry has sequence 1; 0 means "none yet".
+    Sequence(u64)
+);
+
+impl Offset {
+    /// The offset `messages` further on.
+    #[must_use]
+    pub const fn plus(self, messages: u64) -> Self {
+        Self(self.0 + messages)
+    }
+}
+
+/// The ballot of a reign: totally ordered, never reused, not even by the same node after a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ballot {
+    /// Rises with every takeover attempt.
+    pub round: u64,
+    /// Random nonce of the leader, drawn anew for every attempt; breaks ties between rounds.
+    pub nonce: u64,
+}
+
+impl Ballot {
+    /// The directory in which every path begins before the first takeover. Nobody ever leads under it.
+    pub const BOOTSTRAP: Self = Self { round: 0, nonce: 0 };
+}
+
+impl fmt::Display for Ballot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:016x}", self.round, self.nonce)
+    }
+}
+
+/// Unique identity of one write, carried inside the object, by which a writer recognises its own success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u128);
+
+impl fmt::Display for WriteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}

@@ -1,0 +1,8 @@
+//! The index: words as types, stored formats, regional stores, the journal and the state of a shard.
+
+pub mod batch;
+pub mod env;
+pub mod format;
+pub mod ids;
+pub mod limits;
+pub mod names;

@@ -1,0 +1,66 @@
+//! Every limit of the index in one place, each with its reason.
+
+/// Longest name of a topic, subscription, region or producer: fits file names on every system with room for a suffix.
+pub const MAX_NAME_BYTES: usize = 200;
+
+/// Most partitions of one topic: each costs about 100 bytes of state on every node even when empty.
+pub const MAX_PARTITIONS: u32 = 1_024;
+
+/// Most topics of a cluster: the state of an empty one is well under 2 KiB.
+pub const MAX_TOPICS: usize = 100_000;
+
+/// Most subscriptions of one topic.
+pub const MAX_SUBSCRIPTIONS: usize = 1_000;
+
+/// Longest key of a message.
+pub const MAX_KEY_BYTES: usize = 64 * 1024;
+
+/// Largest value that a topic may be configured to accept; the default is [`DEFAULT_MAX_MESSAGE_BYTES`].
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Largest message (key, value and headers together) when the topic does not say otherwise.
+pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// Most headers of a message, and the most bytes of all of them: a header is a label, not a payload.
+pub const MAX_HEADERS: usize = 64;
+/// See [`MAX_HEADERS`].
+pub const MAX_HEADER_BYTES: usize = 16 * 1024;
+
+/// Most messages in one publish request. Bounds the answer and the work between two yields.
+pub const MAX_MESSAGES_PER_PUBLISH: usize = 100_000;
+
+/// Most rows in one batch, well below the 2 GiB that 32-bit Arrow offsets can address.
+pub const MAX_BATCH_ROWS: usize = 200_000;
+
+/// An entry is sealed at this size of inline data before compression, so that one PUT stays in the range where an
+/// object store's latency is flat.
+pub const ENTRY_TARGET_BYTES: usize = 4 * 1024 * 1024;
+
+/// Largest entry that is ever written or accepted: one publish of the largest request and its commands.
+pub const MAX_ENTRY_BYTES: usize = 128 * 1024 * 1024;
+
+/// Largest command section of an entry or snapshot that a reader allocates for.
+pub const MAX_SECTION_BYTES: usize = 1024 * 1024 * 1024;
+
+/// Appends in flight per shard and region (the window `W` of the journal).
+pub const DEFAULT_WINDOW: usize = 8;
+
+/// Recent sequences of one idempotent producer whose results are remembered, so that this many publishes may be in
+/// flight at once and retried in any order.
+pub const PRODUCER_WINDOW: usize = 64;
+
+/// Idempotent producers remembered per topic; the one idle longest is forgotten first.
+pub const MAX_PRODUCERS: usize = 10_000;
+
+/// Idempotency keys remembered per topic; the oldest is forgotten first.
+pub const MAX_IDEMPOTENCY_KEYS: usize = 100_000;
+
+/// How long an idempotency key or an idle producer is remembered, in milliseconds of the leader's clock.
+pub const DEDUPLICATION_WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Longest idempotency key.
+pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 200;
+
+const _: () = assert!(DEFAULT_MAX_MESSAGE_BYTES <= MAX_MESSAGE_BYTES);
+const _: () = assert!(MAX_MESSAGE_BYTES * 2 + ENTRY_TARGET_BYTES < MAX_ENTRY_BYTES);
+const _: () = assert!(MAX_BATCH_ROWS >= MAX_MESSAGES_PER_PUBLISH);
