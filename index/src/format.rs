@@ -1,4 +1,14 @@
 //! Stored formats: one small file each, with magic, version, checksum, encoding and decoding.
 
-/// Where the identity of a write lies in every object written with put-if-absent: 16 bytes, big endian.
-pub const ID_RANGE: std::ops::Range<usize> = 16..32;
+mod command;
+mod floor;
+mod frame;
+mod identity;
+mod journal;
+mod snapshot;
+
+pub use floor::{Floor, ReignStart, SnapshotRef};
+pub use frame::{FrameError, HEAD_BYTES, Head, ID_RANGE, Kind, checksum};
+pub use identity::RegionIdentity;
+pub use journal::{Leader, Record, Section, Value};
+pub use snapshot::{decode_snapshot, encode_snapshot};

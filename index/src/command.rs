@@ -1,0 +1,281 @@
+//! Commands: what an entry asks of the shard's state, and what came of it.
+
+use std::sync::Arc;
+
+use crate::{
+    batch::Compression,
+    ids::{Offset, Partition, TopicId},
+    limits::{DEFAULT_MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES, MAX_PARTITIONS},
+    names::{ProducerId, SubscriptionName, TopicName},
+};
+
+/// Settings of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// Number of partitions, 1 to [`MAX_PARTITIONS`]; it can only grow.
+    pub partitions: u32,
+    /// Largest message accepted: key, value and headers together, in bytes.
+    pub max_message_bytes: u32,
+    /// Compression of batches.
+    pub compression: Compression,
+}
+
+impl Default for TopicSettings {
+    fn default() -> Self {
+        Self { partitions: 1, max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES as u32, compression: Compression::default() }
+    }
+}
+
+impl TopicSettings {
+    /// What is wrong with these settings, if anything.
+    pub fn problem(&self) -> Option<&'static str> {
+        if self.partitions == 0 || self.partitions > MAX_PARTITIONS {
+            Some("partitions must be between 1 and 1024")
+        } else if self.max_message_bytes == 0 || self.max_message_bytes as usize > MAX_MESSAGE_BYTES {
+            Some("max_message_bytes must be between 1 and 16777216")
+        } else {
+            None
+        }
+    }
+
+    /// These settings with those of `patch` that are given.
+    #[must_use]
+    pub fn patched(&self, patch: &SettingsPatch) -> Self {
+        Self {
+            partitions: patch.partitions.unwrap_or(self.partitions),
+            max_message_bytes: patch.max_message_bytes.unwrap_or(self.max_message_bytes),
+            compression: patch.compression.unwrap_or(self.compression),
+        }
+    }
+}
+
+/// A change of settings: only what is given changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingsPatch {
+    /// See [`TopicSettings::partitions`].
+    pub partitions: Option<u32>,
+    /// See [`TopicSettings::max_message_bytes`].
+    pub max_message_bytes: Option<u32>,
+    /// See [`TopicSettings::compression`].
+    pub compression: Option<Compression>,
+}
+
+/// One command of an entry. Commands of an entry are applied in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Creates a topic; rejected if one of that name exists.
+    CreateTopic {
+        /// Its name.
+        name: TopicName,
+        /// Its settings.
+        settings: TopicSettings,
+    },
+    /// Changes the settings of a topic.
+    AlterTopic {
+        /// The topic.
+        topic: TopicId,
+        /// What changes.
+        patch: SettingsPatch,
+    },
+    /// Deletes a topic with its messages and subscriptions.
+    DeleteTopic {
+        /// The topic.
+        topic: TopicId,
+    },
+    /// Adds messages to partitions of one topic.
+    Publish(Publish),
+    /// Creates a `stream` subscription; rejected if one of that name exists.
+    CreateSubscription {
+        /// The topic.
+        topic: TopicId,
+        /// Its name.
+        name: SubscriptionName,
+        /// Where each partition starts; partitions not named start at their log start.
+        positions: Vec<(Partition, Offset)>,
+    },
+    /// Deletes a subscription.
+    DeleteSubscription {
+        /// The topic.
+        topic: TopicId,
+        /// Its name.
+        name: SubscriptionName,
+    },
+    /// Moves committed positions of a subscription.
+    CommitPositions {
+        /// The topic.
+        topic: TopicId,
+        /// The subscription.
+        name: SubscriptionName,
+        /// Next offset to be read, for each partition named.
+        positions: Vec<(Partition, Offset)>,
+        /// Whether positions may move back.
+        seek: bool,
+    },
+}
+
+/// Messages for partitions of one topic: batches, and the idempotent requests that some of their rows belong to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// The topic.
+    pub topic: TopicId,
+    /// The requests of this publish that carry an identity. The others leave no trace but their rows.
+    pub requests: Vec<IdempotentRequest>,
+    /// The batches, at most one a partition.
+    pub batches: Vec<BatchRef>,
+}
+
+/// An idempotent publish request, and what is needed to give a duplicate the original's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotentRequest {
+    /// Who it is.
+    pub identity: Identity,
+    /// Partition count by which its keys were hashed.
+    pub partition_count: u32,
+    /// Partition that its messages without a key went to.
+    pub keyless: Partition,
+}
+
+/// By what a repeated request is recognised, within its topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Identity {
+    /// A producer's id and the sequence number that it gave the request.
+    Producer(ProducerId, u64),
+    /// An idempotency key.
+    Key(Arc<str>),
+}
+
+/// One batch inside an entry's body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchRef {
+    /// Partition it belongs to.
+    pub partition: Partition,
+    /// Where it begins in the entry's body.
+    pub at: u64,
+    /// Its length in bytes.
+    pub len: u32,
+    /// CRC-32C of its bytes.
+    pub crc: u32,
+    /// Messages in it.
+    pub rows: u32,
+    /// Bytes of keys, values and headers in it.
+    pub payload_bytes: u64,
+    /// Smallest timestamp, milliseconds since the Unix epoch.
+    pub min_timestamp_ms: i64,
+    /// Largest timestamp, milliseconds since the Unix epoch.
+    pub max_timestamp_ms: i64,
+    /// Which rows belong to idempotent requests, ascending and disjoint.
+    pub owned: Vec<OwnedRows>,
+}
+
+/// Rows of a batch that belong to an idempotent request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnedRows {
+    /// First row.
+    pub first: u32,
+    /// Number of rows.
+    pub rows: u32,
+    /// Index into [`Publish::requests`].
+    pub request: u32,
+}
+
+/// What came of a command that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took effect.
+    Done,
+    /// The topic was created with this identity.
+    TopicCreated(TopicId),
+    /// Messages were published.
+    Published(Published),
+    /// Committed positions of all partitions, by partition.
+    Positions(Vec<Offset>),
+}
+
+/// Where the rows of a publish ended up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// For each batch the runs of rows that were stored, ascending by row.
+    pub batches: Vec<Vec<StoredRows>>,
+    /// For each idempotent request what came of it.
+    pub requests: Vec<RequestOutcome>,
+}
+
+/// A run of rows with consecutive offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredRows {
+    /// First row in the batch.
+    pub first: u32,
+    /// Number of rows.
+    pub rows: u32,
+    /// Offset of the first row.
+    pub base: Offset,
+}
+
+/// What came of an idempotent request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestOutcome {
+    /// Stored now.
+    Stored(Arc<Placement>),
+    /// Stored before; its rows in this entry were dropped.
+    Duplicate(Arc<Placement>),
+    /// Its sequence lies before the producer's window, so nobody can tell whether it was stored. Not stored now.
+    SequenceTooOld,
+}
+
+/// Where the messages of an idempotent request are; with the request's own messages this gives each one's offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Partition count by which its keys were hashed.
+    pub partition_count: u32,
+    /// Partition that its messages without a key went to.
+    pub keyless: Partition,
+    /// For each partition the offset of the request's first message there, and their number.
+    pub bases: Vec<(Partition, Offset, u32)>,
+}
+
+/// Why a command was not carried out. The state is unchanged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// A topic of this name exists.
+    #[error("a topic of this name exists")]
+    TopicExists(TopicId),
+    /// No such topic.
+    #[error("there is no such topic")]
+    TopicNotFound,
+    /// The cluster has as many topics as it may.
+    #[error("the cluster has as many topics as it may have")]
+    TooManyTopics,
+    /// Settings that no topic can have.
+    #[error("{0}")]
+    InvalidSettings(&'static str),
+    /// A subscription of this name exists.
+    #[error("a subscription of this name exists")]
+    SubscriptionExists,
+    /// No such subscription.
+    #[error("there is no such subscription")]
+    SubscriptionNotFound,
+    /// The topic has as many subscriptions as it may.
+    #[error("the topic has as many subscriptions as it may have")]
+    TooManySubscriptions,
+    /// A partition that the topic does not have.
+    #[error("the topic has no partition {0}")]
+    PartitionNotFound(Partition),
+    /// A position outside the partition's log.
+    #[error("offset {offset} of partition {partition} is outside {log_start} to {high_watermark}")]
+    InvalidPosition {
+        /// The partition.
+        partition: Partition,
+        /// The position asked for.
+        offset: Offset,
+        /// First offset of the partition.
+        log_start: Offset,
+        /// High watermark of the partition.
+        high_watermark: Offset,
+    },
+    /// A command that contradicts itself; only a faulty writer makes one.
+    #[error("malformed command: {0}")]
+    Malformed(&'static str),
+}
+
+/// What came of one command.
+pub type Applied = Result<Outcome, Rejection>;

@@ -1,0 +1,347 @@
+//! Stored form of commands: protobuf messages, so that fields can be added and readers of the neighbouring version go on.
+
+use std::sync::Arc;
+
+use prost::{Message, Oneof};
+
+use super::frame::FrameError;
+use crate::{
+    batch::Compression,
+    command::{BatchRef, Command, IdempotentRequest, Identity, OwnedRows, Publish, SettingsPatch, TopicSettings},
+    ids::{Offset, Partition, TopicId},
+    names::{NameError, ProducerId, SubscriptionName, TopicName},
+};
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredSettings {
+    #[prost(uint32, optional, tag = "1")]
+    pub(super) partitions: Option<u32>,
+    #[prost(uint32, optional, tag = "2")]
+    pub(super) max_message_bytes: Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    pub(super) compression: Option<u32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredPosition {
+    #[prost(uint32, tag = "1")]
+    pub(super) partition: u32,
+    #[prost(uint64, tag = "2")]
+    pub(super) offset: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredIdentity {
+    #[prost(string, optional, tag = "1")]
+    pub(super) producer: Option<String>,
+    #[prost(uint64, tag = "2")]
+    pub(super) sequence: u64,
+    #[prost(string, optional, tag = "3")]
+    pub(super) key: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredRequest {
+    #[prost(message, required, tag = "1")]
+    identity: StoredIdentity,
+    #[prost(uint32, tag = "2")]
+    partition_count: u32,
+    #[prost(uint32, tag = "3")]
+    keyless: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredOwned {
+    #[prost(uint32, tag = "1")]
+    first: u32,
+    #[prost(uint32, tag = "2")]
+    rows: u32,
+    #[prost(uint32, tag = "3")]
+    request: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredBatch {
+    #[prost(uint32, tag = "1")]
+    partition: u32,
+    #[prost(uint64, tag = "2")]
+    at: u64,
+    #[prost(uint32, tag = "3")]
+    len: u32,
+    #[prost(fixed32, tag = "4")]
+    crc: u32,
+    #[prost(uint32, tag = "5")]
+    rows: u32,
+    #[prost(sint64, tag = "6")]
+    min_timestamp_ms: i64,
+    #[prost(sint64, tag = "7")]
+    max_timestamp_ms: i64,
+    #[prost(message, repeated, tag = "8")]
+    owned: Vec<StoredOwned>,
+    #[prost(uint64, tag = "9")]
+    payload_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CreateTopic {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, required, tag = "2")]
+    settings: StoredSettings,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AlterTopic {
+    #[prost(uint64, tag = "1")]
+    topic: u64,
+    #[prost(message, required, tag = "2")]
+    settings: StoredSettings,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DeleteTopic {
+    #[prost(uint64, tag = "1")]
+    topic: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredPublish {
+    #[prost(uint64, tag = "1")]
+    topic: u64,
+    #[prost(message, repeated, tag = "2")]
+    requests: Vec<StoredRequest>,
+    #[prost(message, repeated, tag = "3")]
+    batches: Vec<StoredBatch>,
+}
+
+/// A subscription command: create, delete and move share their fields.
+#[derive(Clone, PartialEq, Message)]
+struct StoredSubscription {
+    #[prost(uint64, tag = "1")]
+    topic: u64,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(message, repeated, tag = "3")]
+    positions: Vec<StoredPosition>,
+    #[prost(bool, tag = "4")]
+    seek: bool,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum Stored {
+    #[prost(message, tag = "1")]
+    CreateTopic(CreateTopic),
+    #[prost(message, tag = "2")]
+    AlterTopic(AlterTopic),
+    #[prost(message, tag = "3")]
+    DeleteTopic(DeleteTopic),
+    #[prost(message, tag = "4")]
+    Publish(StoredPublish),
+    #[prost(message, tag = "5")]
+    CreateSubscription(StoredSubscription),
+    #[prost(message, tag = "6")]
+    DeleteSubscription(StoredSubscription),
+    #[prost(message, tag = "7")]
+    CommitPositions(StoredSubscription),
+}
+
+/// One stored command.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredCommand {
+    #[prost(oneof = "Stored", tags = "1, 2, 3, 4, 5, 6, 7")]
+    command: Option<Stored>,
+}
+
+impl From<NameError> for FrameError {
+    fn from(_: NameError) -> Self {
+        Self::Malformed("name")
+    }
+}
+
+pub(super) fn compression_number(compression: Compression) -> u32 {
+    match compression {
+        Compression::None => 0,
+        Compression::Lz4 => 1,
+        Compression::Zstd => 2,
+    }
+}
+
+pub(super) fn compression_from(number: u32) -> Result<Compression, FrameError> {
+    match number {
+        0 => Ok(Compression::None),
+        1 => Ok(Compression::Lz4),
+        2 => Ok(Compression::Zstd),
+        _ => Err(FrameError::Malformed("compression")),
+    }
+}
+
+impl From<&TopicSettings> for StoredSettings {
+    fn from(settings: &TopicSettings) -> Self {
+        Self {
+            partitions: Some(settings.partitions),
+            max_message_bytes: Some(settings.max_message_bytes),
+            compression: Some(compression_number(settings.compression)),
+        }
+    }
+}
+
+impl StoredSettings {
+    fn patch(&self) -> Result<SettingsPatch, FrameError> {
+        Ok(SettingsPatch {
+            partitions: self.partitions,
+            max_message_bytes: self.max_message_bytes,
+            compression: self.compression.map(compression_from).transpose()?,
+        })
+    }
+
+    /// Settings in full; what an older writer left out has its default.
+    pub(super) fn settings(&self) -> Result<TopicSettings, FrameError> {
+        Ok(TopicSettings::default().patched(&self.patch()?))
+    }
+}
+
+impl From<&Identity> for StoredIdentity {
+    fn from(identity: &Identity) -> Self {
+        match identity {
+            Identity::Producer(id, sequence) => Self { producer: Some(id.to_string()), sequence: *sequence, key: None },
+            Identity::Key(key) => Self { producer: None, sequence: 0, key: Some(key.to_string()) },
+        }
+    }
+}
+
+impl StoredIdentity {
+    fn identity(self) -> Result<Identity, FrameError> {
+        match (self.producer, self.key) {
+            (Some(id), None) => Ok(Identity::Producer(ProducerId::new(&id)?, self.sequence)),
+            (None, Some(key)) => Ok(Identity::Key(Arc::from(key))),
+            _ => Err(FrameError::Malformed("request identity")),
+        }
+    }
+}
+
+pub(super) fn store_positions(positions: &[(Partition, Offset)]) -> Vec<StoredPosition> {
+    positions.iter().map(|(partition, offset)| StoredPosition { partition: partition.0, offset: offset.0 }).collect()
+}
+
+fn positions_from(stored: Vec<StoredPosition>) -> Vec<(Partition, Offset)> {
+    stored.into_iter().map(|position| (Partition(position.partition), Offset(position.offset))).collect()
+}
+
+fn store_publish(publish: &Publish) -> StoredPublish {
+    let request = |request: &IdempotentRequest| StoredRequest {
+        identity: (&request.identity).into(),
+        partition_count: request.partition_count,
+        keyless: request.keyless.0,
+    };
+    let owned = |owned: &OwnedRows| StoredOwned { first: owned.first, rows: owned.rows, request: owned.request };
+    let batch = |batch: &BatchRef| StoredBatch {
+        partition: batch.partition.0,
+        at: batch.at,
+        len: batch.len,
+        crc: batch.crc,
+        rows: batch.rows,
+        payload_bytes: batch.payload_bytes,
+        min_timestamp_ms: batch.min_timestamp_ms,
+        max_timestamp_ms: batch.max_timestamp_ms,
+        owned: batch.owned.iter().map(owned).collect(),
+    };
+    StoredPublish {
+        topic: publish.topic.0,
+        requests: publish.requests.iter().map(request).collect(),
+        batches: publish.batches.iter().map(batch).collect(),
+    }
+}
+
+fn publish_from(stored: StoredPublish) -> Result<Publish, FrameError> {
+    let request = |request: StoredRequest| {
+        Ok(IdempotentRequest {
+            identity: request.identity.identity()?,
+            partition_count: request.partition_count,
+            keyless: Partition(request.keyless),
+        })
+    };
+    let owned = |owned: StoredOwned| OwnedRows { first: owned.first, rows: owned.rows, request: owned.request };
+    let batch = |batch: StoredBatch| BatchRef {
+        partition: Partition(batch.partition),
+        at: batch.at,
+        len: batch.len,
+        crc: batch.crc,
+        rows: batch.rows,
+        payload_bytes: batch.payload_bytes,
+        min_timestamp_ms: batch.min_timestamp_ms,
+        max_timestamp_ms: batch.max_timestamp_ms,
+        owned: batch.owned.into_iter().map(owned).collect(),
+    };
+    Ok(Publish {
+        topic: TopicId(stored.topic),
+        requests: stored.requests.into_iter().map(request).collect::<Result<_, FrameError>>()?,
+        batches: stored.batches.into_iter().map(batch).collect(),
+    })
+}
+
+impl From<&Command> for StoredCommand {
+    fn from(command: &Command) -> Self {
+        let subscription = |topic: &TopicId, name: &SubscriptionName, positions: &[_], seek| StoredSubscription {
+            topic: topic.0,
+            name: name.to_string(),
+            positions: store_positions(positions),
+            seek,
+        };
+        let stored = match command {
+            Command::CreateTopic { name, settings } => {
+                Stored::CreateTopic(CreateTopic { name: name.to_string(), settings: settings.into() })
+            }
+            Command::AlterTopic { topic, patch } => {
+                let settings = StoredSettings {
+                    partitions: patch.partitions,
+                    max_message_bytes: patch.max_message_bytes,
+                    compression: patch.compression.map(compression_number),
+                };
+                Stored::AlterTopic(AlterTopic { topic: topic.0, settings })
+            }
+            Command::DeleteTopic { topic } => Stored::DeleteTopic(DeleteTopic { topic: topic.0 }),
+            Command::Publish(publish) => Stored::Publish(store_publish(publish)),
+            Command::CreateSubscription { topic, name, positions } => {
+                Stored::CreateSubscription(subscription(topic, name, positions, false))
+            }
+            Command::DeleteSubscription { topic, name } => {
+                Stored::DeleteSubscription(subscription(topic, name, &[], false))
+            }
+            Command::CommitPositions { topic, name, positions, seek } => {
+                Stored::CommitPositions(subscription(topic, name, positions, *seek))
+            }
+        };
+        Self { command: Some(stored) }
+    }
+}
+
+impl TryFrom<StoredCommand> for Command {
+    type Error = FrameError;
+
+    fn try_from(stored: StoredCommand) -> Result<Self, FrameError> {
+        Ok(match stored.command.ok_or(FrameError::Malformed("command"))? {
+            Stored::CreateTopic(create) => {
+                Self::CreateTopic { name: TopicName::new(&create.name)?, settings: create.settings.settings()? }
+            }
+            Stored::AlterTopic(alter) => {
+                Self::AlterTopic { topic: TopicId(alter.topic), patch: alter.settings.patch()? }
+            }
+            Stored::DeleteTopic(delete) => Self::DeleteTopic { topic: TopicId(delete.topic) },
+            Stored::Publish(publish) => Self::Publish(publish_from(publish)?),
+            Stored::CreateSubscription(create) => Self::CreateSubscription {
+                topic: TopicId(create.topic),
+                name: SubscriptionName::new(&create.name)?,
+                positions: positions_from(create.positions),
+            },
+            Stored::DeleteSubscription(delete) => {
+                Self::DeleteSubscription { topic: TopicId(delete.topic), name: SubscriptionName::new(&delete.name)? }
+            }
+            Stored::CommitPositions(commit) => Self::CommitPositions {
+                topic: TopicId(commit.topic),
+                name: SubscriptionName::new(&commit.name)?,
+                positions: positions_from(commit.positions),
+                seek: commit.seek,
+            },
+        })
+    }
+}

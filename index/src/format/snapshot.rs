@@ -1,0 +1,338 @@
+//! Snapshots of a shard's state.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{
+    command::{StoredIdentity, StoredPosition, StoredSettings},
+    frame::{FrameError, Head, Kind},
+};
+use crate::{
+    command::{Identity, Placement},
+    ids::{Ballot, Offset, Partition, Sequence, TopicId, WriteId},
+    keys::Slot,
+    names::{ProducerId, SubscriptionName, TopicName},
+    state::{
+        BatchLocation, Deduplication, PartitionLog, ProducerWindow, RememberedKey, Run, ShardState, Subscription, Topic,
+    },
+};
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredRun {
+    #[prost(uint32, tag = "1")]
+    first_row: u32,
+    #[prost(uint32, tag = "2")]
+    rows: u32,
+    /// Index into the snapshot's ballots.
+    #[prost(uint32, tag = "3")]
+    ballot: u32,
+    #[prost(uint64, tag = "4")]
+    sequence: u64,
+    #[prost(uint64, tag = "5")]
+    at: u64,
+    #[prost(uint32, tag = "6")]
+    len: u32,
+    #[prost(fixed32, tag = "7")]
+    crc: u32,
+    #[prost(sint64, tag = "8")]
+    min_timestamp_ms: i64,
+    /// Relative to the smallest.
+    #[prost(sint64, tag = "9")]
+    timestamp_span_ms: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredPartition {
+    #[prost(uint64, tag = "1")]
+    log_start: u64,
+    #[prost(uint64, tag = "2")]
+    high_watermark: u64,
+    #[prost(uint64, tag = "3")]
+    bytes: u64,
+    /// Offset of the first run; each further one begins where its predecessor ends.
+    #[prost(uint64, tag = "4")]
+    first: u64,
+    #[prost(message, repeated, tag = "5")]
+    runs: Vec<StoredRun>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredBase {
+    #[prost(message, required, tag = "1")]
+    position: StoredPosition,
+    #[prost(uint32, tag = "2")]
+    rows: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredPlacement {
+    #[prost(message, required, tag = "1")]
+    identity: StoredIdentity,
+    #[prost(sint64, tag = "2")]
+    time_ms: i64,
+    #[prost(uint32, tag = "3")]
+    partition_count: u32,
+    #[prost(uint32, tag = "4")]
+    keyless: u32,
+    #[prost(message, repeated, tag = "5")]
+    bases: Vec<StoredBase>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredProducer {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(sint64, tag = "2")]
+    last_ms: i64,
+    #[prost(uint64, tag = "3")]
+    forgotten_below: u64,
+    #[prost(message, repeated, tag = "4")]
+    recent: Vec<StoredPlacement>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredSubscription {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(sint64, tag = "2")]
+    created_ms: i64,
+    #[prost(uint64, repeated, tag = "3")]
+    positions: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredTopic {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(sint64, tag = "3")]
+    created_ms: i64,
+    #[prost(message, required, tag = "4")]
+    settings: StoredSettings,
+    #[prost(message, repeated, tag = "5")]
+    partitions: Vec<StoredPartition>,
+    #[prost(message, repeated, tag = "6")]
+    producers: Vec<StoredProducer>,
+    /// Idempotency keys, oldest first.
+    #[prost(message, repeated, tag = "7")]
+    keys: Vec<StoredPlacement>,
+    #[prost(message, repeated, tag = "8")]
+    subscriptions: Vec<StoredSubscription>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredBallot {
+    #[prost(fixed64, tag = "1")]
+    round: u64,
+    #[prost(fixed64, tag = "2")]
+    nonce: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredState {
+    #[prost(sint64, tag = "1")]
+    time_ms: i64,
+    #[prost(uint64, tag = "2")]
+    next_topic: u64,
+    #[prost(message, repeated, tag = "3")]
+    ballots: Vec<StoredBallot>,
+    #[prost(message, repeated, tag = "4")]
+    topics: Vec<StoredTopic>,
+}
+
+/// Ballots that runs refer to, each stored once.
+#[derive(Default)]
+struct Ballots {
+    index: BTreeMap<Ballot, u32>,
+    list: Vec<StoredBallot>,
+}
+
+impl Ballots {
+    fn index_of(&mut self, ballot: Ballot) -> u32 {
+        *self.index.entry(ballot).or_insert_with(|| {
+            self.list.push(StoredBallot { round: ballot.round, nonce: ballot.nonce });
+            (self.list.len() - 1) as u32
+        })
+    }
+}
+
+/// Encodes the state as a snapshot object.
+pub fn encode_snapshot(state: &ShardState, id: WriteId) -> Bytes {
+    let mut ballots = Ballots::default();
+    let topics = state.topics().map(|topic| store_topic(topic, &mut ballots)).collect();
+    let next_topic = state.next_topic();
+    let stored = StoredState { time_ms: state.time_ms, next_topic, ballots: ballots.list, topics };
+    let head = Head {
+        kind: Kind::Snapshot,
+        id,
+        ballot: Ballot::BOOTSTRAP,
+        parent: Slot::default(),
+        sequence: state.applied,
+        committed: state.applied,
+        section_len: 0,
+        section_crc: 0,
+        body_len: 0,
+    };
+    head.encode(&stored.encode_to_vec()).into()
+}
+
+/// Decodes what [`encode_snapshot`] made.
+///
+/// # Errors
+/// When the bytes are no snapshot or damaged.
+pub fn decode_snapshot(bytes: &[u8]) -> Result<ShardState, FrameError> {
+    let head = Head::decode(bytes)?;
+    if head.kind != Kind::Snapshot {
+        return Err(FrameError::Malformed("kind of a snapshot"));
+    }
+    let stored = StoredState::decode(head.section(bytes)?).map_err(|_| FrameError::Malformed("snapshot"))?;
+    let ballots: Vec<_> = stored.ballots.iter().map(|b| Ballot { round: b.round, nonce: b.nonce }).collect();
+    let topics = stored.topics.into_iter().map(|topic| topic_from(topic, &ballots)).collect::<Result<_, _>>()?;
+    Ok(ShardState::from_parts(head.sequence, stored.time_ms, stored.next_topic, topics))
+}
+
+fn store_topic(topic: &Topic, ballots: &mut Ballots) -> StoredTopic {
+    let dedup = &topic.dedup;
+    let producer = |(id, window): (&ProducerId, &ProducerWindow)| StoredProducer {
+        id: id.to_string(),
+        last_ms: window.last_ms,
+        forgotten_below: window.forgotten_below,
+        recent: window
+            .recent
+            .iter()
+            .map(|(sequence, placement)| store_placement(&Identity::Producer(id.clone(), *sequence), placement, 0))
+            .collect(),
+    };
+    let key = |key: &Arc<str>| {
+        let remembered = dedup.keys.get(key)?;
+        Some(store_placement(&Identity::Key(key.clone()), &remembered.placement, remembered.time_ms))
+    };
+    let subscription = |(name, subscription): (&SubscriptionName, &Subscription)| StoredSubscription {
+        name: name.to_string(),
+        created_ms: subscription.created_ms,
+        positions: subscription.positions.iter().map(|offset| offset.0).collect(),
+    };
+    StoredTopic {
+        id: topic.id.0,
+        name: topic.name.to_string(),
+        created_ms: topic.created_ms,
+        settings: topic.settings.as_ref().into(),
+        partitions: topic.partitions.iter().map(|log| store_partition(log, ballots)).collect(),
+        producers: dedup.producers.iter().map(producer).collect(),
+        keys: dedup.key_order.iter().filter_map(key).collect(),
+        subscriptions: topic.subscriptions.iter().map(subscription).collect(),
+    }
+}
+
+fn store_partition(log: &PartitionLog, ballots: &mut Ballots) -> StoredPartition {
+    let run = |run: &Run| StoredRun {
+        first_row: run.first_row,
+        rows: run.rows,
+        ballot: ballots.index_of(run.batch.ballot),
+        sequence: run.batch.sequence.0,
+        at: run.batch.at,
+        len: run.batch.len,
+        crc: run.batch.crc,
+        min_timestamp_ms: run.min_timestamp_ms,
+        timestamp_span_ms: run.max_timestamp_ms.wrapping_sub(run.min_timestamp_ms),
+    };
+    StoredPartition {
+        log_start: log.log_start.0,
+        high_watermark: log.high_watermark.0,
+        bytes: log.bytes,
+        first: log.runs().first().map_or(0, |run| run.base.0),
+        runs: log.runs().iter().map(run).collect(),
+    }
+}
+
+fn store_placement(identity: &Identity, placement: &Placement, time_ms: i64) -> StoredPlacement {
+    let base = |(partition, offset, rows): &(Partition, Offset, u32)| StoredBase {
+        position: StoredPosition { partition: partition.0, offset: offset.0 },
+        rows: *rows,
+    };
+    StoredPlacement {
+        identity: identity.into(),
+        time_ms,
+        partition_count: placement.partition_count,
+        keyless: placement.keyless.0,
+        bases: placement.bases.iter().map(base).collect(),
+    }
+}
+
+fn placement_from(stored: StoredPlacement) -> (StoredIdentity, i64, Arc<Placement>) {
+    let base = |base: StoredBase| (Partition(base.position.partition), Offset(base.position.offset), base.rows);
+    let placement = Placement {
+        partition_count: stored.partition_count,
+        keyless: Partition(stored.keyless),
+        bases: stored.bases.into_iter().map(base).collect(),
+    };
+    (stored.identity, stored.time_ms, Arc::new(placement))
+}
+
+fn topic_from(stored: StoredTopic, ballots: &[Ballot]) -> Result<Topic, FrameError> {
+    let mut dedup = Deduplication::default();
+    for producer in stored.producers {
+        let sequence = |placement| {
+            let (identity, _, placement) = placement_from(placement);
+            (identity.sequence, placement)
+        };
+        let window = ProducerWindow {
+            last_ms: producer.last_ms,
+            forgotten_below: producer.forgotten_below,
+            recent: producer.recent.into_iter().map(sequence).collect(),
+        };
+        dedup.producers.insert(ProducerId::new(&producer.id)?, window);
+    }
+    for stored in stored.keys {
+        let (identity, time_ms, placement) = placement_from(stored);
+        let key: Arc<str> = identity.key.ok_or(FrameError::Malformed("idempotency key"))?.into();
+        dedup.key_order.push_back(key.clone());
+        dedup.keys.insert(key, RememberedKey { time_ms, placement });
+    }
+    let mut subscriptions = BTreeMap::new();
+    for stored in stored.subscriptions {
+        let positions = stored.positions.into_iter().map(Offset).collect();
+        let subscription = Subscription { created_ms: stored.created_ms, positions };
+        subscriptions.insert(SubscriptionName::new(&stored.name)?, subscription);
+    }
+    let partition = |partition| partition_from(partition, ballots);
+    Ok(Topic {
+        id: TopicId(stored.id),
+        name: TopicName::new(&stored.name)?,
+        created_ms: stored.created_ms,
+        settings: Arc::new(stored.settings.settings()?),
+        partitions: stored.partitions.into_iter().map(partition).collect::<Result<_, _>>()?,
+        dedup,
+        subscriptions,
+    })
+}
+
+fn partition_from(stored: StoredPartition, ballots: &[Ballot]) -> Result<PartitionLog, FrameError> {
+    let mut runs = Vec::with_capacity(stored.runs.len());
+    let mut base = Offset(stored.first);
+    for run in stored.runs {
+        let ballot = *ballots.get(run.ballot as usize).ok_or(FrameError::Malformed("ballot of a run"))?;
+        let sequence = Sequence(run.sequence);
+        runs.push(Run {
+            base,
+            first_row: run.first_row,
+            rows: run.rows,
+            batch: BatchLocation { ballot, sequence, at: run.at, len: run.len, crc: run.crc },
+            min_timestamp_ms: run.min_timestamp_ms,
+            max_timestamp_ms: run.min_timestamp_ms.wrapping_add(run.timestamp_span_ms),
+        });
+        base = base.plus(u64::from(run.rows));
+    }
+    if !runs.is_empty() && base.0 != stored.high_watermark {
+        return Err(FrameError::Malformed("high watermark"));
+    }
+    Ok(PartitionLog {
+        log_start: Offset(stored.log_start),
+        high_watermark: Offset(stored.high_watermark),
+        bytes: stored.bytes,
+        runs,
+    })
+}

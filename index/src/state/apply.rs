@@ -1,0 +1,290 @@
+//! Applying an entry: the one place where offsets are assigned and duplicates decided.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    ShardState, Topic,
+    dedup::{Deduplication, Known},
+    partition::{BatchLocation, PartitionLog, Run},
+    subscription::Subscription,
+};
+use crate::{
+    command::{
+        Applied, BatchRef, Command, Outcome, Placement, Publish, Published, Rejection, RequestOutcome, SettingsPatch,
+        StoredRows, TopicSettings,
+    },
+    format::Value,
+    ids::{Ballot, Offset, Partition, Sequence, TopicId},
+    limits::{MAX_SUBSCRIPTIONS, MAX_TOPICS},
+    names::{SubscriptionName, TopicName},
+};
+
+/// A partition that an entry added messages to, or a topic that it deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Touched {
+    /// The partition has a new high watermark.
+    Grown(TopicId, Partition),
+    /// The topic is gone.
+    Deleted(TopicId),
+}
+
+/// Where an entry's body begins, for locating its batches.
+#[derive(Clone, Copy)]
+struct Body {
+    ballot: Ballot,
+    sequence: Sequence,
+    at: u64,
+}
+
+impl ShardState {
+    /// Applies the committed entry `sequence`, of which a copy was written under `ballot` with its body at byte `body_at`.
+    /// Gives the outcome of each command and what readers may be waiting for.
+    ///
+    /// # Panics
+    /// When `sequence` is not the next one: entries are applied in order, each once.
+    pub fn apply(
+        &mut self,
+        value: &Value,
+        ballot: Ballot,
+        sequence: Sequence,
+        body_at: u64,
+    ) -> (Vec<Applied>, Vec<Touched>) {
+        assert_eq!(sequence, self.applied.next(), "I13: entries are applied in order");
+        self.applied = sequence;
+        self.time_ms = self.time_ms.max(value.time_ms);
+        let body = Body { ballot, sequence, at: body_at };
+        let mut touched = Vec::new();
+        let outcomes = value.commands.iter().map(|command| self.apply_command(command, body, &mut touched)).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        (outcomes, touched)
+    }
+
+    fn apply_command(&mut self, command: &Command, body: Body, touched: &mut Vec<Touched>) -> Applied {
+        let now = self.time_ms;
+        match command {
+            Command::CreateTopic { name, settings } => self.create_topic(name, settings),
+            Command::AlterTopic { topic, patch } => alter_topic(self.topic_mut(*topic)?, patch),
+            Command::DeleteTopic { topic } => {
+                let topic = self.topics.remove(topic).ok_or(Rejection::TopicNotFound)?;
+                self.names.remove(&topic.name);
+                touched.push(Touched::Deleted(topic.id));
+                Ok(Outcome::Done)
+            }
+            Command::Publish(publish) => publish_to(self.topic_mut(publish.topic)?, publish, body, now, touched),
+            Command::CreateSubscription { topic, name, positions } => {
+                create_subscription(self.topic_mut(*topic)?, name, positions, now)
+            }
+            Command::DeleteSubscription { topic, name } => {
+                let topic = self.topic_mut(*topic)?;
+                topic.subscriptions.remove(name).map(|_| Outcome::Done).ok_or(Rejection::SubscriptionNotFound)
+            }
+            Command::CommitPositions { topic, name, positions, seek } => {
+                commit_positions(self.topic_mut(*topic)?, name, positions, *seek)
+            }
+        }
+    }
+
+    fn topic_mut(&mut self, id: TopicId) -> Result<&mut Topic, Rejection> {
+        self.topics.get_mut(&id).ok_or(Rejection::TopicNotFound)
+    }
+
+    fn create_topic(&mut self, name: &TopicName, settings: &TopicSettings) -> Applied {
+        if let Some(id) = self.names.get(name) {
+            return Err(Rejection::TopicExists(*id));
+        }
+        if self.topics.len() >= MAX_TOPICS {
+            return Err(Rejection::TooManyTopics);
+        }
+        if let Some(problem) = settings.problem() {
+            return Err(Rejection::InvalidSettings(problem));
+        }
+        self.next_topic += 1;
+        let id = TopicId(self.next_topic);
+        let topic = Topic {
+            id,
+            name: name.clone(),
+            created_ms: self.time_ms,
+            settings: Arc::new(settings.clone()),
+            partitions: vec![PartitionLog::default(); settings.partitions as usize],
+            dedup: Deduplication::default(),
+            subscriptions: BTreeMap::new(),
+        };
+        self.topics.insert(id, topic);
+        self.names.insert(name.clone(), id);
+        Ok(Outcome::TopicCreated(id))
+    }
+}
+
+fn alter_topic(topic: &mut Topic, patch: &SettingsPatch) -> Applied {
+    let settings = topic.settings.patched(patch);
+    if let Some(problem) = settings.problem() {
+        return Err(Rejection::InvalidSettings(problem));
+    }
+    if settings.partitions < topic.settings.partitions {
+        return Err(Rejection::InvalidSettings("partitions cannot become fewer"));
+    }
+    topic.partitions.resize_with(settings.partitions as usize, PartitionLog::default);
+    topic.settings = Arc::new(settings);
+    Ok(Outcome::Done)
+}
+
+fn publish_to(topic: &mut Topic, publish: &Publish, body: Body, now: i64, touched: &mut Vec<Touched>) -> Applied {
+    check_publish(topic, publish)?;
+    let known = know_requests(topic, publish);
+    let mut bases = vec![Vec::new(); publish.requests.len()];
+    let mut batches = Vec::with_capacity(publish.batches.len());
+    for batch in &publish.batches {
+        let stored = store_batch(&mut topic.partitions[batch.partition.0 as usize], batch, &known, body, &mut bases);
+        if !stored.is_empty() {
+            touched.push(Touched::Grown(topic.id, batch.partition));
+        }
+        batches.push(stored);
+    }
+    let requests = publish.requests.iter().zip(known).zip(bases).map(|((request, known), bases)| match known {
+        Known::Duplicate(placement) => RequestOutcome::Duplicate(placement),
+        Known::TooOld => RequestOutcome::SequenceTooOld,
+        Known::New => {
+            let (partition_count, keyless) = (request.partition_count, request.keyless);
+            let placement = Arc::new(Placement { partition_count, keyless, bases });
+            topic.dedup.remember(&request.identity, placement.clone(), now);
+            RequestOutcome::Stored(placement)
+        }
+    });
+    let requests = requests.collect();
+    Ok(Outcome::Published(Published { batches, requests }))
+}
+
+/// What is known of each request before any of them is stored; the second of two equal ones in the same publish cannot
+/// be answered from the first, which has no placement yet, so writers never put both into one.
+fn know_requests(topic: &Topic, publish: &Publish) -> Vec<Known> {
+    publish.requests.iter().map(|request| topic.dedup.look_up(&request.identity)).collect()
+}
+
+/// Checks everything that could go wrong before anything changes.
+fn check_publish(topic: &Topic, publish: &Publish) -> Result<(), Rejection> {
+    for batch in &publish.batches {
+        if topic.partition(batch.partition).is_none() {
+            return Err(Rejection::PartitionNotFound(batch.partition));
+        }
+        let mut row = 0_u64;
+        for owned in &batch.owned {
+            if u64::from(owned.first) < row || owned.rows == 0 || owned.request as usize >= publish.requests.len() {
+                return Err(Rejection::Malformed("rows of requests overlap or belong to none"));
+            }
+            row = u64::from(owned.first) + u64::from(owned.rows);
+        }
+        if row > u64::from(batch.rows) || batch.rows == 0 {
+            return Err(Rejection::Malformed("a batch has fewer rows than its requests"));
+        }
+    }
+    let mut identities: Vec<_> = publish.requests.iter().map(|request| &request.identity).collect();
+    identities.sort_unstable();
+    if identities.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(Rejection::Malformed("two requests with one identity"));
+    }
+    Ok(())
+}
+
+/// Appends the rows of a batch that are not duplicates, as few runs as possible.
+fn store_batch(
+    log: &mut PartitionLog,
+    batch: &BatchRef,
+    known: &[Known],
+    body: Body,
+    bases: &mut [Vec<(Partition, Offset, u32)>],
+) -> Vec<StoredRows> {
+    let location = BatchLocation {
+        ballot: body.ballot,
+        sequence: body.sequence,
+        at: body.at + batch.at,
+        len: batch.len,
+        crc: batch.crc,
+    };
+    let mut stored = Vec::new();
+    let mut append = |first: u32, end: u32| {
+        if end > first {
+            let base = log.append(Run {
+                base: Offset(0),
+                first_row: first,
+                rows: end - first,
+                batch: location,
+                min_timestamp_ms: batch.min_timestamp_ms,
+                max_timestamp_ms: batch.max_timestamp_ms,
+            });
+            stored.push(StoredRows { first, rows: end - first, base });
+        }
+    };
+    let mut first = 0;
+    for owned in &batch.owned {
+        if known[owned.request as usize] != Known::New {
+            append(first, owned.first);
+            first = owned.first + owned.rows;
+        }
+    }
+    append(first, batch.rows);
+    log.bytes += batch.payload_bytes;
+    for owned in &batch.owned {
+        if let Some(base) = offset_of(&stored, owned.first) {
+            bases[owned.request as usize].push((batch.partition, base, owned.rows));
+        }
+    }
+    stored
+}
+
+/// Offset of a row, if it was stored.
+fn offset_of(stored: &[StoredRows], row: u32) -> Option<Offset> {
+    let run = stored.iter().find(|run| run.first <= row && row - run.first < run.rows)?;
+    Some(run.base.plus(u64::from(row - run.first)))
+}
+
+fn create_subscription(
+    topic: &mut Topic,
+    name: &SubscriptionName,
+    positions: &[(Partition, Offset)],
+    created_ms: i64,
+) -> Applied {
+    if topic.subscriptions.contains_key(name) {
+        return Err(Rejection::SubscriptionExists);
+    }
+    if topic.subscriptions.len() >= MAX_SUBSCRIPTIONS {
+        return Err(Rejection::TooManySubscriptions);
+    }
+    check_positions(topic, positions)?;
+    let mut subscription =
+        Subscription { created_ms, positions: topic.partitions.iter().map(|log| log.log_start).collect() };
+    positions.iter().for_each(|(partition, offset)| subscription.positions[partition.0 as usize] = *offset);
+    let positions = subscription.positions.clone();
+    topic.subscriptions.insert(name.clone(), subscription);
+    Ok(Outcome::Positions(positions))
+}
+
+fn commit_positions(
+    topic: &mut Topic,
+    name: &SubscriptionName,
+    positions: &[(Partition, Offset)],
+    seek: bool,
+) -> Applied {
+    check_positions(topic, positions)?;
+    let starts: Vec<_> = topic.partitions.iter().map(|log| log.log_start).collect();
+    let subscription = topic.subscriptions.get_mut(name).ok_or(Rejection::SubscriptionNotFound)?;
+    let known = subscription.positions.len();
+    subscription.positions.extend_from_slice(starts.get(known..).unwrap_or_default());
+    for (partition, offset) in positions {
+        let position = &mut subscription.positions[partition.0 as usize];
+        *position = if seek { *offset } else { (*position).max(*offset) };
+    }
+    Ok(Outcome::Positions(subscription.positions.clone()))
+}
+
+fn check_positions(topic: &Topic, positions: &[(Partition, Offset)]) -> Result<(), Rejection> {
+    for (partition, offset) in positions {
+        let log = topic.partition(*partition).ok_or(Rejection::PartitionNotFound(*partition))?;
+        let (log_start, high_watermark) = (log.log_start, log.high_watermark);
+        if *offset < log_start || *offset > high_watermark {
+            let (partition, offset) = (*partition, *offset);
+            return Err(Rejection::InvalidPosition { partition, offset, log_start, high_watermark });
+        }
+    }
+    Ok(())
+}
