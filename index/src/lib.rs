@@ -8,4 +8,5 @@ pub mod ids;
 pub mod keys;
 pub mod limits;
 pub mod names;
+pub mod shard;
 pub mod state;
