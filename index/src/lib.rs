@@ -6,3 +6,4 @@ pub mod format;
 pub mod ids;
 pub mod limits;
 pub mod names;
+pub mod store;
