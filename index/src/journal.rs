@@ -16,4 +16,3 @@ pub use append::{Lane, Quorum};
 pub use fold::{Accepted, Fold, FoldError};
 pub use merge::{Merged, merge};
 pub use takeover::{Abandoned, Candidate, Want};
-

@@ -7,7 +7,7 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::StartError;
 use crate::{
-    format::{FrameError, Floor, Record},
+    format::{Floor, FrameError, Record},
     ids::ShardId,
     keys::{self, Slot},
     store::{Component, RegionStore, StoreError},
