@@ -193,3 +193,6 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
