@@ -16,3 +16,6 @@ pub use append::{Lane, Quorum};
 pub use fold::{Accepted, Fold, FoldError};
 pub use merge::{Merged, merge};
 pub use takeover::{Abandoned, Candidate, Want};
+
+#[cfg(test)]
+mod tests;

@@ -25,10 +25,22 @@ fn slot() -> impl Strategy<Value = Slot> {
 
 fn head() -> impl Strategy<Value = Head> {
     let kinds = prop_oneof![Just(Kind::Commit), Just(Kind::Takeover), Just(Kind::Floor), Just(Kind::Snapshot)];
-    (kinds, any::<(u128, u64, u64, u64)>(), ballot(), slot()).prop_map(|(kind, (id, n, c, body_len), ballot, parent)| {
-        let (sequence, committed) = (Sequence(n), Sequence(c));
-        Head { kind, id: WriteId(id), ballot, parent, sequence, committed, section_len: 0, section_crc: 0, body_len }
-    })
+    (kinds, any::<(u128, u64, u64, u64)>(), ballot(), slot()).prop_map(
+        |(kind, (id, n, c, body_len), ballot, parent)| {
+            let (sequence, committed) = (Sequence(n), Sequence(c));
+            Head {
+                kind,
+                id: WriteId(id),
+                ballot,
+                parent,
+                sequence,
+                committed,
+                section_len: 0,
+                section_crc: 0,
+                body_len,
+            }
+        },
+    )
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -65,8 +77,11 @@ fn publish() -> impl Strategy<Value = Publish> {
     let request = (identity(), any::<(u32, u32)>()).prop_map(|(identity, (partition_count, keyless))| {
         IdempotentRequest { identity, partition_count, keyless: Partition(keyless) }
     });
-    (any::<u64>(), vec(request, 0..3), vec(batch(), 0..3))
-        .prop_map(|(topic, requests, batches)| Publish { topic: TopicId(topic), requests, batches })
+    (any::<u64>(), vec(request, 0..3), vec(batch(), 0..3)).prop_map(|(topic, requests, batches)| Publish {
+        topic: TopicId(topic),
+        requests,
+        batches,
+    })
 }
 
 fn command() -> impl Strategy<Value = Command> {
@@ -77,8 +92,9 @@ fn command() -> impl Strategy<Value = Command> {
         Command::CreateTopic { name: TopicName::new(&name).unwrap(), settings }
     });
     let alter = (topic(), option::of(any::<u32>()), option::of(any::<u32>()), option::of(compression())).prop_map(
-        |(topic, partitions, max_message_bytes, compression)| {
-            Command::AlterTopic { topic, patch: SettingsPatch { partitions, max_message_bytes, compression } }
+        |(topic, partitions, max_message_bytes, compression)| Command::AlterTopic {
+            topic,
+            patch: SettingsPatch { partitions, max_message_bytes, compression },
         },
     );
     prop_oneof![
@@ -86,8 +102,11 @@ fn command() -> impl Strategy<Value = Command> {
         alter,
         topic().prop_map(|topic| Command::DeleteTopic { topic }),
         publish().prop_map(Command::Publish),
-        (topic(), subscription(), positions())
-            .prop_map(|(topic, name, positions)| Command::CreateSubscription { topic, name, positions }),
+        (topic(), subscription(), positions()).prop_map(|(topic, name, positions)| Command::CreateSubscription {
+            topic,
+            name,
+            positions
+        }),
         (topic(), subscription()).prop_map(|(topic, name)| Command::DeleteSubscription { topic, name }),
         (topic(), subscription(), positions(), any::<bool>())
             .prop_map(|(topic, name, positions, seek)| Command::CommitPositions { topic, name, positions, seek }),

@@ -1,6 +1,6 @@
 //! Reading a region's path from its store, ahead of the fold.
 
-use std::{collections::VecDeque, future::Future, pin::Pin};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
@@ -24,7 +24,7 @@ const MAX_AHEAD: usize = 32;
 pub(super) struct PathReader {
     shard: ShardId,
     store: RegionStore,
-    ahead: VecDeque<(Slot, BoxFuture<'static, Result<Option<Bytes>, StoreError>>)>,
+    ahead: VecDeque<(Slot, Reading)>,
     depth: usize,
 }
 
@@ -59,10 +59,10 @@ impl PathReader {
     }
 }
 
-type Reading = Pin<Box<dyn Future<Output = Result<Option<Bytes>, StoreError>> + Send>>;
+type Reading = BoxFuture<'static, Result<Option<Bytes>, StoreError>>;
 
 /// Starts reading at once, not when its turn comes.
-fn spawn(reading: Reading) -> BoxFuture<'static, Result<Option<Bytes>, StoreError>> {
+fn spawn(reading: Reading) -> Reading {
     let task = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(reading));
     task.map(|joined| joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))).boxed()
 }
