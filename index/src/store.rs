@@ -6,6 +6,8 @@
 
 mod create;
 mod error;
+#[cfg(any(test, feature = "fault"))]
+pub mod fault;
 mod local;
 mod metrics;
 mod open;
