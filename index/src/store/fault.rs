@@ -182,7 +182,7 @@ impl ObjectStore for FaultStore {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         let action = self.inner.copy_opts(from, to, options);
-        Ok(self.run(Operation::Put, to, action).await?.0)
+        self.run(Operation::Put, to, action).await.map(|((), _)| ())
     }
 }
 
