@@ -2,10 +2,14 @@
 //!
 //! [`open`] turns a URL into a store, [`RegionStore`] is what the rest of Brigade uses: it counts every request, bounds
 //! the time of each, repeats those that failed, and has exactly one conditional write, [`RegionStore::create`], which
-//! recognises its own earlier success.
+//! recognises its own earlier success. [`conformance::check`] finds out whether a store keeps the promises all this rests
+//! on.
 
+pub mod conformance;
 mod create;
 mod error;
+#[cfg(any(test, feature = "fault"))]
+pub mod fault;
 mod local;
 mod metrics;
 mod open;

@@ -277,6 +277,7 @@ fn classify_chain(error: &object_store::Error) -> (StoreErrorKind, Effect) {
                 429 | 503 => (StoreErrorKind::Throttled, Effect::Unknown),
                 408 | 504 => (StoreErrorKind::Timeout, Effect::Unknown),
                 507 => (StoreErrorKind::Full, Effect::Over),
+                401 | 403 => (StoreErrorKind::Denied, Effect::None),
                 400..=499 => (StoreErrorKind::Invalid, Effect::None),
                 _ => (StoreErrorKind::Failed, Effect::Unknown),
             };
