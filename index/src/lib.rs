@@ -1,4 +1,4 @@
-//! The index: words as types, stored formats, regional stores, the journal and the state of a shard.
+#![doc = include_str!("../README.md")]
 
 pub mod batch;
 pub mod command;
