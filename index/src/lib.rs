@@ -10,3 +10,4 @@ pub mod limits;
 pub mod names;
 pub mod shard;
 pub mod state;
+pub mod store;

@@ -1,0 +1,185 @@
+//! A directory as a store: what a read shows is durable.
+//!
+//! The library's own fsyncs cover a write that ends well. One that fails or is given up half-way can leave a file that
+//! is visible but whose directory entry is not on disk yet; whoever then reads it and believes in it could lose it with
+//! the power. So the keys of such writes are remembered, and reading one syncs its directory first.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs, io,
+    path::{Path as FilePath, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, local::LocalFileSystem, path::Path,
+};
+use parking_lot::Mutex;
+
+use super::{StoreError, StoreErrorKind};
+
+const STORE: &str = "directory";
+
+/// A directory, every write of which is fsynced.
+#[derive(Debug)]
+pub(super) struct Directory {
+    root: PathBuf,
+    files: LocalFileSystem,
+    doubtful: Mutex<BTreeSet<Path>>,
+    /// Size of `doubtful`, so that a read takes no lock while there is none.
+    doubts: AtomicUsize,
+}
+
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Directory({})", self.root.display())
+    }
+}
+
+impl Directory {
+    pub(super) fn open(url: &str, path: &FilePath) -> std::result::Result<Self, StoreError> {
+        create_synced(path).map_err(|error| {
+            let kind = match error.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreErrorKind::Denied,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
+                _ => StoreErrorKind::Invalid,
+            };
+            StoreError::open(url, kind, error)
+        })?;
+        let files = LocalFileSystem::new_with_prefix(path)
+            .map_err(|error| StoreError::open(url, StoreErrorKind::Invalid, error))?
+            .with_fsync(true);
+        // Absolute, so that a later change of the working directory moves nothing.
+        let root = fs::canonicalize(path).map_err(|error| StoreError::open(url, StoreErrorKind::Invalid, error))?;
+        Ok(Self { root, files, doubtful: Mutex::default(), doubts: AtomicUsize::new(0) })
+    }
+
+    /// A directory that vanished as a whole (an unmounted disk) must not look like an empty store, nor be made anew.
+    fn check_root(&self) -> Result<()> {
+        if self.root.is_dir() {
+            return Ok(());
+        }
+        let source =
+            io::Error::new(io::ErrorKind::NotConnected, format!("the directory {} is gone", self.root.display()));
+        Err(Error::Generic { store: STORE, source: Box::new(source) })
+    }
+
+    async fn settle(&self, key: &Path) -> Result<()> {
+        if self.doubts.load(Ordering::Acquire) == 0 || !self.doubtful.lock().contains(key) {
+            return Ok(());
+        }
+        let file = self.files.path_to_filesystem(key)?;
+        let synced = tokio::task::spawn_blocking(move || match file.parent() {
+            Some(parent) if parent.exists() => sync(parent),
+            _ => Ok(()),
+        });
+        synced.await?.map_err(|source| Error::Generic { store: STORE, source: Box::new(source) })
+    }
+
+    fn believe(&self, key: &Path) {
+        if self.doubts.load(Ordering::Acquire) > 0 {
+            let mut doubtful = self.doubtful.lock();
+            doubtful.remove(key);
+            self.doubts.store(doubtful.len(), Ordering::Release);
+        }
+    }
+}
+
+/// Puts its key in doubt unless the write ended well, also when its future is dropped.
+struct Doubt<'a> {
+    directory: &'a Directory,
+    key: &'a Path,
+    settled: bool,
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            let mut doubtful = self.directory.doubtful.lock();
+            doubtful.insert(self.key.clone());
+            self.directory.doubts.store(doubtful.len(), Ordering::Release);
+        }
+    }
+}
+
+fn sync(directory: &FilePath) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
+}
+
+/// Creates a directory and its missing parents, each durable before the call returns.
+fn create_synced(path: &FilePath) -> io::Result<()> {
+    let mut existing = path;
+    while !existing.exists() {
+        match existing.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => existing = parent,
+            _ => {
+                existing = FilePath::new(".");
+                break;
+            }
+        }
+    }
+    let existing = existing.to_owned();
+    fs::create_dir_all(path)?;
+    let mut directory = path;
+    while directory != existing {
+        match directory.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => directory = parent,
+            _ => return sync(&existing),
+        }
+        sync(directory)?;
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl ObjectStore for Directory {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.check_root()?;
+        let mut doubt = Doubt { directory: self, key: location, settled: false };
+        let result = self.files.put_opts(location, payload, opts).await;
+        doubt.settled = result.is_ok();
+        drop(doubt);
+        if result.is_ok() {
+            self.believe(location);
+        }
+        result
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.files.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let result = self.files.get_opts(location, options).await;
+        match &result {
+            // After the file has been seen, so that the sync covers what was seen.
+            Ok(_) => self.settle(location).await?,
+            Err(Error::NotFound { .. }) => self.check_root()?,
+            Err(_) => {}
+        }
+        result
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.files.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.files.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.files.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.files.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.files.copy_opts(from, to, options).await
+    }
+}
