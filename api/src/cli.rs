@@ -14,7 +14,7 @@ pub mod exit;
 pub mod output;
 pub mod poll;
 mod print;
-mod progress;
+pub(crate) mod progress;
 pub mod publish;
 pub mod read;
 pub mod serve;

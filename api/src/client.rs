@@ -28,6 +28,7 @@ mod tests;
 mod topics;
 mod types;
 
+pub(crate) use error::parse_refusal;
 pub use error::{ClientError, ErrorKind, Refusal};
 pub use message::Message;
 pub use publish::{ContentType, Payload, PublishIdentity, Published};

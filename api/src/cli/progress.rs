@@ -46,3 +46,26 @@ impl Drop for Progress {
         self.bar.finish_and_clear();
     }
 }
+
+/// A sign of life, with the time since it began, during work that is measured.
+pub(crate) struct Ticker(ProgressBar);
+
+impl Ticker {
+    /// Shows `label` and the time; invisible when `hidden`.
+    pub(crate) fn new(label: String, hidden: bool) -> Self {
+        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.set_message(label);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
