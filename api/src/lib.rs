@@ -1,1 +1,6 @@
-//! placeholder
+//! The outside of Brigade: its server, its client and its command line.
+
+pub mod bench;
+pub mod cli;
+pub mod client;
+pub mod serve;
