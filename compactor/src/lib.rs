@@ -1,1 +1,3 @@
-//! placeholder
+//! Work in the background on what is stored. So far: snapshots, which keep recovery short.
+
+pub mod snapshots;

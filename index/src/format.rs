@@ -12,3 +12,6 @@ pub use frame::{FrameError, HEAD_BYTES, Head, ID_RANGE, Kind, checksum};
 pub use identity::RegionIdentity;
 pub use journal::{Leader, Record, Section, Value};
 pub use snapshot::{decode_snapshot, encode_snapshot};
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,11 @@
-//! The index: words as types, stored formats, regional stores, the journal and the state of a shard.
+#![doc = include_str!("../README.md")]
 
 pub mod batch;
 pub mod command;
 pub mod env;
 pub mod format;
 pub mod ids;
+pub mod journal;
 pub mod keys;
 pub mod limits;
 pub mod names;

@@ -55,7 +55,7 @@ pub const MAX_PRODUCERS: usize = 10_000;
 /// Idempotency keys remembered per topic; the oldest is forgotten first.
 pub const MAX_IDEMPOTENCY_KEYS: usize = 100_000;
 
-/// How long an idempotency key or an idle producer is remembered, in milliseconds of the leader's clock.
+/// How long an idempotency key is remembered, in milliseconds of the leader's clock.
 pub const DEDUPLICATION_WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Longest idempotency key.

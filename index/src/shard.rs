@@ -1,146 +1,198 @@
 //! A shard as the rest of the node sees it: propose commands, read committed state, fetch batches.
+//!
+//! The thin shell around the pure core of [`crate::journal`] and [`crate::state`]: `start` takes the shard over and
+//! recovers its state, `leader` owns the reign, `snapshot` shortens the next recovery.
 
-use std::{future::Future, sync::Arc};
+mod health;
+mod leader;
+mod path;
+mod proposal;
+mod snapshot;
+mod start;
+mod waiters;
 
-use bytes::Bytes;
-use parking_lot::RwLockReadGuard;
-
-use crate::{
-    command::{Applied, Command},
-    format::Leader,
-    ids::{Ballot, Offset, Partition, Sequence, TopicId},
-    state::{BatchLocation, ShardState},
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
-/// Called once with what came of a proposal, on the shard's own task: it must be quick and must not block.
-pub type OnDone = Box<dyn FnOnce(Result<Committed, ProposeError>) + Send>;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use tokio::sync::{mpsc, oneshot};
 
-/// Commands to be committed together, in one entry, and the inline batches that they refer to.
-pub struct Proposal {
-    /// The commands. Places of batches are relative to this proposal's body.
-    pub commands: Vec<Command>,
-    /// Bytes of the batches, end to end.
-    pub body: Vec<Bytes>,
-    /// Where the answer goes.
-    pub done: OnDone,
+pub use proposal::{Committed, FetchError, OnDone, Proposal, ProposeError, ShardStatus};
+pub use start::{ShardConfig, StartError};
+
+use self::{
+    health::{Health, Role},
+    leader::Message,
+    waiters::Waiters,
+};
+use crate::{
+    command::Command,
+    env::Env,
+    format::{ReignStart, checksum},
+    ids::{Ballot, Offset, Partition, Sequence, ShardId, TopicId},
+    keys::{self, Slot},
+    state::{BatchLocation, ShardState},
+    store::{Component, RegionStore},
+};
+
+/// What the owner task and the handles share.
+pub(crate) struct Shared {
+    id: ShardId,
+    ballot: Ballot,
+    /// Slot of the Takeover that began this reign.
+    parent: Slot,
+    store: RegionStore,
+    env: Env,
+    state: RwLock<ShardState>,
+    waiters: Waiters,
+    health: Health,
+    sealed: AtomicU64,
+    committed: AtomicU64,
+    in_flight: AtomicU64,
+    /// Directories that hold data, this reign's included.
+    reigns: RwLock<std::collections::BTreeMap<Ballot, ReignStart>>,
+    snapshot: Mutex<snapshot::Progress>,
+    snapshotting: tokio::sync::Mutex<()>,
 }
 
-/// A committed proposal.
-#[derive(Clone, Debug)]
-pub struct Committed {
-    /// Its entry.
-    pub sequence: Sequence,
-    /// Ballot under which it was committed.
-    pub ballot: Ballot,
-    /// Where the proposal's body begins in the entry's object.
-    pub body_at: u64,
-    /// What came of each command.
-    pub outcomes: Vec<Applied>,
-}
-
-/// Why a proposal was not acknowledged.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ProposeError {
-    /// Definitely not stored: this node does not lead the shard.
-    #[error("this node does not lead shard; {}", leader.as_ref().map_or("its leader is not known".to_owned(), |l| format!("node {} does", l.node)))]
-    NotLeader {
-        /// Who leads, if known.
-        leader: Option<Leader>,
-    },
-    /// Definitely not stored: the store does not take writes at present.
-    #[error("the store does not take writes: {0}")]
-    Unavailable(String),
-    /// It may or may not be stored, now or later.
-    #[error("it is not known whether the write was stored: {0}")]
-    Unknown(String),
-    /// Definitely not stored: the node is shutting down.
-    #[error("the node is shutting down")]
-    ShuttingDown,
-}
-
-/// Why bytes of a batch could not be had.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum FetchError {
-    /// The store did not answer in time.
-    #[error("the store did not answer: {0}")]
-    Unavailable(String),
-    /// The object is missing, cut off, or its checksum does not match. Names the key.
-    #[error("object {key} is damaged: {problem}")]
-    Damaged {
-        /// Key of the object.
-        key: String,
-        /// What is wrong.
-        problem: String,
-    },
-}
-
-/// A handle to a shard. Cheap to clone.
+/// A handle to a shard that this node leads or led. Cheap to clone.
 #[derive(Clone)]
-pub struct Shard(Arc<()>);
+pub struct Shard {
+    shared: Arc<Shared>,
+    owner: mpsc::Sender<Message>,
+}
 
 impl Shard {
-    /// Commits `commands` without a body and waits for what came of it.
+    /// Commits `commands`, which carry no batches, and waits for what came of them.
+    ///
+    /// # Errors
+    /// When they were not stored, or it is not known whether they were.
     pub async fn propose(&self, commands: Vec<Command>) -> Result<Committed, ProposeError> {
-        let _ = commands;
-        unimplemented!()
+        let (answer, answered) = oneshot::channel();
+        let done: OnDone = Box::new(move |result| {
+            // The caller may have gone away; the commands stand all the same.
+            let _ = answer.send(result);
+        });
+        self.submit(Proposal { commands, body: Vec::new(), done }).await;
+        answered.await.unwrap_or_else(|_| Err(ProposeError::Unknown("the shard stopped".to_owned())))
     }
 
     /// Hands a proposal in; its `done` is called exactly once, sooner or later. Waits only while the queue is full.
     pub async fn submit(&self, proposal: Proposal) {
-        let _ = proposal;
-        unimplemented!()
+        if let Err(problem) = self.ready() {
+            return (proposal.done)(Err(problem));
+        }
+        if let Err(mpsc::error::SendError(Message::Propose(proposal))) =
+            self.owner.send(Message::Propose(proposal)).await
+        {
+            (proposal.done)(Err(ProposeError::ShuttingDown));
+        }
     }
 
     /// The committed state. Hold it briefly and never across an await.
     pub fn state(&self) -> RwLockReadGuard<'_, ShardState> {
-        unimplemented!()
+        self.shared.state.read()
     }
 
-    /// Resolves when the high watermark of the partition is above `offset`, or the topic is gone, or the shard stops.
+    /// Resolves when the high watermark of the partition is above `offset`, or the topic is gone, or the shard stops
+    /// leading.
     pub fn grown_past(
         &self,
         topic: TopicId,
         partition: Partition,
         offset: Offset,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let _ = (topic, partition, offset);
-        async { unimplemented!() }
+        let shared = self.shared.clone();
+        async move {
+            loop {
+                // Register before looking, so that no growth falls between the look and the wait.
+                let growth = shared.waiters.wait_for(topic, partition);
+                let waiting = {
+                    let state = shared.state.read();
+                    let log = state.topic(topic).and_then(|topic| topic.partition(partition));
+                    log.is_some_and(|log| log.high_watermark <= offset)
+                };
+                if !waiting || shared.health.check().is_err_and(|problem| problem.is_final()) {
+                    return;
+                }
+                growth.await;
+            }
+        }
     }
 
-    /// Fetches the bytes of a batch from the store and checks them.
+    /// Fetches the bytes of a batch from the store and checks them against their checksum.
+    ///
+    /// # Errors
+    /// When the store does not answer, or the object is missing or damaged.
     pub async fn fetch(&self, batch: &BatchLocation) -> Result<Bytes, FetchError> {
-        let _ = batch;
-        unimplemented!()
+        let shared = &self.shared;
+        let reign = shared.reigns.read().get(&batch.ballot).copied();
+        let index = reign.and_then(|reign| batch.sequence.0.checked_sub(reign.origin));
+        let damaged = |key: String, problem: &str| FetchError::Damaged { key, problem: problem.to_owned() };
+        let Some(index) = index else {
+            let name = format!("entry {} of reign {}", batch.sequence, batch.ballot);
+            return Err(damaged(name, "the index does not know its reign"));
+        };
+        let key = keys::journal(shared.id, Slot { ballot: batch.ballot, index });
+        let range = batch.at..batch.at + u64::from(batch.len);
+        match shared.store.get_range(Component::Read, &key, range).await {
+            Err(error) => Err(FetchError::Unavailable(error.to_string())),
+            Ok(None) => Err(damaged(key.to_string(), "it does not exist")),
+            Ok(Some(bytes)) if bytes.len() != batch.len as usize => Err(damaged(key.to_string(), "it is cut off")),
+            Ok(Some(bytes)) if checksum(&bytes) != batch.crc => {
+                Err(damaged(key.to_string(), "the checksum of a batch in it does not match"))
+            }
+            Ok(Some(bytes)) => Ok(bytes),
+        }
     }
 
-    /// Whether proposals would be taken now, and if not, why.
+    /// Whether proposals are taken now.
+    ///
+    /// # Errors
+    /// Why not.
     pub fn ready(&self) -> Result<(), ProposeError> {
-        unimplemented!()
+        self.shared.health.check()
+    }
+
+    /// Stops taking proposals and resolves when everything in flight is committed. Then the shard has no leader here.
+    pub async fn shutdown(&self) {
+        let (done, finished) = oneshot::channel();
+        if self.owner.send(Message::Shutdown(done)).await.is_ok() {
+            let _ = finished.await;
+        }
     }
 
     /// A summary for people and metrics.
     pub fn status(&self) -> ShardStatus {
-        unimplemented!()
+        let shared = &self.shared;
+        let (role, store_problem) = shared.health.look();
+        let (state, deposed_by) = match role {
+            Role::Leading => ("leading", None),
+            Role::Deposed(leader) => ("deposed", leader),
+            Role::Broken(_) => ("broken", None),
+            Role::Stopped => ("stopped", None),
+        };
+        let progress = shared.snapshot.lock();
+        ShardStatus {
+            shard: shared.id,
+            state,
+            ballot: shared.ballot,
+            committed: Sequence(shared.committed.load(Relaxed)),
+            sealed: Sequence(shared.sealed.load(Relaxed)),
+            in_flight: shared.in_flight.load(Relaxed) as usize,
+            snapshot: progress.sequence,
+            snapshot_bytes: progress.bytes,
+            deposed_by,
+            store_problem,
+        }
     }
 }
 
-/// State of a shard in brief.
-#[derive(Clone, Debug)]
-pub struct ShardStatus {
-    /// `leading`, `deposed` or `stopped`.
-    pub state: &'static str,
-    /// Ballot of this node's reign.
-    pub ballot: Ballot,
-    /// Last entry committed.
-    pub committed: Sequence,
-    /// Last entry sealed.
-    pub sealed: Sequence,
-    /// Appends in flight.
-    pub in_flight: usize,
-    /// Last entry that a snapshot covers.
-    pub snapshot: Sequence,
-    /// The present leader if it is another node.
-    pub deposed_by: Option<Leader>,
-    /// Why the store does not take writes at present.
-    pub store_problem: Option<String>,
-}
+#[cfg(test)]
+mod tests;

@@ -93,3 +93,6 @@ impl ShardState {
         self.names.range((from, Unbounded)).filter_map(|(_, id)| self.topics.get(id))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Reading a region's path from its store, ahead of the fold.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+
+use super::StartError;
+use crate::{
+    format::{Floor, FrameError, Record},
+    ids::ShardId,
+    keys::{self, Slot},
+    store::{Component, RegionStore, StoreError},
+};
+
+/// First bytes read of every object: holds the section of all but the largest entries, so that recovery costs one GET an
+/// entry and skips inline batches.
+const FIRST_READ: u64 = 16 * 1024;
+
+/// Most objects read ahead.
+const MAX_AHEAD: usize = 32;
+
+/// Reads a path slot by slot, a growing number of slots ahead.
+pub(super) struct PathReader {
+    shard: ShardId,
+    store: RegionStore,
+    ahead: VecDeque<(Slot, Reading)>,
+    depth: usize,
+}
+
+impl PathReader {
+    pub(super) fn new(shard: ShardId, store: RegionStore) -> Self {
+        Self { shard, store, ahead: VecDeque::new(), depth: 1 }
+    }
+
+    /// The record at `slot`, or `None` when there is no object.
+    pub(super) async fn read(&mut self, slot: Slot) -> Result<Option<Record>, StartError> {
+        if self.ahead.front().is_none_or(|(front, _)| *front != slot) {
+            self.forget();
+        }
+        while self.ahead.len() < self.depth {
+            let next = self.ahead.back().map_or(slot, |(last, _)| last.next());
+            self.ahead.push_back((next, spawn(first_bytes(self.shard, self.store.clone(), next))));
+        }
+        let Some((_, bytes)) = self.ahead.pop_front() else { return Ok(None) };
+        let Some(bytes) = bytes.await? else {
+            self.forget();
+            return Ok(None);
+        };
+        self.depth = (self.depth * 2).min(MAX_AHEAD);
+        let damaged = |error: FrameError| StartError::damaged(&keys::journal(self.shard, slot), &error);
+        Record::decode(&bytes).map(Some).map_err(damaged)
+    }
+
+    /// Forgets what was read ahead: it may be out of date.
+    pub(super) fn forget(&mut self) {
+        self.ahead.clear();
+        self.depth = 1;
+    }
+}
+
+type Reading = BoxFuture<'static, Result<Option<Bytes>, StoreError>>;
+
+/// Starts reading at once, not when its turn comes.
+fn spawn(reading: Reading) -> Reading {
+    let task = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(reading));
+    task.map(|joined| joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))).boxed()
+}
+
+/// The first bytes of the object at `slot`, to the end of its section.
+fn first_bytes(shard: ShardId, store: RegionStore, slot: Slot) -> Reading {
+    Box::pin(async move {
+        let key = keys::journal(shard, slot);
+        let Some(bytes) = store.get_range(Component::Journal, &key, 0..FIRST_READ).await? else { return Ok(None) };
+        match Record::needed(&bytes) {
+            Ok(needed) if needed > bytes.len() && bytes.len() as u64 == FIRST_READ => {
+                store.get_range(Component::Journal, &key, 0..needed as u64).await
+            }
+            // Whole, or damaged: decoding tells.
+            _ => Ok(Some(bytes)),
+        }
+    })
+}
+
+/// The newest floor of the region, found by listing.
+pub(super) async fn newest_floor(shard: ShardId, store: &RegionStore) -> Result<Option<Floor>, StartError> {
+    let keys = store.list(Component::Journal, &keys::floors(shard)).await?;
+    let Some(newest) = keys.iter().filter_map(|key| keys::parse_floor(shard, key)).max() else { return Ok(None) };
+    let key = keys::floor(shard, newest);
+    let bytes = store.get(Component::Journal, &key).await?.ok_or_else(|| StartError::missing(&key))?;
+    Floor::decode(&bytes).map(Some).map_err(|error| StartError::damaged(&key, &error))
+}

@@ -1,0 +1,84 @@
+//! Snapshots and truncation marks, which keep recovery short.
+
+use std::collections::BTreeSet;
+
+use super::{Shard, StartError};
+use crate::{
+    format::{Floor, SnapshotRef, encode_snapshot},
+    ids::{Ballot, Sequence, WriteId},
+    keys::{self, Slot},
+    state::ShardState,
+    store::{Component, Created},
+};
+
+/// What the newest truncation mark says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// Last entry that the newest snapshot covers.
+    pub(super) sequence: Sequence,
+    /// Its size in bytes; zero when this reign has not written one.
+    pub(super) bytes: u64,
+    /// Number of the newest floor.
+    pub(super) floor: u64,
+}
+
+impl Shard {
+    /// Writes a snapshot of the committed state and, once it is durable, the truncation mark that lets recovery begin
+    /// there. Gives the sequence it covers. Objects before the mark stay where they are: they hold the batches.
+    ///
+    /// # Errors
+    /// When the store did not take it, or another node wrote the next mark, which means that this one is deposed.
+    pub async fn snapshot(&self) -> Result<Sequence, StartError> {
+        let shared = &self.shared;
+        let _one_at_a_time = shared.snapshotting.lock().await;
+        let progress = *shared.snapshot.lock();
+        let id = WriteId(shared.env.entropy.next_u128());
+        let (bytes, sequence, referenced) = {
+            let state = shared.state.read();
+            if state.applied <= progress.sequence {
+                return Ok(progress.sequence);
+            }
+            (encode_snapshot(&state, id), state.applied, ballots_of(&state))
+        };
+        let size = bytes.len() as u64;
+        let key = keys::snapshot(shared.id, sequence, id);
+        shared.store.create(Component::Snapshot, &key, bytes.into(), id).await?;
+        let floor = self.floor_at(progress.floor + 1, SnapshotRef { id, sequence }, &referenced);
+        let (key, id) = (keys::floor(shared.id, floor.k), WriteId(shared.env.entropy.next_u128()));
+        match shared.store.create(Component::Snapshot, &key, floor.encode(id).into(), id).await? {
+            Created::Landed => {
+                *shared.snapshot.lock() = Progress { sequence, bytes: size, floor: floor.k };
+                tracing::debug!(%sequence, bytes = size, "snapshot written");
+                Ok(sequence)
+            }
+            Created::Occupied => Err(StartError::Contended(shared.ballot)),
+        }
+    }
+
+    /// The mark that says: all up to the snapshot is in it, the path goes on behind its last entry in this reign.
+    fn floor_at(&self, k: u64, snapshot: SnapshotRef, referenced: &BTreeSet<Ballot>) -> Floor {
+        let shared = &self.shared;
+        let reigns = shared.reigns.read();
+        let origin = reigns.get(&shared.ballot).map_or(0, |reign| reign.origin);
+        let index = (snapshot.sequence.0 + 1).checked_sub(origin);
+        let index = index.expect("this reign has applied everything before its own first entry");
+        Floor {
+            k,
+            slot: Slot { ballot: shared.ballot, index },
+            parent: shared.parent,
+            promised: shared.ballot,
+            snapshot,
+            reigns: reigns
+                .values()
+                .filter(|reign| reign.ballot == shared.ballot || referenced.contains(&reign.ballot))
+                .copied()
+                .collect(),
+        }
+    }
+}
+
+/// The reigns whose objects hold batches of this state.
+fn ballots_of(state: &ShardState) -> BTreeSet<Ballot> {
+    let runs = state.topics().flat_map(|topic| &topic.partitions).flat_map(|log| log.runs());
+    runs.map(|run| run.batch.ballot).collect()
+}

@@ -1,0 +1,79 @@
+//! Readers that wait for a partition to grow.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, futures::OwnedNotified};
+
+use crate::{
+    ids::{Partition, TopicId},
+    state::Touched,
+};
+
+/// One `Notify` for each partition that somebody waits for. Entries whose waiters have all gone are swept when their
+/// number has doubled, so the map stays in proportion to the waiters.
+#[derive(Default)]
+pub(super) struct Waiters(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    notifies: BTreeMap<(TopicId, Partition), Weak<Notify>>,
+    sweep_at: usize,
+}
+
+impl Waiters {
+    /// A future that resolves at the next [`Self::wake`] of the partition after this call.
+    pub(super) fn wait_for(&self, topic: TopicId, partition: Partition) -> impl Future<Output = ()> + Send + use<> {
+        let notify = {
+            let mut inner = self.0.lock();
+            if inner.notifies.len() >= inner.sweep_at {
+                inner.notifies.retain(|_, notify| notify.strong_count() > 0);
+                inner.sweep_at = inner.notifies.len() * 2 + 64;
+            }
+            let known = inner.notifies.get(&(topic, partition)).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let notify = Arc::new(Notify::new());
+                inner.notifies.insert((topic, partition), Arc::downgrade(&notify));
+                notify
+            })
+        };
+        let mut notified: Pin<Box<OwnedNotified>> = Box::pin(notify.notified_owned());
+        // Registers now rather than at the first poll.
+        notified.as_mut().enable();
+        notified
+    }
+
+    /// Wakes who waits for what was touched.
+    pub(super) fn wake(&self, touched: &[Touched]) {
+        let mut inner = self.0.lock();
+        if inner.notifies.is_empty() {
+            return;
+        }
+        for touched in touched {
+            match touched {
+                Touched::Grown(topic, partition) => {
+                    if let Some(notify) = inner.notifies.remove(&(*topic, *partition)).and_then(|weak| weak.upgrade()) {
+                        notify.notify_waiters();
+                    }
+                }
+                Touched::Deleted(topic) => {
+                    let of_topic = (*topic, Partition(0))..=(*topic, Partition(u32::MAX));
+                    for notify in inner.notifies.range(of_topic).filter_map(|(_, weak)| weak.upgrade()) {
+                        notify.notify_waiters();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Wakes everybody.
+    pub(super) fn wake_all(&self) {
+        let notifies = std::mem::take(&mut self.0.lock().notifies);
+        notifies.into_values().filter_map(|weak| weak.upgrade()).for_each(|notify| notify.notify_waiters());
+    }
+}
