@@ -3,4 +3,7 @@
 pub mod bench;
 pub mod cli;
 pub mod client;
+pub mod http;
 pub mod serve;
+pub mod settings;
+pub mod wire;
