@@ -83,16 +83,15 @@ impl BatchCache {
 
     /// Keeps a batch that was just published. Called on the shard's task: quick.
     pub(crate) fn published(&self, location: BatchLocation, bytes: Bytes) {
-        self.metrics.batches.inc();
-        self.metrics.batch_bytes.inc_by(bytes.len() as u64);
         let len = bytes.len();
+        self.metrics.batch_committed(len);
         self.tail.lock().put(location, bytes, len);
     }
 
     /// The messages of a batch, from the nearest shelf or the store.
     pub(crate) async fn messages(&self, location: &BatchLocation) -> Result<Messages, FetchError> {
         if let Some(messages) = self.decoded.lock().get(location) {
-            self.metrics.cache_hits.inc();
+            self.metrics.cache_hit();
             return Ok(messages);
         }
         let bytes = self.bytes(location).await?;
@@ -106,15 +105,15 @@ impl BatchCache {
 
     async fn bytes(&self, location: &BatchLocation) -> Result<Bytes, FetchError> {
         if let Some(bytes) = self.tail.lock().get(location) {
-            self.metrics.cache_hits.inc();
+            self.metrics.cache_hit();
             return Ok(bytes);
         }
         if let Some(bytes) = self.fetched.get(location).await {
-            self.metrics.cache_hits.inc();
+            self.metrics.cache_hit();
             return Ok(bytes);
         }
         let fetch = async {
-            self.metrics.cache_misses.inc();
+            self.metrics.cache_miss();
             // A copy of its own: what the store hands out may be a slice of something larger, which it would keep alive.
             self.log.fetch(location).await.map(|bytes| Bytes::copy_from_slice(&bytes))
         };

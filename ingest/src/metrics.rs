@@ -18,7 +18,7 @@ use crate::{IngestError, admission::Gate, cache::BatchCache, open::Trigger};
 
 /// Why publish requests were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum RefusedReason {
+enum RefusedReason {
     Busy,
     TooLarge,
     NotReady,
@@ -30,7 +30,7 @@ pub(crate) enum RefusedReason {
 }
 
 impl RefusedReason {
-    pub(crate) fn of_propose(error: &ProposeError) -> Self {
+    fn of_propose(error: &ProposeError) -> Self {
         if matches!(error, ProposeError::Unknown(_)) { Self::OutcomeUnknown } else { Self::NotReady }
     }
 
@@ -70,30 +70,22 @@ enum FlushTrigger {
 pub struct IngestMetrics(Arc<Figures>);
 
 #[derive(Debug)]
-pub(crate) struct Figures {
-    pub(crate) requests: Counter,
-    pub(crate) messages: Counter,
-    pub(crate) bytes: Counter,
-    pub(crate) batches: Counter,
-    pub(crate) batch_bytes: Counter,
-    pub(crate) duplicates: Counter,
+struct Figures {
+    requests: Counter,
+    messages: Counter,
+    bytes: Counter,
+    batches: Counter,
+    batch_bytes: Counter,
+    duplicates: Counter,
     refused: Family<Refused, Counter>,
     flushes: Family<Flushed, Counter>,
-    pub(crate) ack: Histogram,
+    ack: Histogram,
     gate: Arc<Gate>,
     cache: OnceLock<Weak<BatchCache>>,
-    pub(crate) cache_hits: Counter,
-    pub(crate) cache_misses: Counter,
-    pub(crate) read_messages: Counter,
-    pub(crate) read_bytes: Counter,
-}
-
-impl std::ops::Deref for IngestMetrics {
-    type Target = Figures;
-
-    fn deref(&self) -> &Figures {
-        &self.0
-    }
+    cache_hits: Counter,
+    cache_misses: Counter,
+    read_messages: Counter,
+    read_bytes: Counter,
 }
 
 impl IngestMetrics {
@@ -145,11 +137,11 @@ impl IngestMetrics {
 
     /// The cache whose size is shown.
     pub(crate) fn watch(&self, cache: &Arc<BatchCache>) {
-        let _ = self.cache.set(Arc::downgrade(cache));
+        let _ = self.0.cache.set(Arc::downgrade(cache));
     }
 
     pub(crate) fn refused(&self, error: &IngestError) {
-        self.refused.get_or_create(&Refused { reason: RefusedReason::of(error) }).inc();
+        self.0.refused.get_or_create(&Refused { reason: RefusedReason::of(error) }).inc();
     }
 
     pub(crate) fn flushed(&self, trigger: Trigger) {
@@ -159,14 +151,35 @@ impl IngestMetrics {
             Trigger::Linger => FlushTrigger::Linger,
             Trigger::Drain => FlushTrigger::Drain,
         };
-        self.flushes.get_or_create(&Flushed { trigger }).inc();
+        self.0.flushes.get_or_create(&Flushed { trigger }).inc();
     }
 
     pub(crate) fn acknowledged(&self, messages: usize, bytes: usize, took: Duration) {
-        self.requests.inc();
-        self.messages.inc_by(messages as u64);
-        self.bytes.inc_by(bytes as u64);
-        self.ack.observe(took.as_secs_f64());
+        self.0.requests.inc();
+        self.0.messages.inc_by(messages as u64);
+        self.0.bytes.inc_by(bytes as u64);
+        self.0.ack.observe(took.as_secs_f64());
+    }
+    pub(crate) fn duplicate(&self) {
+        self.0.duplicates.inc();
+    }
+
+    pub(crate) fn batch_committed(&self, bytes: usize) {
+        self.0.batches.inc();
+        self.0.batch_bytes.inc_by(bytes as u64);
+    }
+
+    pub(crate) fn cache_hit(&self) {
+        self.0.cache_hits.inc();
+    }
+
+    pub(crate) fn cache_miss(&self) {
+        self.0.cache_misses.inc();
+    }
+
+    pub(crate) fn read(&self, messages: usize, bytes: usize) {
+        self.0.read_messages.inc_by(messages as u64);
+        self.0.read_bytes.inc_by(bytes as u64);
     }
 }
 
@@ -180,8 +193,8 @@ impl Collector for Held {
             let gauge = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, Some(&Unit::Bytes), gauge.metric_type())?)
         };
-        gauge("brigade_ingest_admitted", "Bytes of publish requests held now", self.0.gate.used() as u64)?;
-        let cached = self.0.cache.get().and_then(Weak::upgrade).map_or(0, |cache| cache.held());
+        gauge("brigade_ingest_admitted", "Bytes of publish requests held now", self.0.0.gate.used() as u64)?;
+        let cached = self.0.0.cache.get().and_then(Weak::upgrade).map_or(0, |cache| cache.held());
         gauge("brigade_ingest_cache", "Bytes of batches in the cache", cached)
     }
 }

@@ -284,8 +284,7 @@ impl Reader {
     fn finish(&self, taken: Taken) -> Vec<Slice> {
         let messages: usize = taken.slices.iter().map(|slice| slice.rows).sum();
         let bytes: usize = taken.slices.iter().map(plan::bytes).sum();
-        self.metrics.read_messages.inc_by(messages as u64);
-        self.metrics.read_bytes.inc_by(bytes as u64);
+        self.metrics.read(messages, bytes);
         taken.slices
     }
 

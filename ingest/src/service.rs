@@ -122,9 +122,7 @@ impl Ingest {
         let (messages, bytes) = (draft.messages(), draft.bytes());
         let reply = self.publish_draft(draft, bytes, admission).await;
         match &reply {
-            Ok(reply) if reply.duplicate => {
-                self.0.metrics.duplicates.inc();
-            }
+            Ok(reply) if reply.duplicate => self.0.metrics.duplicate(),
             Ok(_) => self.0.metrics.acknowledged(messages, bytes, started.elapsed()),
             Err(error) => self.0.metrics.refused(error),
         }
