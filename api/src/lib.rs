@@ -1,1 +1,9 @@
-//! placeholder
+//! The outside of Brigade: its server, its client and its command line.
+
+pub mod bench;
+pub mod cli;
+pub mod client;
+pub mod http;
+pub mod serve;
+pub mod settings;
+pub mod wire;
