@@ -39,6 +39,41 @@ pub enum Outcome {
     Acknowledged(Vec<Place>),
 }
 
+/// What one answer to a publish says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Stored here.
+    Stored(Vec<Place>),
+    /// Not stored now; it may be tried again.
+    NotStored,
+    /// Stored or not.
+    Unknown,
+    /// The request is wrong, or the answer is.
+    Wrong(String),
+}
+
+impl Verdict {
+    /// From the status and body of an answer.
+    pub fn of(status: u16, body: &[u8]) -> Self {
+        let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        let wrong = || Self::Wrong(format!("{status}: {}", String::from_utf8_lossy(body)));
+        let place =
+            |m: &serde_json::Value| Some(Place { partition: m["partition"].as_u64()?, offset: m["offset"].as_u64()? });
+        match (status, json["error"]["code"].as_str()) {
+            (200, None) => {
+                let places = json["messages"].as_array().and_then(|messages| messages.iter().map(place).collect());
+                places.map_or_else(wrong, Self::Stored)
+            }
+            (429, Some("too_busy")) => Self::NotStored,
+            (503, Some("store_unavailable" | "not_leader" | "shutting_down" | "too_many_connections")) => {
+                Self::NotStored
+            }
+            (503, Some("outcome_unknown")) => Self::Unknown,
+            _ => wrong(),
+        }
+    }
+}
+
 /// A publish: one request, with all its repetitions if it is idempotent.
 #[derive(Clone, Debug)]
 pub struct Publish {

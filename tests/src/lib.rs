@@ -3,6 +3,7 @@
 //! - [`process`] runs `brigade serve` as a child that may be killed, [`binary`] finds or builds it,
 //! - [`http`] and [`raw`] talk to it, well-behaved and not,
 //! - [`history`] remembers what was sent and checks what is stored against it,
+//! - [`load`] publishes and consumes like real clients, through crashes,
 //! - [`dataset`] makes log lines to send, [`metrics`] reads the node's own counters,
 //! - [`sim`] runs nodes on a simulated store in virtual time: the same seed gives the same trace.
 
@@ -10,6 +11,7 @@ pub mod binary;
 pub mod dataset;
 pub mod history;
 pub mod http;
+pub mod load;
 pub mod metrics;
 pub mod process;
 pub mod raw;

@@ -1,18 +1,14 @@
 //! What operators rely on: health, metrics, the OpenAPI document, draining, fencing, and clear refusals to start.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use brigade_tests::{
-    history::{self, Outcome, Recorder},
+    history::{Message, Outcome, Recorder, Verdict, check},
+    load::{Identity, Sender, stored},
     process::{Options, Process},
 };
 use serde_json::json;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep},
-};
-
-use crate::crash::{Sender, stored};
+use tokio::time::{Instant, sleep};
 
 #[tokio::test]
 async fn a_node_tells_how_it_is() {
@@ -66,17 +62,14 @@ async fn sigterm_finishes_what_is_in_flight() {
     let http = node.http();
     http.create_topic("t", 2).await;
     let recorder = Recorder::default();
-    let stop = Arc::new(Notify::new());
-    let senders: Vec<_> = (0..16)
-        .map(|number| {
-            let sender = Sender::plain(number, http.clone(), recorder.clone());
-            tokio::spawn(sender.until_refused(stop.clone()))
-        })
-        .collect();
+    let sender = |n: u32| Sender::new(&format!("sender-{n}"), http.clone(), "t", Identity::Plain, recorder.clone());
+    let senders: Vec<_> = (0..16).map(|number| tokio::spawn(sender(number).until_refused())).collect();
     let waiting = tokio::spawn({
         let http = http.clone();
         async move { http.get("/v1/topics/t/messages?partition=0&offset=latest&wait=60000").await }
     });
+    let slow_message = vec![Message { key: None, value: "slow".to_owned() }];
+    let slow_ticket = recorder.start("slow", None, slow_message);
     let mut slow = node.raw().await;
     let body = "{\"value\":\"slow\"}";
     let head = "POST /v1/topics/t/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n";
@@ -86,7 +79,11 @@ async fn sigterm_finishes_what_is_in_flight() {
     node.ask_to_end();
     sleep(Duration::from_millis(200)).await;
     slow.send(&body[4..]).await;
-    assert_eq!(slow.answer().await.expect("an answer").0, 200, "a request that had begun is finished");
+    let (status, answer) = slow.answer().await.expect("an answer");
+    let Verdict::Stored(places) = Verdict::of(status, answer.as_bytes()) else {
+        panic!("a request that had begun is finished: {status} {answer}")
+    };
+    recorder.finish(&slow_ticket, Outcome::Acknowledged(places));
     assert!(node.wait().await.success(), "a wanted end is no failure");
     let answer = waiting.await.unwrap();
     assert_eq!(answer.status, 200, "a long poll ends with what there is: {}", answer.text());
@@ -94,26 +91,11 @@ async fn sigterm_finishes_what_is_in_flight() {
         sender.await.unwrap();
     }
     node.restart().await;
-    let mut history = recorder.history();
+    let history = recorder.history();
     let unknown = history.publishes.iter().filter(|publish| publish.outcome == Outcome::Unknown).count();
     assert_eq!(unknown, 0, "no request in flight is left without an answer");
-    let mut found = stored(&http, "t", 2).await;
-    assert_eq!(found.iter().filter(|copy| copy.message.value == "slow").count(), 1);
-    // Its place among the others is not known to the recorder.
-    let slow = found.iter().position(|copy| copy.message.value == "slow").unwrap();
-    let message = found[slow].message.clone();
-    let publish = history::Publish {
-        client: "slow".to_owned(),
-        identity: None,
-        messages: vec![message],
-        outcome: Outcome::Unknown,
-        started: 0,
-        finished: u64::MAX,
-    };
-    history.publishes.push(publish);
-    found.sort();
-    let summary = history::check(&history, &found).unwrap();
-    assert!(summary.acknowledged > 0, "{summary:?}");
+    let summary = check(&history, &stored(&http, "t", 2).await).unwrap();
+    assert!(summary.acknowledged > 1, "{summary:?}");
 }
 
 #[tokio::test]
