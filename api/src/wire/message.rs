@@ -299,7 +299,10 @@ fn one_of<S: MessageSink, E: Error>(reader: &mut Reader<'_, '_, S>, first: bool,
 fn decode(text: &str, out: &mut Vec<u8>, field: &str) -> Result<(), Refusal> {
     out.clear();
     STANDARD_PAD_INDIFFERENT.decode_vec(text, out).map_err(|error| {
-        Refusal::invalid(format!("{field} is not base64: {error}"), "Use the standard base64 alphabet (A-Z a-z 0-9 + /).")
+        Refusal::invalid(
+            format!("{field} is not base64: {error}"),
+            "Use the standard base64 alphabet (A-Z a-z 0-9 + /).",
+        )
     })
 }
 
@@ -428,7 +431,9 @@ impl<'de, S: MessageSink> Visitor<'de> for Headers<'_, '_, 'de, S> {
             let value = map.next_value_seed(OptionalText("a string as the value of a header"))?;
             let Some(value) = value else {
                 let message = format!("the value of header {:?} is null", name.chars().take(64).collect::<String>());
-                return Err(self.0.refuse(Refusal::invalid(message, "Header values are strings; leave the header out.")));
+                return Err(self
+                    .0
+                    .refuse(Refusal::invalid(message, "Header values are strings; leave the header out.")));
             };
             self.0.headers.push((name, value));
         }
