@@ -34,13 +34,15 @@ use topic::BenchTopic;
 
 const AFTER_HELP: &str = "\
 Examples:
-  brigade bench all                                       publish, read and ack latency with good defaults
+  brigade bench all                    publish, read and ack latency with good defaults
   brigade bench publish --messages-per-request 1000 --seconds 20
   brigade bench publish --messages-per-request 1 --connections 256
-  brigade bench publish --rate 50000                      open loop: latency counts from the intended start
+  brigade bench publish --rate 50000   open loop: latency counts from the intended start
   brigade bench read --format arrow
-  brigade bench ack-latency --bare-dir ./brigade-data/..  against a bare fsynced PUT on the same disk
-  brigade bench generate --messages 1000000 > access.log  a data set of JSON web-server log lines
+  brigade bench ack-latency --bare-dir .
+      against a bare fsynced PUT in this directory, on the disk of the server's data
+  brigade bench generate --messages 1000000 > access.log
+      a data set of JSON web-server log lines, the same for the same --seed
 
 The load generator shares the machine's processors with the server if both run here. Messages are
 generated JSON web-server log lines, every one different; LZ4 compresses them about 2.7 times.

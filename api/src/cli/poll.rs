@@ -12,13 +12,16 @@ use crate::client::{PollRequest, Position, RetryPolicy, SubscriptionStart};
 
 const AFTER_HELP: &str = "\
 Examples:
-  brigade poll orders billing --create --commit       receive what is there, and remember that it was received
-  brigade poll orders billing --max 10 --output json  look at the next ten without committing
-  brigade poll orders billing --commit --follow       go on for ever
+  brigade poll orders billing --create --commit
+      receive what is there, and remember that it was received
+  brigade poll orders billing --max 10 --output json
+      look at the next ten without committing
+  brigade poll orders billing --commit --follow
+      go on for ever
 
-A subscription is a named, durable cursor over all partitions of a topic. Without --commit the next
-call prints the same messages again. Positions are committed after the messages were handed to
-standard output: a message may come twice after a crash, and is never skipped.";
+A subscription is a named, durable cursor over all partitions of a topic. Without --commit the
+next call prints the same messages again. Positions are committed after the messages were handed
+to standard output: a message may come twice after a crash, and is never skipped.";
 
 /// How long a follower's request waits on the server, in milliseconds.
 const FOLLOW_WAIT_MS: u64 = 20_000;
