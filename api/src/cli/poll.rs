@@ -1,0 +1,117 @@
+//! `brigade poll`.
+
+use std::{collections::BTreeMap, io, time::Duration};
+
+use clap::Args;
+
+use super::{
+    CliError, Context,
+    print::{Printer, Style},
+};
+use crate::client::{PollRequest, Position, RetryPolicy, SubscriptionStart};
+
+const AFTER_HELP: &str = "\
+Examples:
+  brigade poll orders billing --create --commit
+      receive what is there, and remember that it was received
+  brigade poll orders billing --max 10 --output json
+      look at the next ten without committing
+  brigade poll orders billing --commit --follow
+      go on for ever
+
+A subscription is a named, durable cursor over all partitions of a topic. Without --commit the
+next call prints the same messages again. Positions are committed after the messages were handed
+to standard output: a message may come twice after a crash, and is never skipped.";
+
+/// How long a follower's request waits on the server, in milliseconds.
+const FOLLOW_WAIT_MS: u64 = 20_000;
+
+/// Most bytes of one poll.
+const POLL_BYTES: u64 = 1024 * 1024;
+
+/// Arguments of `brigade poll`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = AFTER_HELP)]
+pub struct PollArgs {
+    /// Name of the topic
+    pub topic: String,
+    /// Name of the subscription
+    pub subscription: String,
+    /// Create the subscription if it does not exist
+    #[arg(long)]
+    pub create: bool,
+    /// Where a created subscription begins: earliest, latest or milliseconds since the Unix epoch
+    #[arg(long, value_name = "PLACE", default_value = "earliest", requires = "create", value_parser = start)]
+    pub start: SubscriptionStart,
+    /// Commit the positions of the printed messages
+    #[arg(long)]
+    pub commit: bool,
+    /// Most messages [default: all there are]
+    #[arg(long, value_name = "N")]
+    pub max: Option<u64>,
+    /// How long to wait for the first message, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60_000))]
+    pub wait_ms: u64,
+    /// Go on waiting for new messages
+    #[arg(long, short, conflicts_with = "wait_ms")]
+    pub follow: bool,
+    /// Print values, one a line (the default), whatever --output says
+    #[arg(long)]
+    pub values: bool,
+    /// Most messages of one request, and between two commits
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub batch: u64,
+    /// How long a request is repeated while the server is away
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub retry_seconds: u32,
+}
+
+fn start(text: &str) -> Result<SubscriptionStart, String> {
+    match text {
+        "earliest" => Ok(SubscriptionStart::Earliest),
+        "latest" => Ok(SubscriptionStart::Latest),
+        _ => text.parse().map(SubscriptionStart::Timestamp).map_err(|_| "`earliest`, `latest` or milliseconds".into()),
+    }
+}
+
+/// Runs `brigade poll`.
+pub(super) async fn run(context: &Context, args: PollArgs) -> Result<(), CliError> {
+    let client = &context.client;
+    let policy =
+        RetryPolicy { give_up_after: Duration::from_secs(args.retry_seconds.into()), ..RetryPolicy::default() };
+    if args.create {
+        client.create_subscription(&args.topic, &args.subscription, args.start).await?;
+    }
+    let mut printer = Printer::new(io::stdout().lock(), Style::choose(args.values, context.output))?;
+    let mut remaining = args.max.unwrap_or(u64::MAX);
+    let mut wait_ms = if args.follow { FOLLOW_WAIT_MS } else { args.wait_ms };
+    // Where to read on without a commit.
+    let mut positions = BTreeMap::new();
+    while remaining > 0 {
+        let request = PollRequest {
+            max_messages: args.batch.min(remaining),
+            max_bytes: POLL_BYTES,
+            wait_ms,
+            positions: positions.iter().map(|(&partition, &offset)| Position { partition, offset }).collect(),
+        };
+        let (polled, _) = client.retry(&policy, || client.poll(&args.topic, &args.subscription, &request)).await?;
+        if polled.messages.is_empty() && !args.follow {
+            break;
+        }
+        for message in &polled.messages {
+            printer.message(message.get().as_bytes())?;
+        }
+        printer.flush()?;
+        remaining = remaining.saturating_sub(polled.messages.len() as u64);
+        if args.commit && !polled.positions.is_empty() {
+            // A commit that was stored already changes nothing, so it may be repeated too.
+            client.retry(&policy, || client.commit(&args.topic, &args.subscription, &polled.positions)).await?;
+        } else {
+            positions.extend(polled.positions.iter().map(|position| (position.partition, position.offset)));
+        }
+        if !args.follow {
+            wait_ms = 0;
+        }
+    }
+    printer.flush()
+}

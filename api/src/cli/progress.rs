@@ -1,0 +1,71 @@
+//! Progress on standard error, for people only: nothing is drawn when standard error is no terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
+
+use super::output::count;
+
+/// Progress of work over bytes and messages.
+pub(super) struct Progress {
+    bar: ProgressBar,
+    started: Instant,
+    messages: u64,
+}
+
+impl Progress {
+    /// Progress towards `length` bytes if that is known; invisible when `hidden`.
+    pub(super) fn new(length: Option<u64>, hidden: bool) -> Self {
+        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(length, target);
+        let template = match length {
+            Some(_) => "{bar:24} {bytes}/{total_bytes} {binary_bytes_per_sec} {msg} ETA {eta}",
+            None => "{spinner} {bytes} {binary_bytes_per_sec} {msg}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar, started: Instant::now(), messages: 0 }
+    }
+
+    /// Notes finished work.
+    pub(super) fn add(&mut self, messages: u64, bytes: u64) {
+        self.messages += messages;
+        self.bar.inc(bytes);
+        if !self.bar.is_hidden() {
+            let rate = self.messages as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+            self.bar.set_message(format!("{} messages, {}/s", count(self.messages), count(rate as u64)));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A sign of life, with the time since it began, during work that is measured.
+pub(crate) struct Ticker(ProgressBar);
+
+impl Ticker {
+    /// Shows `label` and the time; invisible when `hidden`.
+    pub(crate) fn new(label: String, hidden: bool) -> Self {
+        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.set_message(label);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,81 @@
+//! Arguments of `brigade serve`. What is not given may come from the file of `--config`, else the default holds.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::{Args, ValueEnum};
+use url::Url;
+
+const AFTER_HELP: &str = "\
+Examples:
+  brigade serve
+      everything in one process; data in ./brigade-data, fsynced, safe to kill at any moment
+  brigade serve --listen 0.0.0.0:7070 --data /var/lib/brigade
+  brigade serve --region eu-west-1=s3://my-bucket/prefix
+      data in a bucket; credentials and endpoint from the usual AWS_… variables
+  BRIGADE_LISTEN=0.0.0.0:7070 brigade serve --config /etc/brigade.toml
+      a flag wins over a variable, a variable over the file";
+
+/// Arguments of `brigade serve`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = AFTER_HELP)]
+pub struct ServeArgs {
+    /// Address to listen on [default: 127.0.0.1:7070]
+    #[arg(long, env = "BRIGADE_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Directory of the one local region [default: ./brigade-data]
+    #[arg(long, env = "BRIGADE_DATA", value_name = "DIR", conflicts_with = "region")]
+    pub data: Option<PathBuf>,
+    /// A region and its store: s3://, gs://, az://, file:// or memory://; once for each region
+    #[arg(long, env = "BRIGADE_REGION", value_name = "NAME=URL", value_delimiter = ',')]
+    pub region: Vec<RegionArg>,
+    /// TOML file with settings
+    #[arg(long, env = "BRIGADE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address at which other nodes and clients reach this one [default: http:// and the listen address]
+    #[arg(long, env = "BRIGADE_ADVERTISE", value_name = "URL")]
+    pub advertise: Option<Url>,
+    /// Longest time that a publish waits for others to share its entry, in milliseconds; 0 never waits
+    #[arg(long, env = "BRIGADE_LINGER_MS", value_name = "MS")]
+    pub linger_ms: Option<u64>,
+    /// Memory for publishes in flight; past it publishes are answered with 429
+    #[arg(long, env = "BRIGADE_PUBLISH_MEMORY_MIB", value_name = "MIB")]
+    pub publish_memory_mib: Option<u64>,
+    /// Memory for the read cache
+    #[arg(long, env = "BRIGADE_CACHE_MIB", value_name = "MIB")]
+    pub cache_mib: Option<u64>,
+    /// Format of the log [default: text]
+    #[arg(long, env = "BRIGADE_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Longest time for finishing requests after SIGTERM, in seconds
+    #[arg(long, env = "BRIGADE_DRAIN_SECONDS", value_name = "SECONDS")]
+    pub drain_seconds: Option<u64>,
+}
+
+/// Format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A region's name and the URL of its store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionArg {
+    /// Name of the region.
+    pub name: String,
+    /// URL of its store.
+    pub url: Url,
+}
+
+impl FromStr for RegionArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, url) = text.split_once('=').ok_or("write it as NAME=URL, for example local=file:///srv/brigade")?;
+        let name = brigade_index::names::RegionName::new(name).map_err(|e| e.to_string())?;
+        let url = Url::parse(url).map_err(|e| format!("{url:?} is no URL: {e}"))?;
+        Ok(Self { name: name.as_str().to_owned(), url })
+    }
+}

@@ -1,0 +1,169 @@
+//! The JSON shapes of topics, positions and subscriptions. Fields that this version does not know are kept in `rest`, so
+//! that `--output json` shows all of what the server said.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Settings of a topic; those left out stay as they are, or take the server's default when the topic is new.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicSettings {
+    /// Number of partitions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<u32>,
+    /// Largest message (key, value and headers together) in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_message_bytes: Option<u64>,
+    /// Compression of stored batches: `none`, `lz4` or `zstd`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<String>,
+    /// How messages are replicated over regions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replication: Option<String>,
+}
+
+/// A topic and its live state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Topic {
+    /// Name.
+    pub name: String,
+    /// When it was created, in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_ms: Option<i64>,
+    /// Settings.
+    #[serde(default)]
+    pub settings: TopicSettings,
+    /// Live state of each partition; empty in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<PartitionState>,
+    /// Messages in all partitions, in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<u64>,
+    /// Bytes in all partitions, in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Further fields.
+    #[serde(flatten)]
+    pub rest: BTreeMap<String, Value>,
+}
+
+/// Live state of a partition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartitionState {
+    /// Number of the partition, from 0.
+    pub partition: u32,
+    /// First readable offset.
+    pub log_start: u64,
+    /// One past the last readable offset.
+    pub high_watermark: u64,
+    /// Messages between the two.
+    #[serde(default)]
+    pub messages: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Further fields.
+    #[serde(flatten)]
+    pub rest: BTreeMap<String, Value>,
+}
+
+/// One page of the list of topics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopicPage {
+    /// Topics in order of name.
+    pub topics: Vec<Topic>,
+    /// Name after which the next page begins; none at the end.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+/// A place in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Number of the partition.
+    pub partition: u32,
+    /// Offset of the next message.
+    pub offset: u64,
+}
+
+/// Where a new subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubscriptionStart {
+    /// At the first readable message.
+    Earliest,
+    /// After the last message.
+    Latest,
+    /// At the first message of this time (milliseconds since the Unix epoch) or later.
+    Timestamp(i64),
+}
+
+/// Where to move a subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeekTo {
+    /// To the first readable message.
+    Earliest,
+    /// After the last message.
+    Latest,
+    /// To the first message of this time (milliseconds since the Unix epoch) or later.
+    Timestamp(i64),
+    /// To these offsets.
+    Positions(Vec<Position>),
+}
+
+/// A subscription and its lag.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// Name.
+    pub name: String,
+    /// Kind: `stream`.
+    pub kind: String,
+    /// Committed positions, one a partition.
+    #[serde(default)]
+    pub positions: Vec<SubscriptionPosition>,
+    /// Messages not yet committed, in all partitions.
+    #[serde(default)]
+    pub lag: u64,
+    /// Further fields.
+    #[serde(flatten)]
+    pub rest: BTreeMap<String, Value>,
+}
+
+/// A subscription's committed position in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionPosition {
+    /// Number of the partition.
+    pub partition: u32,
+    /// Offset of the next message.
+    pub offset: u64,
+    /// One past the last readable offset.
+    #[serde(default)]
+    pub high_watermark: u64,
+    /// Messages between the two.
+    #[serde(default)]
+    pub lag: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Position, SeekTo, SubscriptionStart, Topic};
+
+    #[test]
+    fn places_have_the_documented_shape() {
+        assert_eq!(json!(SubscriptionStart::Latest), json!("latest"));
+        assert_eq!(json!(SubscriptionStart::Timestamp(5)), json!({"timestamp": 5}));
+        let positions = vec![Position { partition: 1, offset: 2 }];
+        assert_eq!(json!(SeekTo::Positions(positions)), json!({"positions": [{"partition": 1, "offset": 2}]}));
+    }
+
+    #[test]
+    fn unknown_fields_of_a_topic_are_kept() {
+        let topic = json!({"name": "t", "id": "x", "settings": {"partitions": 1, "replication": "sync"}, "new": [1]});
+        let parsed: Topic = serde_json::from_value(topic.clone()).unwrap();
+        assert_eq!(json!(parsed), topic);
+    }
+}
