@@ -11,7 +11,7 @@ mod subscription;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use apply::Touched;
-pub use dedup::{Deduplication, ProducerWindow, RememberedKey};
+pub use dedup::{Deduplication, Known, ProducerWindow, RememberedKey};
 pub use partition::{BatchLocation, PartitionLog, Run};
 pub use subscription::Subscription;
 

@@ -1,1 +1,26 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+mod admission;
+mod batcher;
+mod cache;
+mod draft;
+mod error;
+mod flush;
+mod log;
+mod metrics;
+mod open;
+mod pending;
+mod placement;
+mod plan;
+mod reader;
+mod service;
+mod settings;
+mod settle;
+
+pub use admission::Admission;
+pub use draft::{Draft, MAX_REQUEST_BYTES};
+pub use error::{IngestError, MessageError};
+pub use metrics::IngestMetrics;
+pub use reader::{PollReply, PollRequest, ReadFrom, ReadReply, ReadRequest, Slice};
+pub use service::{Ingest, PublishReply};
+pub use settings::IngestSettings;

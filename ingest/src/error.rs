@@ -1,0 +1,126 @@
+//! Why messages and requests are refused.
+
+use std::time::Duration;
+
+use brigade_index::{
+    command::Rejection,
+    ids::{Offset, Partition},
+    names::TopicName,
+    shard::{FetchError, ProposeError},
+};
+
+/// Why a message was refused while a draft was built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// Key, value and headers together are larger than the topic accepts.
+    #[error("message has {bytes} bytes, the topic accepts {limit}")]
+    TooLarge {
+        /// Bytes of key, value and headers.
+        bytes: usize,
+        /// Most that the topic accepts.
+        limit: usize,
+    },
+    /// The key is too long.
+    #[error("key has {bytes} bytes, at most {limit}")]
+    KeyTooLarge {
+        /// Bytes of the key.
+        bytes: usize,
+        /// Most bytes of a key.
+        limit: usize,
+    },
+    /// The message has too many headers.
+    #[error("{count} headers, at most {limit}")]
+    TooManyHeaders {
+        /// Number of headers.
+        count: usize,
+        /// Most headers of a message.
+        limit: usize,
+    },
+    /// Names and values of the headers are too long together.
+    #[error("headers have {bytes} bytes")]
+    HeadersTooLarge {
+        /// Bytes of all names and values.
+        bytes: usize,
+    },
+    /// A partition was asked for that the topic does not have.
+    #[error("the topic has no partition {partition} (it has {partitions})")]
+    NoSuchPartition {
+        /// The partition asked for.
+        partition: u32,
+        /// Number of partitions.
+        partitions: u32,
+    },
+    /// Neither key nor value.
+    #[error("a message needs a value or a key")]
+    Empty,
+    /// The request has more messages than one request may have.
+    #[error("a request has at most {limit} messages")]
+    TooManyMessages {
+        /// Most messages of one request.
+        limit: usize,
+    },
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum IngestError {
+    /// No topic of that name, or it was deleted meanwhile. Nothing was stored.
+    #[error("there is no topic {0}")]
+    TopicNotFound(TopicName),
+    /// The topic has fewer partitions.
+    #[error("the topic has no partition {partition} (it has {partitions})")]
+    PartitionNotFound {
+        /// The partition asked for.
+        partition: Partition,
+        /// Number of partitions.
+        partitions: u32,
+    },
+    /// Nothing has this offset yet.
+    #[error("offset {offset} is above the high watermark {high_watermark}")]
+    OffsetOutOfRange {
+        /// The offset asked for.
+        offset: Offset,
+        /// Offset after the last committed message.
+        high_watermark: Offset,
+    },
+    /// The message with this offset is no longer kept.
+    #[error("offset {offset} is below the log start {log_start}")]
+    OffsetExpired {
+        /// The offset asked for.
+        offset: Offset,
+        /// First offset that can be read.
+        log_start: Offset,
+    },
+    /// No room for the request now. Nothing was stored.
+    #[error("too many bytes are being published at once")]
+    Busy {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The producer's sequence lies so far back that nobody can tell whether it was stored. Not stored now.
+    #[error("the sequence lies before the producer's window")]
+    SequenceTooOld,
+    /// Another request with other messages was stored under the same identity. This one was not stored.
+    #[error("another request with other messages was stored under the same identity")]
+    IdentityReused,
+    /// The request is larger than any may be. Nothing was stored.
+    #[error("the request has {bytes} bytes, at most {limit}")]
+    TooLarge {
+        /// Bytes of the request.
+        bytes: usize,
+        /// Most bytes of a request.
+        limit: usize,
+    },
+    /// Its outcome is unknown: it may have been stored, or may be later.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The shard refused the request when it was applied. Nothing was stored.
+    #[error("the publish was refused: {0}")]
+    Refused(Rejection),
+    /// The shard did not acknowledge the request; the error says whether it can have been stored.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    /// Messages could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+}

@@ -1,0 +1,74 @@
+//! The shard as this crate uses it. Tests put a log in memory in its place.
+
+use std::future::Future;
+
+use brigade_index::{
+    ids::{Offset, Partition, TopicId},
+    shard::{FetchError, Proposal, ProposeError, Shard},
+    state::{BatchLocation, ShardState},
+};
+use bytes::Bytes;
+use parking_lot::RwLockReadGuard;
+
+#[cfg(test)]
+pub(crate) mod memory;
+
+/// Where messages go and come from. Cheap to clone.
+#[derive(Clone)]
+pub(crate) enum Log {
+    /// A shard.
+    Shard(Shard),
+    /// A log in memory.
+    #[cfg(test)]
+    Memory(std::sync::Arc<memory::MemoryLog>),
+}
+
+impl Log {
+    pub(crate) async fn submit(&self, proposal: Proposal) {
+        match self {
+            Self::Shard(shard) => shard.submit(proposal).await,
+            #[cfg(test)]
+            Self::Memory(memory) => memory.submit(proposal),
+        }
+    }
+
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, ShardState> {
+        match self {
+            Self::Shard(shard) => shard.state(),
+            #[cfg(test)]
+            Self::Memory(memory) => memory.state.read(),
+        }
+    }
+
+    pub(crate) fn grown_past(
+        &self,
+        topic: TopicId,
+        partition: Partition,
+        offset: Offset,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let log = self.clone();
+        async move {
+            match log {
+                Self::Shard(shard) => shard.grown_past(topic, partition, offset).await,
+                #[cfg(test)]
+                Self::Memory(memory) => memory.grown_past(topic, partition, offset).await,
+            }
+        }
+    }
+
+    pub(crate) async fn fetch(&self, batch: &BatchLocation) -> Result<Bytes, FetchError> {
+        match self {
+            Self::Shard(shard) => shard.fetch(batch).await,
+            #[cfg(test)]
+            Self::Memory(memory) => memory.fetch(batch).await,
+        }
+    }
+
+    pub(crate) fn ready(&self) -> Result<(), ProposeError> {
+        match self {
+            Self::Shard(shard) => shard.ready(),
+            #[cfg(test)]
+            Self::Memory(memory) => memory.ready(),
+        }
+    }
+}
