@@ -28,12 +28,12 @@ pub use output::OutputFormat;
 
 const AFTER_HELP: &str = "\
 Begin here:
-  brigade serve                                    a server on 127.0.0.1:7070, data in ./brigade-data
+  brigade serve                             a server on 127.0.0.1:7070, data in ./brigade-data
   brigade topic create orders --partitions 4
   brigade publish orders 'first' 'second' --key customer-7
   brigade read orders
   brigade poll orders billing --create --commit
-  brigade bench all                                how fast is it here?
+  brigade bench all                         how fast is it here?
 
 Exit codes:
   0  done

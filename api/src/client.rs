@@ -23,8 +23,6 @@ mod publish;
 mod read;
 mod retry;
 mod subscriptions;
-#[cfg(test)]
-mod tests;
 mod topics;
 mod types;
 

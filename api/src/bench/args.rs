@@ -69,8 +69,8 @@ pub(super) struct LoadArgs {
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub(super) rate: Option<u32>,
     /// Format of the publish bodies
-    #[arg(long = "publish-format", value_name = "FORMAT", default_value = "json")]
-    pub(super) format: Format,
+    #[arg(long, value_name = "FORMAT", default_value = "json")]
+    pub(super) publish_format: Format,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -1,8 +1,8 @@
 //! Web-server log lines in JSON, every one different, the same for the same seed.
 //!
-//! A line of 1 KiB holds about 110 bytes that nothing predicts (trace and span ids, times, sizes), and otherwise what
-//! real logs repeat: field names, hosts, paths, agents, returning users. LZ4 makes about a third of it, as of real logs;
-//! a test keeps that so.
+//! A line of 1 KiB holds about 100 bytes that nothing predicts (trace and span ids, times, sizes), and otherwise what
+//! logs repeat: field names, hosts, paths, agents, returning users. A thousand of them compress 2.7 times with LZ4 in
+//! Arrow's format; a test keeps that between 2.5 and 3.
 
 use std::io::{self, BufWriter, Write};
 

@@ -24,7 +24,7 @@ pub(super) async fn run(
 ) -> Result<Report, CliError> {
     let messages = load.messages_per_request as usize;
     let bodies =
-        Arc::new(Bodies::build(load.message.seed, messages, load.message.message_bytes as usize, load.format)?);
+        Arc::new(Bodies::build(load.message.seed, messages, load.message.message_bytes as usize, load.publish_format)?);
     let target = Target::new(context.client.base(), &topic.name)?;
     let connections = usize::from(load.connections);
     let schedule = load.rate.map(|rate| Schedule {
@@ -101,13 +101,13 @@ impl Worker {
             .publish(self.bodies.format().media_type(), body)
             .map_err(|e| CliError::Failed(e.to_string()))?;
         match self.connection.exchange(request).await {
-            Outcome::Done(..) => self.tally.done(started, self.messages, length),
+            Outcome::Done(..) => self.tally.done(started, Instant::now(), self.messages, length),
             Outcome::Refused(code, wait) => {
-                self.tally.failed(code);
+                self.tally.failed(Instant::now(), code);
                 window::pause(wait).await;
             }
             Outcome::Broken => {
-                self.tally.failed("connection_broken".to_owned());
+                self.tally.failed(Instant::now(), "connection_broken".to_owned());
                 window::pause(None).await;
             }
         }
@@ -123,8 +123,8 @@ mod tests {
 
     use super::Schedule;
 
-    #[tokio::test(start_paused = true)]
-    async fn requests_are_dealt_out_evenly() {
+    #[test]
+    fn requests_are_dealt_out_evenly() {
         let begin = Instant::now();
         let schedule = Schedule { begin, interval: Duration::from_millis(10), step: 3 };
         let at = |round, number| (schedule.at(round, number) - begin).as_millis();

@@ -124,11 +124,11 @@ impl Reader {
             match self.connection.exchange(request).await {
                 Outcome::Done(headers, length) => self.page(started, &headers, length),
                 Outcome::Refused(code, wait) => {
-                    self.tally.failed(code);
+                    self.tally.failed(Instant::now(), code);
                     window::pause(wait).await;
                 }
                 Outcome::Broken => {
-                    self.tally.failed("connection_broken".to_owned());
+                    self.tally.failed(Instant::now(), "connection_broken".to_owned());
                     window::pause(None).await;
                 }
             }
@@ -138,10 +138,10 @@ impl Reader {
     fn page(&mut self, started: Instant, headers: &HeaderMap, length: u64) {
         let number = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()?.parse().ok());
         let (Some(next), Some(end)) = (number("brigade-next-offset"), number("brigade-high-watermark")) else {
-            self.tally.failed("headers_missing".to_owned());
+            self.tally.failed(Instant::now(), "headers_missing".to_owned());
             return;
         };
-        self.tally.done(started, next - self.offset.min(next), length);
+        self.tally.done(started, Instant::now(), next - self.offset.min(next), length);
         self.offset = if next >= end || next <= self.offset { self.log_start } else { next };
     }
 }

@@ -10,8 +10,8 @@ Examples:
   brigade bucket check s3://my-bucket/prefix
   brigade bucket check file:///srv/brigade
 
-The check writes and deletes small objects under the prefix. It refuses a store on which two conditional creates of
-one key can both succeed: such a store would lose acknowledged messages.";
+The check writes and deletes small objects under the prefix. It refuses a store on which two
+conditional creates of one key can both succeed: such a store would lose acknowledged messages.";
 
 /// Arguments of `brigade bucket`.
 #[derive(Args, Clone, Debug)]

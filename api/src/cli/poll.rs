@@ -1,6 +1,6 @@
 //! `brigade poll`.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, time::Duration};
 
 use clap::Args;
 
@@ -8,17 +8,20 @@ use super::{
     CliError, Context,
     print::{Printer, Style},
 };
-use crate::client::{PollRequest, Position, SubscriptionStart};
+use crate::client::{PollRequest, Position, RetryPolicy, SubscriptionStart};
 
 const AFTER_HELP: &str = "\
 Examples:
-  brigade poll orders billing --create --commit       receive what is there, and remember that it was received
-  brigade poll orders billing --max 10 --output json  look at the next ten without committing
-  brigade poll orders billing --commit --follow       go on for ever
+  brigade poll orders billing --create --commit
+      receive what is there, and remember that it was received
+  brigade poll orders billing --max 10 --output json
+      look at the next ten without committing
+  brigade poll orders billing --commit --follow
+      go on for ever
 
-A subscription is a named, durable cursor over all partitions of a topic. Without --commit the next call prints the
-same messages again. Positions are committed after the messages were handed to standard output: a message may come
-twice after a crash, and is never skipped.";
+A subscription is a named, durable cursor over all partitions of a topic. Without --commit the
+next call prints the same messages again. Positions are committed after the messages were handed
+to standard output: a message may come twice after a crash, and is never skipped.";
 
 /// How long a follower's request waits on the server, in milliseconds.
 const FOLLOW_WAIT_MS: u64 = 20_000;
@@ -58,6 +61,9 @@ pub struct PollArgs {
     /// Most messages of one request, and between two commits
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub batch: u64,
+    /// How long a request is repeated while the server is away
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub retry_seconds: u32,
 }
 
 fn start(text: &str) -> Result<SubscriptionStart, String> {
@@ -71,6 +77,8 @@ fn start(text: &str) -> Result<SubscriptionStart, String> {
 /// Runs `brigade poll`.
 pub(super) async fn run(context: &Context, args: PollArgs) -> Result<(), CliError> {
     let client = &context.client;
+    let policy =
+        RetryPolicy { give_up_after: Duration::from_secs(args.retry_seconds.into()), ..RetryPolicy::default() };
     if args.create {
         client.create_subscription(&args.topic, &args.subscription, args.start).await?;
     }
@@ -86,7 +94,7 @@ pub(super) async fn run(context: &Context, args: PollArgs) -> Result<(), CliErro
             wait_ms,
             positions: positions.iter().map(|(&partition, &offset)| Position { partition, offset }).collect(),
         };
-        let polled = client.poll(&args.topic, &args.subscription, &request).await?;
+        let (polled, _) = client.retry(&policy, || client.poll(&args.topic, &args.subscription, &request)).await?;
         if polled.messages.is_empty() && !args.follow {
             break;
         }
@@ -96,7 +104,8 @@ pub(super) async fn run(context: &Context, args: PollArgs) -> Result<(), CliErro
         printer.flush()?;
         remaining = remaining.saturating_sub(polled.messages.len() as u64);
         if args.commit && !polled.positions.is_empty() {
-            client.commit(&args.topic, &args.subscription, &polled.positions).await?;
+            // A commit that was stored already changes nothing, so it may be repeated too.
+            client.retry(&policy, || client.commit(&args.topic, &args.subscription, &polled.positions)).await?;
         } else {
             positions.extend(polled.positions.iter().map(|position| (position.partition, position.offset)));
         }

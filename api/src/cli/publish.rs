@@ -1,7 +1,10 @@
 //! `brigade publish`: an input thread cuts lines into requests (`publish/input.rs`, `publish/encode.rs`), several of which
 //! are in flight at once (`publish/send.rs`).
 
-use std::path::PathBuf;
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
 
 use clap::Args;
 
@@ -17,11 +20,13 @@ Examples:
   tail -f access.log | brigade publish logs                 each line is a text message
   brigade publish logs --file access.json --key-field /user/id
       each line is a message; its key is taken from the JSON in it
-  brigade publish orders --ndjson --file messages.ndjson    each line is a message object:
-      {\"key\":\"k\",\"value\":any JSON,\"value_base64\":\"…\",\"headers\":{\"a\":\"b\"},\"timestamp\":MS,\"partition\":0}
+  brigade publish orders --ndjson --file messages.ndjson
+      each line is a message object; all fields but one value are optional:
+      {\"key\":\"k\",\"value\":\"text or any JSON\",\"headers\":{\"a\":\"b\"},\"timestamp\":MS,\"partition\":0}
 
-Requests carry a producer id and a sequence, so that one that is repeated (server away, connection broken) is stored
-once. Several are in flight at once, which may store them in another order; --in-order keeps the input's order.";
+Requests carry a producer id and a sequence, so that one that is repeated (server away, connection
+broken) is stored once. Several are in flight at once, which may store them in another order;
+--in-order keeps the input's order.";
 
 /// Arguments of `brigade publish`.
 #[derive(Args, Clone, Debug)]
@@ -83,6 +88,9 @@ pub(super) async fn run(context: &Context, args: PublishArgs) -> Result<(), CliE
     let limits = encode::Limits { messages: args.batch_messages, bytes: args.batch_bytes as usize };
     let in_flight = if args.in_order { 1 } else { usize::from(args.in_flight) };
     let source = input::Source::open(&args)?;
+    if matches!(source, input::Source::Stdin) && io::stdin().is_terminal() {
+        eprintln!("Each line is a message. Ctrl-D ends.");
+    }
     let length = source.length();
     let requests = input::start(source, encoder, limits, in_flight);
     send::run(context, &args, requests, length, in_flight).await

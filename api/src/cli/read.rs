@@ -14,13 +14,14 @@ mod fetch;
 
 const AFTER_HELP: &str = "\
 Examples:
-  brigade read orders                                values of all partitions, one a line, up to now
+  brigade read orders                            values of all partitions, one a line, up to now
   brigade read orders --partition 2 --offset 1000 --max 10 --output table
   brigade read orders --timestamp 1767225600000 --output json
-  brigade read orders --offset latest --follow       wait for new messages, like tail -f
+  brigade read orders --offset latest --follow   wait for new messages, like tail -f
 
-With --partition all the partitions are printed one after the other; with --follow, each message as it comes, in
-order within its partition. A tombstone prints as an empty line unless --output json or table is given.";
+With --partition all the partitions are printed one after the other; with --follow, each message
+as it comes, in order within its partition. A tombstone prints as an empty line unless --output
+json or table is given.";
 
 /// Arguments of `brigade read`.
 #[derive(Args, Clone, Debug)]

@@ -145,3 +145,25 @@ pub struct SubscriptionPosition {
     #[serde(default)]
     pub lag: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Position, SeekTo, SubscriptionStart, Topic};
+
+    #[test]
+    fn places_have_the_documented_shape() {
+        assert_eq!(json!(SubscriptionStart::Latest), json!("latest"));
+        assert_eq!(json!(SubscriptionStart::Timestamp(5)), json!({"timestamp": 5}));
+        let positions = vec![Position { partition: 1, offset: 2 }];
+        assert_eq!(json!(SeekTo::Positions(positions)), json!({"positions": [{"partition": 1, "offset": 2}]}));
+    }
+
+    #[test]
+    fn unknown_fields_of_a_topic_are_kept() {
+        let topic = json!({"name": "t", "id": "x", "settings": {"partitions": 1, "replication": "sync"}, "new": [1]});
+        let parsed: Topic = serde_json::from_value(topic.clone()).unwrap();
+        assert_eq!(json!(parsed), topic);
+    }
+}

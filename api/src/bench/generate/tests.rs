@@ -54,5 +54,5 @@ fn lines_compress_like_logs() {
     writer.write(&batch).unwrap();
     let compressed = writer.into_inner().unwrap().len();
     let ratio = 1_024_000.0 / compressed as f64;
-    assert!((2.5..4.0).contains(&ratio), "LZ4 ratio {ratio}");
+    assert!((2.5..3.0).contains(&ratio), "LZ4 ratio {ratio}");
 }

@@ -1,0 +1,225 @@
+//! A server in memory with one topic `t` of two partitions and one subscription.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use serde_json::{Value, json};
+
+pub(crate) const PARTITIONS: usize = 2;
+
+/// How a publish goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// Nothing is stored; 429.
+    Busy,
+    /// It is stored; 503 `outcome_unknown`.
+    Unknown,
+    /// It is stored; the connection breaks in the middle of the answer.
+    Cut,
+    /// Nothing is stored; 400.
+    Invalid,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    pub(crate) partitions: [Vec<Value>; PARTITIONS],
+    answers: BTreeMap<String, Value>,
+    /// Identity of every publish request, repeated ones too.
+    pub(crate) identities: Vec<String>,
+    pub(crate) faults: VecDeque<Fault>,
+    pub(crate) committed: BTreeMap<usize, usize>,
+    pub(crate) puts: u64,
+}
+
+type Shared = Arc<Mutex<Stored>>;
+
+/// The running server.
+pub(crate) struct Mock {
+    pub(crate) url: String,
+    pub(crate) stored: Shared,
+}
+
+impl Mock {
+    pub(crate) async fn start() -> Self {
+        let stored = Shared::default();
+        let router = Router::new()
+            .route("/v1/topics/{topic}", put(topic).get(topic).delete(async || StatusCode::NO_CONTENT))
+            .route("/v1/topics/{topic}/messages", post(publish).get(read))
+            .route("/v1/topics/{topic}/subscriptions/{name}", put(subscribe))
+            .route("/v1/topics/{topic}/subscriptions/{name}/poll", post(poll))
+            .route("/v1/topics/{topic}/subscriptions/{name}/commit", post(commit))
+            .route("/metrics", get(metrics))
+            .route("/readyz", get(async || error(503, "not_ready", "still recovering")))
+            .route(
+                "/v1/cluster",
+                get(async || Json(json!({"node": "n1", "shards": [{"shard": 0, "state": "leading"}]}))),
+            )
+            .with_state(Arc::clone(&stored));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, stored }
+    }
+
+    pub(crate) fn fail(&self, faults: &[Fault]) {
+        self.stored.lock().unwrap().faults.extend(faults);
+    }
+
+    /// Values of all partitions.
+    pub(crate) fn values(&self) -> Vec<Value> {
+        let stored = self.stored.lock().unwrap();
+        stored.partitions.iter().flatten().map(|message| message["value"].clone()).collect()
+    }
+}
+
+fn error(status: u16, code: &str, message: &str) -> Response {
+    let body = Json(json!({"error": {"code": code, "message": message, "hint": "look at the mock"}}));
+    (StatusCode::from_u16(status).unwrap(), [("retry-after", "0")], body).into_response()
+}
+
+fn unknown() -> Response {
+    error(404, "topic_not_found", "there is no topic of this name")
+}
+
+async fn topic(State(stored): State<Shared>, Path(topic): Path<String>) -> Response {
+    if topic != "t" && !topic.starts_with("bench") {
+        return unknown();
+    }
+    let stored = stored.lock().unwrap();
+    let partitions: Vec<_> = (0..PARTITIONS)
+        .map(|number| json!({"partition": number, "log_start": 0, "high_watermark": stored.partitions[number].len()}))
+        .collect();
+    Json(json!({"name": topic, "id": 7, "settings": {"partitions": PARTITIONS}, "partitions": partitions}))
+        .into_response()
+}
+
+async fn publish(State(stored): State<Shared>, Path(topic): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
+    if topic != "t" && !topic.starts_with("bench") {
+        return unknown();
+    }
+    let header = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+    let identity = format!("{}/{}{}", header("producer-id"), header("producer-sequence"), header("idempotency-key"));
+    let mut stored = stored.lock().unwrap();
+    stored.identities.push(identity.clone());
+    let fault = stored.faults.pop_front();
+    match fault {
+        Some(Fault::Busy) => return error(429, "too_busy", "too many bytes in flight"),
+        Some(Fault::Invalid) => return error(400, "invalid_json", "line 2 is no message"),
+        _ => {}
+    }
+    let known = stored.answers.get(&identity).filter(|_| identity.len() > 1).cloned();
+    let duplicate = known.is_some();
+    let answer = known.unwrap_or_else(|| {
+        let answer = store(&mut stored, &header("content-type"), &body);
+        stored.answers.insert(identity, answer.clone());
+        answer
+    });
+    match fault {
+        Some(Fault::Unknown) => error(503, "outcome_unknown", "the store did not say"),
+        Some(Fault::Cut) => {
+            let broken = futures::stream::iter([Ok(Bytes::from("{\"mess")), Err(std::io::Error::other("cut"))]);
+            Body::from_stream(broken).into_response()
+        }
+        _ if duplicate => ([("brigade-duplicate", "true")], Json(answer)).into_response(),
+        _ => Json(answer).into_response(),
+    }
+}
+
+fn store(stored: &mut Stored, content_type: &str, body: &[u8]) -> Value {
+    let messages: Vec<Value> = if content_type == "application/json" {
+        serde_json::from_slice::<Value>(body).unwrap()["messages"].as_array().unwrap().clone()
+    } else {
+        body.split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
+    };
+    stored.puts += 1;
+    let mut positions = Vec::new();
+    for mut message in messages {
+        let partition = message["partition"].as_u64().unwrap_or(0) as usize;
+        let offset = stored.partitions[partition].len();
+        message["partition"] = json!(partition);
+        message["offset"] = json!(offset);
+        stored.partitions[partition].push(message);
+        positions.push(json!({"partition": partition, "offset": offset}));
+    }
+    json!({"messages": positions})
+}
+
+async fn read(
+    State(stored): State<Shared>,
+    Path(topic): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Response {
+    if topic != "t" && !topic.starts_with("bench") {
+        return unknown();
+    }
+    let stored = stored.lock().unwrap();
+    let messages = &stored.partitions[query["partition"].parse::<usize>().unwrap()];
+    let offset = match query["offset"].as_str() {
+        "earliest" => 0,
+        "latest" => messages.len(),
+        number => number.parse().unwrap(),
+    };
+    if offset > messages.len() {
+        return error(416, "offset_out_of_range", "the offset is above the high watermark");
+    }
+    let most: usize = query["max_messages"].parse().unwrap();
+    let page = &messages[offset..messages.len().min(offset.saturating_add(most))];
+    let body: String = page.iter().map(|message| format!("{message}\n")).collect();
+    let (next, end) = ((offset + page.len()).to_string(), messages.len().to_string());
+    ([("brigade-next-offset", next), ("brigade-high-watermark", end)], body).into_response()
+}
+
+async fn subscribe(Path((_, name)): Path<(String, String)>, Json(body): Json<Value>) -> Response {
+    Json(json!({"name": name, "kind": body["kind"]})).into_response()
+}
+
+async fn poll(State(stored): State<Shared>, Json(body): Json<Value>) -> Response {
+    let stored = stored.lock().unwrap();
+    let mut most = body["max_messages"].as_u64().unwrap() as usize;
+    let mut next = stored.committed.clone();
+    for position in body["positions"].as_array().into_iter().flatten() {
+        next.insert(position["partition"].as_u64().unwrap() as usize, position["offset"].as_u64().unwrap() as usize);
+    }
+    let (mut messages, mut positions) = (Vec::new(), Vec::new());
+    for (number, partition) in stored.partitions.iter().enumerate() {
+        let from = next.get(&number).copied().unwrap_or(0);
+        let page = &partition[from..partition.len().min(from + most)];
+        most -= page.len();
+        messages.extend_from_slice(page);
+        if !page.is_empty() {
+            positions.push(json!({"partition": number, "offset": from + page.len()}));
+        }
+    }
+    Json(json!({"messages": messages, "positions": positions})).into_response()
+}
+
+async fn commit(State(stored): State<Shared>, Json(body): Json<Value>) -> Response {
+    let mut stored = stored.lock().unwrap();
+    for position in body["positions"].as_array().unwrap() {
+        let partition = position["partition"].as_u64().unwrap() as usize;
+        stored.committed.insert(partition, position["offset"].as_u64().unwrap() as usize);
+    }
+    Json(json!({"positions": body["positions"]})).into_response()
+}
+
+async fn metrics(State(stored): State<Shared>) -> String {
+    let puts = stored.lock().unwrap().puts;
+    format!(
+        "brigade_store_requests_total{{operation=\"put\",region=\"local\",component=\"journal\"}} {puts}\n\
+         brigade_store_bytes_total{{direction=\"put\",region=\"local\"}} {}\nprocess_resident_memory_bytes 1048576\n",
+        puts * 400
+    )
+}
