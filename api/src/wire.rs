@@ -10,6 +10,7 @@ mod document;
 mod encode;
 mod error;
 mod escape;
+mod fields;
 mod json;
 mod message;
 mod ndjson;

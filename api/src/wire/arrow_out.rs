@@ -46,8 +46,7 @@ pub fn encode_arrow(slices: &[MessageSlice], compression: Compression) -> Result
         }
         let stored = slice.messages.record_batch().slice(range.start, range.len());
         let offsets = UInt64Array::from_iter_values(range.clone().map(|row| slice.offset(row)));
-        let own: [ArrayRef; 2] =
-            [Arc::new(UInt32Array::from_value(slice.partition, range.len())), Arc::new(offsets)];
+        let own: [ArrayRef; 2] = [Arc::new(UInt32Array::from_value(slice.partition, range.len())), Arc::new(offsets)];
         let columns = own.into_iter().chain(stored.columns().iter().cloned()).collect();
         writer.write(&RecordBatch::try_new(read_schema(), columns)?)?;
     }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use base64::{Engine, engine::general_purpose::STANDARD, encoded_len};
+use base64::{Engine, encoded_len, engine::general_purpose::STANDARD};
 use brigade_index::batch::{Messages, ValueKind};
 use bytes::Bytes;
 use serde_json::value::RawValue;

@@ -15,9 +15,8 @@ pub(super) fn find_escape(bytes: &[u8]) -> Option<usize> {
     let (words, rest) = bytes.as_chunks::<8>();
     for (at, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        let marks = below(word, 0x20)
-            | below(word ^ (ONES * u64::from(b'"')), 1)
-            | below(word ^ (ONES * u64::from(b'\\')), 1);
+        let marks =
+            below(word, 0x20) | below(word ^ (ONES * u64::from(b'"')), 1) | below(word ^ (ONES * u64::from(b'\\')), 1);
         if marks != 0 {
             // The lowest mark is a true one, whichever of the three tests made it.
             return Some(at * 8 + marks.trailing_zeros() as usize / 8);
@@ -186,8 +185,8 @@ mod tests {
             let (mut a, mut b) = (Vec::new(), Vec::new());
             write_i64(&mut a, signed);
             write_u64(&mut b, unsigned);
-            prop_assert_eq!(a, signed.to_string().as_bytes());
-            prop_assert_eq!(b, unsigned.to_string().as_bytes());
+            prop_assert_eq!(a, signed.to_string().into_bytes());
+            prop_assert_eq!(b, unsigned.to_string().into_bytes());
         }
     }
 }

@@ -65,7 +65,8 @@ impl<'de, S: MessageSink> Visitor<'de> for Body<'_, '_, 'de, S> {
                 continue;
             }
             map.next_value::<IgnoredAny>()?;
-            let problem = if is_messages { "the field messages is there twice" } else { "unknown field beside messages" };
+            let problem =
+                if is_messages { "the field messages is there twice" } else { "unknown field beside messages" };
             return Err(self.0.refuse(Refusal::new(codes::INVALID_JSON, problem, SHAPE_HINT)));
         }
         if !seen {

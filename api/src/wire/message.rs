@@ -14,11 +14,8 @@ use super::{
     MessageSink,
     document::{self, Document},
     error::{Place, Refusal, WireError, codes},
+    fields::{FIELDS_HINT, Field, FieldName, OptionalNumber, OptionalText},
 };
-
-const FIELDS: &str = "key, key_base64, value, value_base64, headers, timestamp and partition";
-const FIELDS_HINT: &str =
-    "Fields of a message: key, key_base64, value, value_base64, headers, timestamp and partition, each at most once.";
 
 /// Reads message objects and pushes them to a sink. Its buffers live as long as the body, so that a message costs no
 /// allocation.
@@ -132,32 +129,6 @@ enum DraftValue<'de> {
     None,
     Borrowed(&'de [u8], ValueKind),
     Scratch(ValueKind),
-}
-
-#[derive(Clone, Copy)]
-enum Field {
-    Key,
-    KeyBase64,
-    Value,
-    ValueBase64,
-    Headers,
-    Timestamp,
-    Partition,
-}
-
-impl Field {
-    fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "key" => Self::Key,
-            "key_base64" => Self::KeyBase64,
-            "value" => Self::Value,
-            "value_base64" => Self::ValueBase64,
-            "headers" => Self::Headers,
-            "timestamp" => Self::Timestamp,
-            "partition" => Self::Partition,
-            _ => return None,
-        })
-    }
 }
 
 /// The list of messages.
@@ -299,103 +270,11 @@ fn one_of<S: MessageSink, E: Error>(reader: &mut Reader<'_, '_, S>, first: bool,
 fn decode(text: &str, out: &mut Vec<u8>, field: &str) -> Result<(), Refusal> {
     out.clear();
     STANDARD_PAD_INDIFFERENT.decode_vec(text, out).map_err(|error| {
-        Refusal::invalid(format!("{field} is not base64: {error}"), "Use the standard base64 alphabet (A-Z a-z 0-9 + /).")
+        Refusal::invalid(
+            format!("{field} is not base64: {error}"),
+            "Use the standard base64 alphabet (A-Z a-z 0-9 + /).",
+        )
     })
-}
-
-struct FieldName<'a>(&'a mut Option<Refusal>);
-
-impl<'de> DeserializeSeed<'de> for FieldName<'_> {
-    type Value = Field;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Field, D::Error> {
-        deserializer.deserialize_identifier(self)
-    }
-}
-
-impl Visitor<'_> for FieldName<'_> {
-    type Value = Field;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a field")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<Field, E> {
-        Field::from_name(name).ok_or_else(|| {
-            let shown: String = name.chars().take(64).collect();
-            let message = format!("unknown field {shown:?}; a message has {FIELDS}");
-            *self.0 = Some(Refusal::new(codes::INVALID_JSON, message, FIELDS_HINT));
-            E::custom("refused")
-        })
-    }
-}
-
-/// A string, borrowed if it has no escapes; `null` is none.
-struct OptionalText(&'static str);
-
-impl<'de> DeserializeSeed<'de> for OptionalText {
-    type Value = Option<Cow<'de, str>>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for OptionalText {
-    type Value = Option<Cow<'de, str>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-
-    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Some(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Some(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-}
-
-/// An integer from 0 to `max`; `null` is none.
-struct OptionalNumber {
-    what: &'static str,
-    max: u64,
-}
-
-impl<'de> DeserializeSeed<'de> for OptionalNumber {
-    type Value = Option<u64>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Visitor<'_> for OptionalNumber {
-    type Value = Option<u64>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} and at most {}", self.what, self.max)
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-        if number > self.max {
-            return Err(E::invalid_value(serde::de::Unexpected::Unsigned(number), &self));
-        }
-        Ok(Some(number))
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
-        Err(E::invalid_value(serde::de::Unexpected::Signed(number), &self))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
 }
 
 struct Headers<'a, 's, 'de, S>(&'a mut Reader<'s, 'de, S>);
@@ -428,7 +307,9 @@ impl<'de, S: MessageSink> Visitor<'de> for Headers<'_, '_, 'de, S> {
             let value = map.next_value_seed(OptionalText("a string as the value of a header"))?;
             let Some(value) = value else {
                 let message = format!("the value of header {:?} is null", name.chars().take(64).collect::<String>());
-                return Err(self.0.refuse(Refusal::invalid(message, "Header values are strings; leave the header out.")));
+                return Err(self
+                    .0
+                    .refuse(Refusal::invalid(message, "Header values are strings; leave the header out.")));
             };
             self.0.headers.push((name, value));
         }

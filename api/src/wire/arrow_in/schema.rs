@@ -110,7 +110,7 @@ fn headers_type(field: &ipc::Field<'_>) -> Option<DataType> {
     if !parts.iter().all(text) {
         return None;
     }
-    let parts = vec![Field::new("key", DataType::Utf8, true), Field::new("value", DataType::Utf8, true)];
+    let parts = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
     Some(DataType::Map(Arc::new(Field::new("entries", DataType::Struct(parts.into()), false)), false))
 }
 
