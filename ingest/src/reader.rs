@@ -359,6 +359,3 @@ impl Taken {
         self.full || self.budget.is_spent()
     }
 }
-
-#[cfg(test)]
-mod tests;

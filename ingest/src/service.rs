@@ -206,3 +206,6 @@ impl Ingest {
         Ok(self.0.log.ready()?)
     }
 }
+
+#[cfg(test)]
+mod tests;
