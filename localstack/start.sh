@@ -5,6 +5,8 @@
 #     eval "$(localstack/start.sh 3)"      three regions, on ports 4566, 4567 and 4568
 #     localstack/stop.sh                   ends what this script started
 #
+# (In a script, take the output first, since eval hides a failure: settings=$(localstack/start.sh) && eval "$settings")
+#
 # It installs LocalStack into localstack/.venv the first time, keeps logs and pid files in localstack/.run, and prints
 # the environment to use as export lines; everything else goes to standard error.
 #
@@ -84,7 +86,7 @@ start() {
         return
     fi
     # LocalStack itself would go on without its port and only look healthy.
-    "$venv/bin/python" - "$port" <<'PYTHON' || die "cannot listen on [::1]:$port: the port is taken, or there is no IPv6 loopback"
+    "$venv/bin/python" - "$port" 2>/dev/null <<'PYTHON' || die "cannot listen on [::1]:$port: the port is taken, or there is no IPv6 loopback"
 import socket, sys
 with socket.socket(socket.AF_INET6) as s:
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

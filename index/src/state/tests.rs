@@ -121,9 +121,8 @@ proptest! {
             let stored: u64 = batches.iter().flatten().map(|run| u64::from(run.rows)).sum();
             prop_assert_eq!(stored, fresh[0] + fresh[1]);
             next = [next[0] + fresh[0], next[1] + fresh[1]];
-            for at in 0..2 {
-                let log = &state.topic(topic).unwrap().partitions[at];
-                prop_assert_eq!(log.high_watermark, Offset(next[at]));
+            for (log, next) in state.topic(topic).unwrap().partitions.iter().zip(next) {
+                prop_assert_eq!(log.high_watermark, Offset(next));
                 prop_assert!(log.runs().windows(2).all(|pair| pair[0].end() == pair[1].base), "I7");
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use object_store::{PutMode, PutOptions, PutPayload, path::Path};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{
     Component, Operation, RegionStore, StoreError, StoreErrorKind,
@@ -104,16 +104,14 @@ impl RegionStore {
         let Inner { store, timing, metrics, .. } = &*self.inner;
         let bytes = payload.content_length() as u64;
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        let started = Instant::now();
+        let attempt = metrics.begin(Operation::Put, component);
+        metrics.sent(component, bytes);
         let result = match timeout(timing.request(bytes), store.put_opts(key, payload, options)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(Failure::from(error)),
             Err(_) => Err(Failure::timeout()),
         };
-        let outcome = result.as_ref().map_or_else(|failure| failure.kind.into(), |()| Outcome::Ok);
-        metrics.requests(Operation::Put, component, outcome, 1);
-        metrics.latency(Operation::Put, started.elapsed());
-        metrics.sent(component, bytes);
+        attempt.end(result.as_ref().map_or_else(|failure| failure.kind.into(), |()| Outcome::Ok));
         result
     }
 

@@ -76,7 +76,9 @@ impl Directory {
             Some(parent) if parent.exists() => sync(parent),
             _ => Ok(()),
         });
-        synced.await?.map_err(|source| Error::Generic { store: STORE, source: Box::new(source) })
+        synced.await?.map_err(|source| Error::Generic { store: STORE, source: Box::new(source) })?;
+        self.believe(key);
+        Ok(())
     }
 
     fn believe(&self, key: &Path) {
@@ -181,5 +183,44 @@ impl ObjectStore for Directory {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.files.copy_opts(from, to, options).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::{ObjectStoreExt, PutMode};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_in_doubt_is_settled_by_reading_it_and_by_nothing_less() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = Directory::open("file://", home.path()).unwrap();
+        let key = Path::from("d/1");
+        let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        directory.put_opts(&key, "one".into(), create()).await.unwrap();
+        assert!(directory.doubtful.lock().is_empty(), "a write that ended well leaves no doubt");
+        directory.put_opts(&key, "two".into(), create()).await.unwrap_err();
+        let other = Path::from("d/2");
+        // Polled once and dropped: what a time-out does.
+        drop(futures::poll!(std::pin::pin!(directory.put_opts(&other, "two".into(), create()))));
+        assert_eq!(directory.doubtful.lock().len(), 2);
+        assert_eq!(directory.get(&key).await.unwrap().bytes().await.unwrap(), "one");
+        assert_eq!(directory.doubtful.lock().iter().collect::<Vec<_>>(), [&other]);
+        while directory.get(&other).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert!(directory.doubtful.lock().is_empty());
+    }
+
+    #[test]
+    fn directories_are_created_absolute_and_relative() {
+        let home = tempfile::tempdir().unwrap();
+        for path in [home.path().to_owned(), home.path().join("a/b/c"), PathBuf::from(".")] {
+            create_synced(&path).unwrap();
+            assert!(path.is_dir());
+        }
+        std::fs::write(home.path().join("file"), "").unwrap();
+        create_synced(&home.path().join("file")).unwrap_err();
     }
 }

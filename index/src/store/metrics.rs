@@ -19,6 +19,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use tokio::time::Instant;
+
 use super::error::{Operation, StoreErrorKind};
 use crate::names::RegionName;
 
@@ -73,9 +75,11 @@ pub(super) enum Outcome {
     Timeout,
     Throttled,
     Failed,
+    /// Its caller stopped waiting.
+    Abandoned,
 }
 
-const OUTCOMES: usize = Outcome::Failed as usize + 1;
+const OUTCOMES: usize = Outcome::Abandoned as usize + 1;
 
 impl Outcome {
     const fn as_str(self) -> &'static str {
@@ -86,6 +90,7 @@ impl Outcome {
             Self::Timeout => "timeout",
             Self::Throttled => "throttled",
             Self::Failed => "failed",
+            Self::Abandoned => "abandoned",
         }
     }
 }
@@ -240,8 +245,13 @@ impl RegionMetrics {
         }
     }
 
+    /// Begins to time a request. It is counted even if its caller stops waiting, since the store has seen it.
+    pub(super) fn begin(&self, operation: Operation, component: Component) -> Attempt<'_> {
+        Attempt { metrics: self, operation, component, started: Instant::now(), outcome: Outcome::Abandoned, count: 1 }
+    }
+
     /// Counts requests of one operation with the same outcome.
-    pub(super) fn requests(&self, operation: Operation, component: Component, outcome: Outcome, count: u64) {
+    fn requests(&self, operation: Operation, component: Component, outcome: Outcome, count: u64) {
         let (row, total) = match operation {
             Operation::Put => (0, &self.metrics.totals.puts),
             Operation::Get => (1, &self.metrics.totals.gets),
@@ -262,7 +272,7 @@ impl RegionMetrics {
     }
 
     /// Notes how long one request took.
-    pub(super) fn latency(&self, operation: Operation, elapsed: Duration) {
+    fn latency(&self, operation: Operation, elapsed: Duration) {
         let Some(row) = OPERATIONS.iter().position(|known| *known == operation) else { return };
         let histogram = self.latency[row].get_or_init(|| {
             let labels = LatencyLabels { operation: operation.as_str(), region: self.region.to_string() };
@@ -293,5 +303,34 @@ impl RegionMetrics {
             family.get_or_create_owned(&labels)
         });
         counter.inc_by(bytes);
+    }
+}
+
+/// A request under way.
+pub(super) struct Attempt<'a> {
+    metrics: &'a RegionMetrics,
+    operation: Operation,
+    component: Component,
+    started: Instant,
+    outcome: Outcome,
+    count: u64,
+}
+
+impl Attempt<'_> {
+    pub(super) fn end(self, outcome: Outcome) {
+        self.end_many(outcome, 1);
+    }
+
+    /// Ends what were really several requests.
+    pub(super) fn end_many(mut self, outcome: Outcome, count: u64) {
+        self.outcome = outcome;
+        self.count = count;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.metrics.requests(self.operation, self.component, self.outcome, self.count);
+        self.metrics.latency(self.operation, self.started.elapsed());
     }
 }

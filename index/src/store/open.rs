@@ -194,7 +194,6 @@ mod tests {
             "s3:///x",
             "s3://k:v@b/x",
             "s3://b/x//y",
-            "redis://x",
         ];
         for url in bad {
             let error = open(url, &StoreOptions::default()).expect_err(url);

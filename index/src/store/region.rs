@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, path::Path};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{
     Component, Operation, StoreError, StoreErrorKind, StoreMetrics, StoreTiming,
@@ -109,15 +109,13 @@ impl RegionStore {
         key: &Path,
         range: Option<Range<u64>>,
     ) -> Result<Option<Bytes>, Failure> {
-        let started = Instant::now();
+        let attempt = self.inner.metrics.begin(Operation::Get, component);
         let result = self.fetch(key, range).await;
-        let outcome = match &result {
+        attempt.end(match &result {
             Ok(Some(_)) => Outcome::Ok,
             Ok(None) => Outcome::Absent,
             Err(failure) => failure.kind.into(),
-        };
-        self.inner.metrics.requests(Operation::Get, component, outcome, 1);
-        self.inner.metrics.latency(Operation::Get, started.elapsed());
+        });
         if let Ok(Some(bytes)) = &result {
             self.inner.metrics.received(component, bytes.len() as u64);
         }
@@ -158,7 +156,7 @@ impl RegionStore {
 
     async fn list_once(&self, component: Component, prefix: &Path) -> Result<Vec<Path>, Failure> {
         let Inner { store, timing, metrics, .. } = &*self.inner;
-        let started = Instant::now();
+        let attempt = metrics.begin(Operation::List, component);
         let mut stream = store.list(Some(prefix));
         let mut keys = Vec::new();
         let mut seen = 0;
@@ -177,8 +175,7 @@ impl RegionStore {
             }
         };
         let outcome = result.as_ref().map_or_else(|failure| failure.kind.into(), |()| Outcome::Ok);
-        metrics.requests(Operation::List, component, outcome, u64::max(1, u64::div_ceil(seen, LIST_PAGE)));
-        metrics.latency(Operation::List, started.elapsed());
+        attempt.end_many(outcome, u64::max(1, u64::div_ceil(seen, LIST_PAGE)));
         result?;
         keys.sort_unstable();
         Ok(keys)
@@ -192,7 +189,7 @@ impl RegionStore {
         let Inner { store, timing, metrics, env, .. } = &*self.inner;
         let mut budget = Budget::new(timing, env);
         loop {
-            let started = Instant::now();
+            let attempt = metrics.begin(Operation::Delete, component);
             let result = match timeout(timing.request(0), store.delete(key)).await {
                 Err(_) => Err(Failure::timeout()),
                 Ok(Err(error @ object_store::Error::NotFound { .. })) if !is_missing_bucket(&error) => {
@@ -201,9 +198,7 @@ impl RegionStore {
                 Ok(Err(error)) => Err(Failure::from(error)),
                 Ok(Ok(())) => Ok(Outcome::Ok),
             };
-            let outcome = result.as_ref().map_or_else(|failure| failure.kind.into(), |outcome| *outcome);
-            metrics.requests(Operation::Delete, component, outcome, 1);
-            metrics.latency(Operation::Delete, started.elapsed());
+            attempt.end(result.as_ref().map_or_else(|failure| failure.kind.into(), |outcome| *outcome));
             match result {
                 Ok(_) => return Ok(()),
                 Err(failure) => self.pause(&mut budget, failure, Operation::Delete, key).await?,
