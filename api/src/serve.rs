@@ -1,11 +1,143 @@
-//! The place where `brigade serve` enters the server.
+//! `brigade serve`: a node from its start to its end.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `serve/node.rs` | the node: store, shard, publish and read paths, metrics |
+//! | `serve/connections.rs` | accepting connections, HTTP/1.1 with limits |
+//! | `serve/signals.rs`, `serve/logging.rs` | SIGTERM and SIGINT; the log |
 
-use std::process::ExitCode;
+use std::{
+    io,
+    net::SocketAddr,
+    process::ExitCode,
+    time::Duration,
+};
 
-use crate::cli::serve::ServeArgs;
+use brigade_index::env::Env;
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Runs the server until it is told to stop.
+use crate::{
+    cli::serve::ServeArgs,
+    settings::{self, LogFormat, Settings, SettingsError, redact_url},
+};
+
+mod connections;
+mod logging;
+mod node;
+mod signals;
+
+pub use node::{Node, StartError, start_node, start_node_on};
+use signals::StopSignals;
+
+/// Why a node did not run to an orderly end.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The node could not be put together.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Signals cannot be listened for.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    /// A second signal came before the requests in flight were finished.
+    #[error("interrupted before all requests were finished")]
+    Interrupted,
+}
+
+impl ServeError {
+    /// As the command line lists them.
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Settings(_) => 2,
+            Self::Start(StartError::Store(_) | StartError::Shard(_)) => 5,
+            Self::Interrupted => 130,
+            Self::Listen { .. } | Self::Start(_) | Self::Signals(_) => 1,
+        })
+    }
+}
+
+/// Loads settings, starts the log, and runs a node until it is told to stop.
 pub async fn main(args: ServeArgs) -> ExitCode {
-    eprintln!("error: this build of the command line has no server in it ({args:?})");
-    ExitCode::FAILURE
+    match load_and_run(&args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+async fn load_and_run(args: &ServeArgs) -> Result<(), ServeError> {
+    let settings = settings::load(args, |name| std::env::var(name).ok())?;
+    logging::start(&settings.log);
+    tracing::info!("settings in force:\n{}", settings.printed().trim_end());
+    run(settings).await
+}
+
+/// Runs a node until SIGTERM or SIGINT, then finishes what is in flight. A second signal ends it at once.
+///
+/// # Errors
+/// When it cannot start, or was interrupted while it finished.
+pub async fn run(mut settings: Settings) -> Result<(), ServeError> {
+    let mut signals = StopSignals::listen().map_err(ServeError::Signals)?;
+    let asked = settings.listen;
+    let not_listening = |source| ServeError::Listen { address: asked, source };
+    // Before the takeover: a second process on the same address must not depose the first and then fail.
+    let listener = TcpListener::bind(asked).await.map_err(not_listening)?;
+    let address = listener.local_addr().map_err(not_listening)?;
+    // An unspecified address means every interface; which of them others can reach is not known here.
+    if settings.advertise.is_none() && !address.ip().is_unspecified() {
+        settings.advertise = Some(format!("http://{address}"));
+    }
+    let node = tokio::select! {
+        biased;
+        _ = signals.next() => return Err(ServeError::Interrupted),
+        node = start_node(settings, Env::system()) => node?,
+    };
+    greet(&node, address);
+    let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
+    let server = connections::serve(listener, node.clone(), stop.clone(), connections.clone());
+    let accepting = connections.spawn(server);
+    let signal = signals.next().await;
+    tracing::info!(signal, "finishing requests in flight");
+    let drained = timeout(Duration::from_secs(node.settings.drain_seconds), async {
+        node.begin_drain();
+        stop.cancel();
+        // It ends as soon as it sees the token; then no connection is added any more.
+        let _ = accepting.await;
+        connections.close();
+        connections.wait().await;
+        node.shut_down().await;
+    });
+    tokio::select! {
+        biased;
+        _ = signals.next() => return Err(ServeError::Interrupted),
+        drained = drained => match drained {
+            Ok(()) => tracing::info!("all requests are answered"),
+            Err(_) => tracing::warn!("out of time; clients that wait must ask again"),
+        },
+    }
+    Ok(())
+}
+
+/// Says where the node is and where its data are.
+fn greet(node: &Node, address: SocketAddr) {
+    let data: Vec<_> = node.settings.regions().iter().map(|region| redact_url(&region.url)).collect();
+    let data = data.join(", ");
+    if node.settings.log.format == LogFormat::Text {
+        eprintln!("Brigade is listening on http://{address}, data in {data}");
+    } else {
+        tracing::info!(address = format!("http://{address}"), data, "Brigade is listening");
+    }
 }

@@ -1,0 +1,248 @@
+//! Errors as clients see them. Status codes of errors stand here and nowhere else.
+
+use std::{borrow::Cow, time::Duration};
+
+use axum::response::{IntoResponse, Response};
+use brigade_index::{
+    command::Rejection,
+    names::NameError,
+    shard::{FetchError, ProposeError},
+};
+use brigade_ingest::{IngestError, MessageError};
+use http::{HeaderValue, StatusCode, header};
+
+use super::answer;
+use crate::wire::{Refusal, WireError, write_string, write_u64};
+
+/// How long clients are asked to wait when the node cannot know how long its trouble lasts.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A refused request.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    /// Stable, in snake case.
+    pub(crate) code: &'static str,
+    /// What was wrong.
+    pub(crate) message: String,
+    /// What to do.
+    pub(crate) hint: Cow<'static, str>,
+    /// When to try again.
+    pub(crate) retry_after: Option<Duration>,
+    /// A further field of the error object.
+    pub(crate) more: Option<(&'static str, u64)>,
+}
+
+/// The kinds of errors: status, code, hint.
+type Kind = (StatusCode, &'static str, &'static str);
+
+macro_rules! kinds {
+    ($($name:ident = $status:ident, $code:literal, $hint:literal;)*) => {
+        $(pub(crate) const $name: Kind = (StatusCode::$status, $code, $hint);)*
+        /// Every kind, for the document and its tests.
+        pub(crate) const ALL: &[Kind] = &[$($name),*];
+    };
+}
+
+/// Every kind of error that this interface makes itself. Parsers of bodies have further codes with their own hints.
+pub(crate) mod kinds {
+    use super::{Kind, StatusCode};
+
+    kinds! {
+        INVALID_PARAMETER = BAD_REQUEST, "invalid_parameter", "correct the query parameter or header; /openapi.json lists them";
+        INVALID_NAME = BAD_REQUEST, "invalid_name", "use 1 to 200 characters out of A-Z a-z 0-9 . _ - and begin with a letter or digit";
+        INVALID_SETTINGS = BAD_REQUEST, "invalid_settings", "send settings within the limits; partitions can only grow";
+        INVALID_JSON = BAD_REQUEST, "invalid_json", "send a JSON object with the fields that /openapi.json lists";
+        INVALID_POSITION = BAD_REQUEST, "invalid_position", "use an offset between the partition's log start and its high watermark";
+        INVALID_MESSAGE = BAD_REQUEST, "invalid_message", "give each message a value, or a key and no value for a tombstone";
+        MESSAGE_HEADERS = BAD_REQUEST, "too_many_headers", "give a message at most 64 headers";
+        PARTITION_NOT_FOUND = BAD_REQUEST, "partition_not_found", "use a partition that the topic has, or leave it out";
+        PARTITION_REQUIRED = BAD_REQUEST, "partition_required", "add ?partition=N; only a topic with one partition can be read without";
+        KIND_UNAVAILABLE = BAD_REQUEST, "subscription_kind_unavailable", "use the kind \"stream\"";
+        TRUNCATED_BODY = BAD_REQUEST, "truncated_body", "send the whole body; nothing of it was stored";
+        NOT_FOUND = NOT_FOUND, "not_found", "GET / lists the paths there are";
+        TOPIC_NOT_FOUND = NOT_FOUND, "topic_not_found", "create it with PUT /v1/topics/{topic}, or check its name";
+        SUBSCRIPTION_NOT_FOUND = NOT_FOUND, "subscription_not_found", "create it with PUT /v1/topics/{topic}/subscriptions/{name}, or check its name";
+        METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method_not_allowed", "use one of the methods in the Allow header";
+        NOT_ACCEPTABLE = NOT_ACCEPTABLE, "not_acceptable", "accept application/json, application/x-ndjson, application/vnd.apache.arrow.stream or text/event-stream";
+        REQUEST_TIMEOUT = REQUEST_TIMEOUT, "request_timeout", "send the body faster or in smaller requests; nothing of it was stored";
+        TOPIC_EXISTS = CONFLICT, "topic_exists", "change its settings with PATCH, or choose another name";
+        TOO_MANY_TOPICS = CONFLICT, "too_many_topics", "delete topics that are no longer needed";
+        SUBSCRIPTION_EXISTS = CONFLICT, "subscription_exists", "move it with PATCH, or choose another name";
+        TOO_MANY_SUBSCRIPTIONS = CONFLICT, "too_many_subscriptions", "delete subscriptions that are no longer needed";
+        SEQUENCE_TOO_OLD = CONFLICT, "sequence_too_old", "use rising sequences and keep at most 64 publishes of a producer in flight; this one was not stored now";
+        IDENTITY_REUSED = CONFLICT, "identity_reused", "give each request its own Producer-Sequence or Idempotency-Key; this one was not stored";
+        OFFSET_EXPIRED = GONE, "offset_expired", "read on from log_start, or use offset=earliest";
+        MESSAGE_TOO_LARGE = PAYLOAD_TOO_LARGE, "message_too_large", "send a smaller message, or raise the topic's max_message_bytes";
+        KEY_TOO_LARGE = PAYLOAD_TOO_LARGE, "key_too_large", "use a key of at most 64 KiB";
+        HEADERS_TOO_LARGE = PAYLOAD_TOO_LARGE, "headers_too_large", "keep a message's headers below 16 KiB; put large data into the value";
+        TOO_MANY_MESSAGES = PAYLOAD_TOO_LARGE, "too_many_messages", "split the messages over several requests";
+        REQUEST_TOO_LARGE = PAYLOAD_TOO_LARGE, "request_too_large", "split the messages over several requests";
+        UNSUPPORTED_CONTENT_TYPE = UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", "send application/json, application/x-ndjson, application/octet-stream, text/plain or application/vnd.apache.arrow.stream";
+        OFFSET_OUT_OF_RANGE = RANGE_NOT_SATISFIABLE, "offset_out_of_range", "read from the high watermark at most; use wait to wait there";
+        REQUEST_HEADERS = REQUEST_HEADER_FIELDS_TOO_LARGE, "too_many_request_headers", "send at most 90 header fields";
+        TOO_BUSY = TOO_MANY_REQUESTS, "too_busy", "try again after Retry-After, or send less at once; nothing was stored";
+        INTERNAL = INTERNAL_SERVER_ERROR, "internal_error", "this is a defect; please report it with the server's log";
+        OBJECT_DAMAGED = INTERNAL_SERVER_ERROR, "object_damaged", "restore the named object from a copy; other messages can still be read";
+        STORE_UNAVAILABLE = SERVICE_UNAVAILABLE, "store_unavailable", "try again after Retry-After; nothing was stored. The server recovers by itself when its store does";
+        NOT_LEADER = SERVICE_UNAVAILABLE, "not_leader", "send the request to the leader; nothing was stored";
+        OUTCOME_UNKNOWN = SERVICE_UNAVAILABLE, "outcome_unknown", "it may or may not be stored: retry with the same Idempotency-Key (or Producer-Id and Producer-Sequence), then it is stored once";
+        SHUTTING_DOWN = SERVICE_UNAVAILABLE, "shutting_down", "try again after Retry-After; nothing was stored";
+        TOO_MANY_CONNECTIONS = SERVICE_UNAVAILABLE, "too_many_connections", "close connections or reuse them, and try again after Retry-After";
+    }
+}
+
+impl ApiError {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        let (status, code, hint) = kind;
+        let wait = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        let retry_after = wait.then_some(RETRY_AFTER);
+        Self { status, code, message: message.into(), hint: Cow::Borrowed(hint), retry_after, more: None }
+    }
+
+    pub(crate) fn parameter(name: &str, problem: impl std::fmt::Display) -> Self {
+        Self::new(kinds::INVALID_PARAMETER, format!("{name} {problem}"))
+    }
+
+    fn with(mut self, field: &'static str, value: u64) -> Self {
+        self.more = Some((field, value));
+        self
+    }
+
+    /// The error object as JSON.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + self.message.len() + self.hint.len());
+        out.extend_from_slice(b"{\"error\":{\"code\":");
+        write_string(&mut out, self.code);
+        out.extend_from_slice(b",\"message\":");
+        write_string(&mut out, &self.message);
+        out.extend_from_slice(b",\"hint\":");
+        write_string(&mut out, &self.hint);
+        if let Some((field, value)) = self.more {
+            out.push(b',');
+            write_string(&mut out, field);
+            out.push(b':');
+            write_u64(&mut out, value);
+        }
+        out.extend_from_slice(b"}}");
+        out
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = answer::json(self.status, self.to_json());
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// How a message that was refused while it was added to a publish appears inside the parser's error.
+pub(crate) fn refuse_message(error: &MessageError) -> Refusal {
+    let (_, code, hint) = match error {
+        MessageError::TooLarge { .. } => kinds::MESSAGE_TOO_LARGE,
+        MessageError::KeyTooLarge { .. } => kinds::KEY_TOO_LARGE,
+        MessageError::TooManyHeaders { .. } => kinds::MESSAGE_HEADERS,
+        MessageError::HeadersTooLarge { .. } => kinds::HEADERS_TOO_LARGE,
+        MessageError::NoSuchPartition { .. } => kinds::PARTITION_NOT_FOUND,
+        MessageError::Empty => kinds::INVALID_MESSAGE,
+        MessageError::TooManyMessages { .. } => kinds::TOO_MANY_MESSAGES,
+    };
+    Refusal::new(code, error.to_string(), hint)
+}
+
+impl From<WireError> for ApiError {
+    fn from(error: WireError) -> Self {
+        // Parsers have codes of their own, which are all about a body that is wrong as it stands.
+        let known = kinds::ALL.iter().find(|(_, code, _)| *code == error.code);
+        let status = known.map_or(StatusCode::BAD_REQUEST, |(status, ..)| *status);
+        Self { hint: error.hint.into(), ..Self::new((status, error.code, ""), error.message) }
+    }
+}
+
+impl From<NameError> for ApiError {
+    fn from(error: NameError) -> Self {
+        Self::new(kinds::INVALID_NAME, error.to_string())
+    }
+}
+
+impl From<IngestError> for ApiError {
+    fn from(error: IngestError) -> Self {
+        let message = error.to_string();
+        match error {
+            IngestError::TopicNotFound(_) => Self::new(kinds::TOPIC_NOT_FOUND, message),
+            IngestError::PartitionNotFound { .. } => Self::new(kinds::PARTITION_NOT_FOUND, message),
+            IngestError::OffsetOutOfRange { high_watermark, .. } => {
+                Self::new(kinds::OFFSET_OUT_OF_RANGE, message).with("high_watermark", high_watermark.0)
+            }
+            IngestError::OffsetExpired { log_start, .. } => {
+                Self::new(kinds::OFFSET_EXPIRED, message).with("log_start", log_start.0)
+            }
+            IngestError::Busy { retry_after } => {
+                Self { retry_after: Some(retry_after), ..Self::new(kinds::TOO_BUSY, message) }
+            }
+            IngestError::SequenceTooOld => Self::new(kinds::SEQUENCE_TOO_OLD, message),
+            IngestError::IdentityReused => Self::new(kinds::IDENTITY_REUSED, message),
+            IngestError::TooLarge { .. } => Self::new(kinds::REQUEST_TOO_LARGE, message),
+            IngestError::TimedOut(_) => Self::new(kinds::OUTCOME_UNKNOWN, message),
+            IngestError::Refused(rejection) => rejection.into(),
+            IngestError::Propose(error) => error.into(),
+            IngestError::Fetch(error) => error.into(),
+        }
+    }
+}
+
+impl From<ProposeError> for ApiError {
+    fn from(error: ProposeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ProposeError::NotLeader { leader } => {
+                let error = Self::new(kinds::NOT_LEADER, message);
+                match leader.filter(|leader| !leader.address.is_empty()) {
+                    Some(leader) => {
+                        Self { hint: format!("send the request to {}; nothing was stored", leader.address).into(), ..error }
+                    }
+                    None => error,
+                }
+            }
+            ProposeError::Unavailable(_) => Self::new(kinds::STORE_UNAVAILABLE, message),
+            ProposeError::Unknown(_) => Self::new(kinds::OUTCOME_UNKNOWN, message),
+            ProposeError::ShuttingDown => Self::new(kinds::SHUTTING_DOWN, message),
+        }
+    }
+}
+
+impl From<FetchError> for ApiError {
+    fn from(error: FetchError) -> Self {
+        let message = error.to_string();
+        match error {
+            FetchError::Unavailable(_) => {
+                let hint = "try again after Retry-After; the server recovers by itself when its store does";
+                Self { hint: hint.into(), ..Self::new(kinds::STORE_UNAVAILABLE, message) }
+            }
+            FetchError::Damaged { .. } => Self::new(kinds::OBJECT_DAMAGED, message),
+        }
+    }
+}
+
+impl From<Rejection> for ApiError {
+    fn from(rejection: Rejection) -> Self {
+        let kind = match &rejection {
+            Rejection::TopicExists(_) => kinds::TOPIC_EXISTS,
+            Rejection::TopicNotFound => kinds::TOPIC_NOT_FOUND,
+            Rejection::TooManyTopics => kinds::TOO_MANY_TOPICS,
+            Rejection::InvalidSettings(_) => kinds::INVALID_SETTINGS,
+            Rejection::SubscriptionExists => kinds::SUBSCRIPTION_EXISTS,
+            Rejection::SubscriptionNotFound => kinds::SUBSCRIPTION_NOT_FOUND,
+            Rejection::TooManySubscriptions => kinds::TOO_MANY_SUBSCRIPTIONS,
+            Rejection::PartitionNotFound(_) => kinds::PARTITION_NOT_FOUND,
+            Rejection::InvalidPosition { .. } => kinds::INVALID_POSITION,
+            Rejection::Malformed(_) => kinds::INTERNAL,
+        };
+        Self::new(kind, rejection.to_string())
+    }
+}

@@ -1,0 +1,194 @@
+//! What the document says of each route. The match is exhaustive: a route without a description does not compile.
+
+use super::{JSON, Route};
+
+/// A media type and the name of its shape, if it has one.
+pub(super) type Shape = (&'static str, Option<&'static str>);
+/// A parameter and what it means.
+pub(super) type Field = (&'static str, &'static str);
+/// A request body: what it is, and its shape in each media type.
+pub(super) type Body = (&'static str, &'static [Shape]);
+/// An answer: status, what it means, and its shape in each media type.
+type Answer = (&'static str, &'static str, &'static [Shape]);
+
+/// An operation.
+pub(super) struct About {
+    pub(super) summary: &'static str,
+    pub(super) query: &'static [Field],
+    pub(super) headers: &'static [Field],
+    pub(super) body: Option<Body>,
+    pub(super) answers: &'static [Answer],
+}
+
+const NDJSON: &str = "application/x-ndjson";
+const ARROW: &str = "application/vnd.apache.arrow.stream";
+
+const PLAIN: About = About { summary: "", query: &[], headers: &[], body: None, answers: &[] };
+
+const READ_QUERY: &[Field] = &[
+    ("partition", "Partition; may be left out if the topic has only one."),
+    ("offset", "First offset, or `earliest` (the default) or `latest`."),
+    ("timestamp", "Instead of offset: start at the first message of this time or later, in ms since the Unix epoch."),
+    ("max_messages", "Most messages, 1 to 100000; 1000 by default."),
+    ("max_bytes", "Most bytes of keys, values and headers; 1 MiB by default. One message is returned even if it is larger."),
+    ("wait", "How long to wait when there is no message, in milliseconds; 0 by default, at most 60000."),
+];
+
+const PUBLISH_QUERY: &[Field] = &[
+    ("key", "Key of the message, when the body is one message."),
+    ("partition", "Partition of the message, when the body is one message."),
+    ("timestamp", "Timestamp of the message in ms since the Unix epoch, when the body is one message."),
+];
+
+const PUBLISH_HEADERS: &[Field] = &[
+    ("Producer-Id", "With Producer-Sequence: a repetition of the request is recognised and stored once."),
+    ("Producer-Sequence", "A rising 64-bit number."),
+    ("Idempotency-Key", "Instead of them: 1 to 200 visible ASCII characters by which a repetition is recognised."),
+    ("Brigade-Header-NAME", "A header of the message, when the body is one message."),
+];
+
+const PUBLISH_BODY: Body = (
+    "Messages: a JSON object, NDJSON with a message a line, an Arrow IPC stream, or one message as it is.",
+    &[
+        (JSON, Some("Publication")),
+        (NDJSON, Some("Message")),
+        (ARROW, None),
+        ("application/octet-stream", None),
+        ("text/plain", None),
+    ],
+);
+
+pub(super) fn describe(route: Route) -> About {
+    match route {
+        Route::Index => ops("Links to everything else", &[("200", "Links.", &[(JSON, None)])]),
+        Route::Health => ops("Whether the process is alive", &[("200", "It is.", &[(JSON, None)])]),
+        Route::Ready => ops(
+            "Whether requests would be carried out",
+            &[("200", "They would.", &[(JSON, None)]), ("503", "They would not; the error says why.", ERROR)],
+        ),
+        Route::Metrics => ops("Metrics for Prometheus", &[("200", "Metrics.", &[("text/plain", None)])]),
+        Route::OpenApi => ops("This document", &[("200", "The document.", &[(JSON, None)])]),
+        Route::Cluster => {
+            ops("The cluster, this node, its regions and shards", &[("200", "The cluster.", &[(JSON, Some("ClusterView"))])])
+        }
+        Route::ListTopics
+        | Route::CreateTopic
+        | Route::GetTopic
+        | Route::AlterTopic
+        | Route::DeleteTopic
+        | Route::Publish
+        | Route::Read => topic(route),
+        Route::ListSubscriptions
+        | Route::CreateSubscription
+        | Route::GetSubscription
+        | Route::SeekSubscription
+        | Route::DeleteSubscription
+        | Route::Poll
+        | Route::Commit => subscription(route),
+    }
+}
+
+const ERROR: &[Shape] = &[(JSON, Some("ErrorBody"))];
+const TOPIC: &[Shape] = &[(JSON, Some("TopicView"))];
+const SUBSCRIPTION: &[Shape] = &[(JSON, Some("SubscriptionView"))];
+
+fn ops(summary: &'static str, answers: &'static [Answer]) -> About {
+    About { summary, answers, ..PLAIN }
+}
+
+fn topic(route: Route) -> About {
+    match route {
+        Route::ListTopics => About {
+            summary: "Topics in the order of their names, a page at a time",
+            query: &[
+                ("limit", "Most topics, 1 to 1000; 100 by default."),
+                ("after", "Only topics after this name: `next` of the page before."),
+                ("prefix", "Only topics whose name begins so."),
+            ],
+            answers: &[("200", "A page.", &[(JSON, Some("TopicPage"))])],
+            ..PLAIN
+        },
+        Route::CreateTopic => About {
+            summary: "Create a topic",
+            body: Some(("Settings; may be left out.", &[(JSON, Some("TopicBody"))])),
+            answers: &[
+                ("201", "It was created.", TOPIC),
+                ("200", "It exists with the same settings.", TOPIC),
+                ("409", "It exists with other settings.", ERROR),
+            ],
+            ..PLAIN
+        },
+        Route::GetTopic => ops("A topic with its partitions", &[("200", "The topic.", TOPIC)]),
+        Route::AlterTopic => About {
+            summary: "Change the settings that are given; partitions can only grow",
+            body: Some(("Settings.", &[(JSON, Some("TopicBody"))])),
+            answers: &[("200", "The topic.", TOPIC)],
+            ..PLAIN
+        },
+        Route::DeleteTopic => {
+            ops("Delete a topic with its messages and subscriptions", &[("204", "It is gone.", &[])])
+        }
+        Route::Publish => About {
+            summary: "Publish messages; answered when they are durable, stored whole or not at all",
+            query: PUBLISH_QUERY,
+            headers: PUBLISH_HEADERS,
+            body: Some(PUBLISH_BODY),
+            answers: &[
+                ("200", "Where they are. A repetition gets the original answer and `Brigade-Duplicate: true`.", &[(JSON, Some("Placements"))]),
+                ("429", "No room now; nothing was stored. See Retry-After.", ERROR),
+                ("503", "Not stored, or with code `outcome_unknown` maybe stored. See Retry-After.", ERROR),
+            ],
+        },
+        _ => About {
+            summary: "Read messages of a partition, or follow it as server-sent events",
+            query: READ_QUERY,
+            headers: &[("Last-Event-ID", "When following: go on after this offset.")],
+            answers: &[
+                (
+                    "200",
+                    "Messages; Brigade-Next-Offset and Brigade-High-Watermark say where to read on.",
+                    &[(JSON, Some("Read")), (NDJSON, Some("Published")), (ARROW, None), ("text/event-stream", Some("Published"))],
+                ),
+                ("410", "The offset is no longer kept; `log_start` is the first that is.", ERROR),
+                ("416", "Nothing has this offset yet.", ERROR),
+            ],
+            ..PLAIN
+        },
+    }
+}
+
+fn subscription(route: Route) -> About {
+    match route {
+        Route::ListSubscriptions => {
+            ops("Subscriptions of a topic", &[("200", "All of them.", &[(JSON, Some("SubscriptionList"))])])
+        }
+        Route::CreateSubscription => About {
+            summary: "Create a subscription",
+            body: Some(("Where it starts; may be left out.", &[(JSON, Some("SubscriptionBody"))])),
+            answers: &[("201", "It was created.", SUBSCRIPTION), ("200", "It exists and stays as it is.", SUBSCRIPTION)],
+            ..PLAIN
+        },
+        Route::GetSubscription => {
+            ops("A subscription with its positions and lag", &[("200", "The subscription.", SUBSCRIPTION)])
+        }
+        Route::SeekSubscription => About {
+            summary: "Move a subscription, backwards too",
+            body: Some(("Where to.", &[(JSON, Some("SeekBody"))])),
+            answers: &[("200", "The subscription.", SUBSCRIPTION)],
+            ..PLAIN
+        },
+        Route::DeleteSubscription => ops("Delete a subscription", &[("204", "It is gone.", &[])]),
+        Route::Poll => About {
+            summary: "Receive messages; commit their positions once they are processed",
+            body: Some(("How many, and how long to wait.", &[(JSON, Some("PollBody"))])),
+            answers: &[("200", "Messages of all partitions.", &[(JSON, Some("Polled"))])],
+            ..PLAIN
+        },
+        _ => About {
+            summary: "Commit positions; one below the committed position changes nothing",
+            body: Some(("Positions.", &[(JSON, Some("CommitBody"))])),
+            answers: &[("200", "All committed positions.", &[(JSON, Some("Positions"))])],
+            ..PLAIN
+        },
+    }
+}

@@ -1,0 +1,141 @@
+//! Receiving from a subscription: poll, then commit.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::response::Response;
+use brigade_index::{
+    command::{Command, Outcome, Rejection},
+    ids::Offset,
+    names::{SubscriptionName, TopicName},
+};
+use brigade_ingest::{IngestError, PollReply, PollRequest};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    answer, body,
+    call::Call,
+    error::{ApiError, kinds},
+    params::{MAX_WAIT_MS, READ_BYTES, READ_MESSAGES},
+    read::slices,
+    subscriptions::{Position, committed, distinct, names, no_subscription, topic_id},
+    topics::{apply, body_time, not_found},
+};
+use crate::{serve::Node, wire::encode_poll};
+
+/// Messages of a poll when the client does not say how many: few, since it will process them one by one.
+const POLL_MESSAGES: u64 = 10;
+
+/// What to receive.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PollBody {
+    /// Most messages; 10 by default.
+    max_messages: Option<u64>,
+    /// Most bytes of keys, values and headers; 1 MiB by default. One message is returned even if it is larger.
+    max_bytes: Option<u64>,
+    /// How long to wait when there is no message, in milliseconds; 0 by default, at most 60000.
+    wait_ms: Option<u64>,
+    /// Read on from here instead of the committed positions.
+    positions: Option<Vec<Position>>,
+}
+
+/// Positions to commit.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CommitBody {
+    positions: Vec<Position>,
+}
+
+/// Committed positions of all partitions.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Positions {
+    positions: Vec<Position>,
+}
+
+/// `POST /v1/topics/{topic}/subscriptions/{subscription}/poll`
+pub(super) async fn poll(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+    let (topic, name) = names(&call)?;
+    let Call { parts, body, .. } = call;
+    let body: PollBody = body::document(body, &parts.headers, body_time(&node)).await?;
+    let positions = positions(&node, &topic, &name, body.positions.as_deref().unwrap_or_default())?;
+    let request = PollRequest {
+        topic,
+        positions,
+        max_messages: within("max_messages", body.max_messages, (POLL_MESSAGES, READ_MESSAGES.1), 1)?,
+        max_bytes: within("max_bytes", body.max_bytes, READ_BYTES, 1)?,
+        wait: Duration::from_millis(within("wait_ms", body.wait_ms, (0, MAX_WAIT_MS), 0)? as u64),
+    };
+    let reply = poll_or_stop(&node, request).await?;
+    let next = reply.positions.iter().map(|(partition, offset)| (partition.0, offset.0));
+    let next: Vec<_> = next.collect();
+    Ok(answer::json(StatusCode::OK, encode_poll(&slices(reply.slices), next.into_iter())))
+}
+
+/// A number within its limits: default, most, least.
+fn within(name: &str, given: Option<u64>, limits: (u64, u64), least: u64) -> Result<usize, ApiError> {
+    let number = given.unwrap_or(limits.0);
+    if number < least || number > limits.1 {
+        return Err(ApiError::parameter(name, format!("is {number}; it must be between {least} and {}", limits.1)));
+    }
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+/// Where each partition is read on: at its committed position, unless the client says otherwise.
+fn positions(
+    node: &Node,
+    topic: &TopicName,
+    name: &SubscriptionName,
+    asked: &[Position],
+) -> Result<Vec<Offset>, ApiError> {
+    let state = node.shard.state();
+    let topic = state.topic_named(topic).ok_or_else(|| not_found(topic))?;
+    let subscription = topic.subscriptions.get(name).ok_or_else(|| no_subscription(name))?;
+    let mut positions = committed(topic, subscription);
+    for (partition, offset) in distinct(asked)? {
+        let log = topic.partition(partition).ok_or(Rejection::PartitionNotFound(partition))?;
+        let (log_start, high_watermark) = (log.log_start, log.high_watermark);
+        if offset > high_watermark || offset < log_start {
+            return Err(Rejection::InvalidPosition { partition, offset, log_start, high_watermark }.into());
+        }
+        positions[partition.0 as usize] = offset;
+    }
+    Ok(positions)
+}
+
+/// Polls; a wait ends early when the node shuts down, with what there is.
+async fn poll_or_stop(node: &Node, request: PollRequest) -> Result<PollReply, IngestError> {
+    if request.wait.is_zero() {
+        return node.ingest.poll(request).await;
+    }
+    let at_once = PollRequest { wait: Duration::ZERO, ..request.clone() };
+    tokio::select! {
+        biased;
+        reply = node.ingest.poll(request) => reply,
+        () = node.draining.cancelled() => node.ingest.poll(at_once).await,
+    }
+}
+
+/// `POST /v1/topics/{topic}/subscriptions/{subscription}/commit`
+pub(super) async fn commit(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+    let (topic, name) = names(&call)?;
+    let Call { parts, body, .. } = call;
+    let body: CommitBody = body::document(body, &parts.headers, body_time(&node)).await?;
+    let positions = distinct(&body.positions)?;
+    // Names the topic or subscription that is missing, and answers an empty commit without a write.
+    let before = self::positions(&node, &topic, &name, &[])?;
+    if positions.is_empty() {
+        return answer::value(StatusCode::OK, &view(&before));
+    }
+    let topic = topic_id(&node, &topic)?;
+    match apply(&node, Command::CommitPositions { topic, name, positions, seek: false }).await?? {
+        Outcome::Positions(positions) => answer::value(StatusCode::OK, &view(&positions)),
+        _ => Err(ApiError::new(kinds::INTERNAL, "a commit had the outcome of another command")),
+    }
+}
+
+fn view(positions: &[Offset]) -> Positions {
+    let position = |(partition, offset): (u32, &Offset)| Position { partition, offset: offset.0 };
+    Positions { positions: (0..).zip(positions).map(position).collect() }
+}

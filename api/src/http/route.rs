@@ -1,0 +1,75 @@
+//! Every route of the interface, in one list that the router, the metrics and the OpenAPI document follow.
+
+use http::Method;
+
+macro_rules! routes {
+    ($($(#[$doc:meta])* $name:ident = $method:ident $path:literal;)*) => {
+        /// A route: a method and a path.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Route {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Route {
+            /// Every route.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Its method.
+            pub const fn method(self) -> Method {
+                match self {
+                    $(Self::$name => Method::$method,)*
+                }
+            }
+
+            /// Its path, with parameters in braces.
+            pub const fn path(self) -> &'static str {
+                match self {
+                    $(Self::$name => $path,)*
+                }
+            }
+        }
+    };
+}
+
+routes! {
+    /// Links to everything else.
+    Index = GET "/";
+    /// Whether the process is alive.
+    Health = GET "/healthz";
+    /// Whether requests would be carried out.
+    Ready = GET "/readyz";
+    /// Metrics.
+    Metrics = GET "/metrics";
+    /// The OpenAPI document.
+    OpenApi = GET "/openapi.json";
+    /// The cluster, this node, its regions and shards.
+    Cluster = GET "/v1/cluster";
+    /// Topics, paged.
+    ListTopics = GET "/v1/topics";
+    /// Creates a topic.
+    CreateTopic = PUT "/v1/topics/{topic}";
+    /// A topic with its partitions.
+    GetTopic = GET "/v1/topics/{topic}";
+    /// Changes settings of a topic.
+    AlterTopic = PATCH "/v1/topics/{topic}";
+    /// Deletes a topic.
+    DeleteTopic = DELETE "/v1/topics/{topic}";
+    /// Publishes messages.
+    Publish = POST "/v1/topics/{topic}/messages";
+    /// Reads messages of a partition.
+    Read = GET "/v1/topics/{topic}/messages";
+    /// Subscriptions of a topic.
+    ListSubscriptions = GET "/v1/topics/{topic}/subscriptions";
+    /// Creates a subscription.
+    CreateSubscription = PUT "/v1/topics/{topic}/subscriptions/{subscription}";
+    /// A subscription with its positions.
+    GetSubscription = GET "/v1/topics/{topic}/subscriptions/{subscription}";
+    /// Moves a subscription.
+    SeekSubscription = PATCH "/v1/topics/{topic}/subscriptions/{subscription}";
+    /// Deletes a subscription.
+    DeleteSubscription = DELETE "/v1/topics/{topic}/subscriptions/{subscription}";
+    /// Reads on from the positions of a subscription.
+    Poll = POST "/v1/topics/{topic}/subscriptions/{subscription}/poll";
+    /// Commits positions of a subscription.
+    Commit = POST "/v1/topics/{topic}/subscriptions/{subscription}/commit";
+}

@@ -1,0 +1,178 @@
+//! Settings of a node: one tree, units in its names, the same names in the file, in the environment and as flags.
+//!
+//! A flag wins over a variable, a variable over the file, the file over the default. Stores, clock and metrics are not
+//! settings; they are handed to constructors.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use brigade_index::store::StoreOptions;
+use serde::{Deserialize, Serialize};
+
+mod error;
+mod flags;
+mod layers;
+mod redact;
+mod validate;
+mod variables;
+
+pub use error::SettingsError;
+pub use layers::load;
+pub(crate) use redact::redact_url;
+
+/// Directory of the one local region when nothing else is said.
+pub const DEFAULT_DATA: &str = "./brigade-data";
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Address to listen on. Port 0 takes any free port.
+    pub listen: SocketAddr,
+    /// Directory of the one local region, when no regions are named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// URL at which other nodes and clients reach this one; the address it listens on when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+    /// Name of this node; a random one when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// Longest time for finishing requests after SIGTERM, in seconds.
+    pub drain_seconds: u64,
+    /// The publish path.
+    pub publish: PublishSettings,
+    /// The read path.
+    pub read: ReadSettings,
+    /// Connections and slow clients.
+    pub http: HttpSettings,
+    /// The log.
+    pub log: LogSettings,
+    /// Regions and their stores.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<RegionSettings>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
+            data: None,
+            advertise: None,
+            node_name: None,
+            drain_seconds: 20,
+            publish: PublishSettings::default(),
+            read: ReadSettings::default(),
+            http: HttpSettings::default(),
+            log: LogSettings::default(),
+            regions: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// The regions in force: those that are named, else the one in the data directory.
+    pub fn regions(&self) -> Vec<RegionSettings> {
+        if !self.regions.is_empty() {
+            return self.regions.clone();
+        }
+        let data = self.data.as_deref().unwrap_or(DEFAULT_DATA.as_ref());
+        let url = format!("file://{}", data.display());
+        vec![RegionSettings { name: "local".to_owned(), url, store: StoreOptions::default() }]
+    }
+}
+
+/// The publish path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PublishSettings {
+    /// Longest time that a publish waits for others to share its entry while entries are in flight, in milliseconds.
+    pub linger_ms: u64,
+    /// Memory for publish requests in flight, in MiB. Past it they are answered with 429.
+    pub memory_mib: u64,
+    /// Largest body of a publish request, in MiB.
+    pub max_request_mib: u64,
+    /// How long a publish waits for its commit, in milliseconds; then its outcome is unknown to the client.
+    pub request_timeout_ms: u64,
+}
+
+impl Default for PublishSettings {
+    fn default() -> Self {
+        Self { linger_ms: 5, memory_mib: 64, max_request_mib: 32, request_timeout_ms: 30_000 }
+    }
+}
+
+/// The read path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReadSettings {
+    /// Memory for batches that readers ask for again, in MiB.
+    pub cache_mib: u64,
+}
+
+impl Default for ReadSettings {
+    fn default() -> Self {
+        Self { cache_mib: 96 }
+    }
+}
+
+/// Connections and slow clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Most connections at once. Further ones are answered with 503 and closed.
+    pub max_connections: usize,
+    /// Longest time for the headers of a request to arrive, and for an idle connection to stay, in milliseconds.
+    pub header_timeout_ms: u64,
+    /// Longest time for the body of a request to arrive, in milliseconds.
+    pub body_timeout_ms: u64,
+}
+
+impl Default for HttpSettings {
+    /// The header time-out is longer than the 90 seconds for which common clients keep idle connections, so that it is
+    /// the client that closes them and no request meets a closing connection.
+    fn default() -> Self {
+        Self { max_connections: 10_000, header_timeout_ms: 100_000, body_timeout_ms: 30_000 }
+    }
+}
+
+/// The log, on standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// Its format.
+    pub format: LogFormat,
+    /// What is logged: a level, or levels by module as in `info,brigade_index=debug`.
+    pub filter: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".to_owned() }
+    }
+}
+
+/// Format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A region and its store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegionSettings {
+    /// Name of the region.
+    pub name: String,
+    /// URL of its store: `file://`, `memory://`, `s3://`, `gs://` or `az://`.
+    pub url: String,
+    /// How to reach the store.
+    #[serde(default)]
+    pub store: StoreOptions,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! Settings from the command line.
+
+use toml::{Table, Value};
+
+use super::layers::{put, put_regions};
+use crate::cli::serve::{LogFormat, ServeArgs};
+
+/// Lays the flags that are given over `table`.
+pub(super) fn lay_over(table: &mut Table, args: &ServeArgs) {
+    let log_format = args.log_format.map(|format| match format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    });
+    let texts = [
+        (&["listen"] as &[&str], args.listen.map(|listen| listen.to_string())),
+        (&["data"], args.data.as_ref().map(|data| data.display().to_string())),
+        (&["advertise"], args.advertise.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned())),
+        (&["log", "format"], log_format.map(str::to_owned)),
+    ];
+    for (place, text) in texts {
+        text.into_iter().for_each(|text| put(table, place, Value::String(text)));
+    }
+    let numbers = [
+        (&["publish", "linger_ms"] as &[&str], args.linger_ms),
+        (&["publish", "memory_mib"], args.publish_memory_mib),
+        (&["read", "cache_mib"], args.cache_mib),
+        (&["drain_seconds"], args.drain_seconds),
+    ];
+    for (place, number) in numbers {
+        // Too large for TOML is too large for every range that is checked afterwards.
+        let number = number.map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+        number.into_iter().for_each(|number| put(table, place, Value::Integer(number)));
+    }
+    if !args.region.is_empty() {
+        let regions: Vec<_> =
+            args.region.iter().map(|region| (region.name.clone(), region.url.as_str().to_owned())).collect();
+        put_regions(table, &regions);
+    }
+}

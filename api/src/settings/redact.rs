@@ -1,0 +1,35 @@
+//! Printing settings without their secrets.
+
+use super::Settings;
+
+impl Settings {
+    /// The settings as TOML, for people: secrets show as `***`.
+    pub fn printed(&self) -> String {
+        let mut shown = self.clone();
+        shown.regions = self.regions();
+        for region in &mut shown.regions {
+            region.url = redact_url(&region.url);
+            region.store.endpoint = region.store.endpoint.as_deref().map(redact_url);
+            region.store.access_key_id = region.store.access_key_id.as_deref().map(redact_key);
+        }
+        // Strings, numbers and tables always serialise.
+        toml::to_string(&shown).unwrap_or_default()
+    }
+}
+
+/// Enough of a key to tell which one it is.
+fn redact_key(key: &str) -> String {
+    format!("{}***", key.chars().take(if key.len() > 8 { 4 } else { 0 }).collect::<String>())
+}
+
+/// A URL without its user, password and query, which may hold signatures.
+pub(crate) fn redact_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    if scheme == "file" {
+        return url.to_owned();
+    }
+    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?***"));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or_else(|| authority.to_owned(), |(_, host)| format!("***@{host}"));
+    format!("{scheme}://{host}{path}{query}")
+}

@@ -1,0 +1,83 @@
+use std::{collections::BTreeMap, fs};
+
+use super::*;
+use crate::cli::serve::{RegionArg, ServeArgs};
+
+fn load_with(file: &str, variables: &[(&str, &str)], mut args: ServeArgs) -> Result<Settings, SettingsError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("brigade.toml");
+    fs::write(&path, file).unwrap();
+    args.config = Some(path);
+    let variables: BTreeMap<_, _> = variables.iter().copied().collect();
+    load(&args, |name| variables.get(name).map(|value| (*value).to_owned()))
+}
+
+fn refusal(file: &str, variables: &[(&str, &str)]) -> String {
+    load_with(file, variables, ServeArgs::default()).unwrap_err().to_string()
+}
+
+#[test]
+fn without_any_source_the_defaults_hold() {
+    let settings = load(&ServeArgs::default(), |_| None).unwrap();
+    assert_eq!(settings, Settings::default());
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:7070");
+    assert_eq!(settings.regions()[0].url, "file://./brigade-data");
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
+    let file = "drain_seconds = 1\n[publish]\nlinger_ms = 1\nmemory_mib = 100\n[read]\ncache_mib = 1\n";
+    let variables = [("BRIGADE_LINGER_MS", "2"), ("BRIGADE_CACHE_MIB", "2"), ("BRIGADE_SERVICE_HOST", "10.0.0.1")];
+    let args = ServeArgs { linger_ms: Some(3), ..ServeArgs::default() };
+    let settings = load_with(file, &variables, args).unwrap();
+    assert_eq!((settings.publish.linger_ms, settings.read.cache_mib, settings.drain_seconds), (3, 2, 1));
+    assert_eq!((settings.publish.memory_mib, settings.publish.max_request_mib), (100, 32));
+}
+
+#[test]
+fn a_region_keeps_the_store_of_the_file_when_its_url_changes() {
+    let file = "[[regions]]\nname = \"a\"\nurl = \"s3://one\"\nstore.endpoint = \"http://[::1]:4566\"\n";
+    let region = RegionArg { name: "a".to_owned(), url: "s3://two/x".parse().unwrap() };
+    let settings = load_with(file, &[], ServeArgs { region: vec![region], ..ServeArgs::default() }).unwrap();
+    assert_eq!(settings.regions[0].url, "s3://two/x");
+    assert_eq!(settings.regions[0].store.endpoint.as_deref(), Some("http://[::1]:4566"));
+    let settings = load_with(file, &[("BRIGADE_REGION", "b=memory://")], ServeArgs::default()).unwrap();
+    assert_eq!((settings.regions[0].name.as_str(), &settings.regions[0].store.endpoint), ("b", &None));
+}
+
+#[test]
+fn what_is_unknown_or_wrong_is_refused_with_its_name_and_place() {
+    let unknown = refusal("listen = \"127.0.0.1:1\"\n[publish]\nlinger = 1\n", &[]);
+    assert!(unknown.contains("linger") && unknown.contains("line 3") && unknown.contains("brigade.toml"), "{unknown}");
+    assert!(refusal("drain_seconds = -1", &[]).contains("line 1"));
+    assert!(refusal("", &[("BRIGADE_LINGER_MS", "-5")]).contains("BRIGADE_LINGER_MS"));
+    assert!(refusal("", &[("BRIGADE_LINGER_MS", "99999")]).contains("publish.linger_ms"));
+    assert!(refusal("", &[("BRIGADE_REGION", "memory://")]).contains("NAME=URL"));
+    assert!(refusal("[publish]\nmemory_mib = 8", &[]).contains("publish.max_request_mib"));
+    assert!(refusal("data = \"x\"", &[("BRIGADE_REGION", "a=memory://")]).contains("either"));
+    assert!(refusal("", &[("BRIGADE_REGION", "a=memory://,b=memory://")]).contains("one region"));
+    assert!(refusal("", &[("BRIGADE_REGION", "../a=memory://")]).contains("name"));
+    assert!(refusal("", &[("BRIGADE_ADVERTISE", "http://u:p@host")]).contains("password"));
+    assert!(refusal("[log]\nfilter = \"a=loud\"", &[]).contains("log.filter"));
+    let missing = ServeArgs { config: Some("/nonexistent/brigade.toml".into()), ..ServeArgs::default() };
+    assert!(load(&missing, |_| None).unwrap_err().to_string().contains("/nonexistent/brigade.toml"));
+}
+
+#[test]
+fn no_secret_is_printed_or_quoted() {
+    let file = "[[regions]]\nname = \"a\"\nurl = \"s3://user:hunter2@bucket/p?sig=hunter3\"\n[regions.store]\n\
+                endpoint = \"https://user:hunter4@host/x\"\naccess_key_id = \"AKIAhunter5\"\n\
+                secret_access_key = \"hunter6\"\nsession_token = \"hunter7\"\n";
+    let printed = load_with(file, &[], ServeArgs::default()).unwrap().printed();
+    assert!(!printed.contains("hunter") && printed.contains("AKIA***"), "{printed}");
+    assert!(printed.contains("s3://***@bucket/p?***") && printed.contains("https://***@host/x"), "{printed}");
+    let error = refusal(&format!("{file}secret = \"hunter8\"\n"), &[]);
+    assert!(!error.contains("hunter"), "{error}");
+}
+
+#[test]
+fn what_is_printed_can_be_read_again() {
+    let settings = load(&ServeArgs::default(), |_| None).unwrap();
+    let again: Settings = toml::from_str(&settings.printed()).unwrap();
+    assert_eq!(again.regions(), settings.regions());
+}

@@ -1,0 +1,60 @@
+//! Settings from environment variables.
+
+use toml::{Table, Value};
+
+use super::{SettingsError, layers::put};
+
+/// How the text of a variable is understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    /// `NAME=URL`, several separated by commas.
+    Regions,
+}
+
+/// Every variable with its place in the tree.
+const VARIABLES: &[(&str, &[&str], Kind)] = &[
+    ("BRIGADE_LISTEN", &["listen"], Kind::Text),
+    ("BRIGADE_DATA", &["data"], Kind::Text),
+    ("BRIGADE_REGION", &["regions"], Kind::Regions),
+    ("BRIGADE_ADVERTISE", &["advertise"], Kind::Text),
+    ("BRIGADE_NODE_NAME", &["node_name"], Kind::Text),
+    ("BRIGADE_DRAIN_SECONDS", &["drain_seconds"], Kind::Number),
+    ("BRIGADE_LINGER_MS", &["publish", "linger_ms"], Kind::Number),
+    ("BRIGADE_PUBLISH_MEMORY_MIB", &["publish", "memory_mib"], Kind::Number),
+    ("BRIGADE_MAX_REQUEST_MIB", &["publish", "max_request_mib"], Kind::Number),
+    ("BRIGADE_REQUEST_TIMEOUT_MS", &["publish", "request_timeout_ms"], Kind::Number),
+    ("BRIGADE_CACHE_MIB", &["read", "cache_mib"], Kind::Number),
+    ("BRIGADE_MAX_CONNECTIONS", &["http", "max_connections"], Kind::Number),
+    ("BRIGADE_HEADER_TIMEOUT_MS", &["http", "header_timeout_ms"], Kind::Number),
+    ("BRIGADE_BODY_TIMEOUT_MS", &["http", "body_timeout_ms"], Kind::Number),
+    ("BRIGADE_LOG_FORMAT", &["log", "format"], Kind::Text),
+    ("BRIGADE_LOG_FILTER", &["log", "filter"], Kind::Text),
+];
+
+/// Lays the variables that `read` finds over `table`. Other variables with the prefix are not ours to judge:
+/// orchestrators make some up from the names of services.
+pub(super) fn lay_over(table: &mut Table, read: impl Fn(&str) -> Option<String>) -> Result<(), SettingsError> {
+    for (name, place, kind) in VARIABLES {
+        let Some(text) = read(name).filter(|text| !text.is_empty()) else { continue };
+        let wrong = |problem: String| SettingsError::Variable { name, problem };
+        match kind {
+            Kind::Text => put(table, place, Value::String(text)),
+            Kind::Number => {
+                let number = text.parse::<u32>().map_err(|_| wrong(format!("{text:?} is not a whole number")))?;
+                put(table, place, Value::Integer(number.into()));
+            }
+            Kind::Regions => {
+                let regions = text.split(',').map(|region| {
+                    let pair = region.trim().split_once('=');
+                    let (name, url) = pair.ok_or_else(|| wrong("write it as NAME=URL".to_owned()))?;
+                    Ok((name.to_owned(), url.to_owned()))
+                });
+                let regions: Vec<_> = regions.collect::<Result<_, SettingsError>>()?;
+                super::layers::put_regions(table, &regions);
+            }
+        }
+    }
+    Ok(())
+}
