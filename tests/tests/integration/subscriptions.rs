@@ -76,7 +76,7 @@ async fn positions_let_a_reader_go_on_without_committing() {
     create(&http, json!("earliest")).await.expect(201);
     let (mut positions, mut got) = (BTreeMap::new(), Vec::new());
     for _ in 0..4 {
-        let body: Vec<_> = positions.iter().map(|(partition, offset)| json!({"partition": partition, "offset": offset}));
+        let body = positions.iter().map(|(partition, offset)| json!({"partition": partition, "offset": offset}));
         let polled = poll(&http, json!({"max_messages": 4, "positions": body.collect::<Vec<_>>()})).await;
         got.extend(values(&polled));
         for position in polled["positions"].as_array().unwrap() {
