@@ -6,12 +6,7 @@
 //! | `serve/connections.rs` | accepting connections, HTTP/1.1 with limits |
 //! | `serve/signals.rs`, `serve/logging.rs` | SIGTERM and SIGINT; the log |
 
-use std::{
-    io,
-    net::SocketAddr,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, process::ExitCode, time::Duration};
 
 use brigade_index::env::Env;
 use tokio::{net::TcpListener, time::timeout};

@@ -3,12 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::response::Response;
-use brigade_index::{
-    batch::MessageRef,
-    command::Identity,
-    limits::MAX_IDEMPOTENCY_KEY_BYTES,
-    names::ProducerId,
-};
+use brigade_index::{batch::MessageRef, command::Identity, limits::MAX_IDEMPOTENCY_KEY_BYTES, names::ProducerId};
 use brigade_ingest::Draft;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
@@ -178,7 +173,10 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
     if values.next().is_some() {
         return Err(ApiError::parameter(name.as_str(), "is given twice"));
     }
-    value.to_str().map(Some).map_err(|_| ApiError::parameter(name.as_str(), "has characters that are not visible ASCII"))
+    value
+        .to_str()
+        .map(Some)
+        .map_err(|_| ApiError::parameter(name.as_str(), "has characters that are not visible ASCII"))
 }
 
 #[cfg(test)]
