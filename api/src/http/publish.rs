@@ -126,8 +126,11 @@ fn raw(
     Ok(parse_raw(body, format == Format::Text, &meta, now_ms, sink)?)
 }
 
+/// Names and values of a message's headers.
+type MessageHeaders<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// Headers of the message among those of the request. Their names arrive in lower case.
-fn message_headers(headers: &HeaderMap) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, ApiError> {
+fn message_headers(headers: &HeaderMap) -> Result<MessageHeaders<'_>, ApiError> {
     let mut found = Vec::new();
     for (name, value) in headers {
         let Some(name) = name.as_str().strip_prefix(MESSAGE_HEADER_PREFIX) else { continue };

@@ -14,7 +14,9 @@ async fn post(router: &Router, path: &str, body: &str) -> Answer {
     call(router, Method::POST, path, body.to_owned()).await
 }
 
-async fn publish(router: &Router, body: &str, headers: &[(&str, &str)]) -> Answer {
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
+async fn publish(router: &Router, body: &str, headers: Headers<'_>) -> Answer {
     let request = Request::post("/v1/topics/t/messages");
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     send(router, request.body(Body::from(body.to_owned())).unwrap()).await
@@ -116,7 +118,7 @@ async fn bad_publishes_are_refused_and_store_nothing() {
     let router = router(node().await);
     put(&router, "/v1/topics/t", r#"{"max_message_bytes":100}"#).await;
     let large = format!(r#"{{"messages":[{{"value":"ok"}},{{"value":"{}"}}]}}"#, "x".repeat(101));
-    let cases: Vec<(&str, &[(&str, &str)], u16, &str)> = vec![
+    let cases: Vec<(&str, Headers<'_>, u16, &str)> = vec![
         ("{", &[], 400, "invalid_json"),
         (r#"{"messages":[{"valu":"x"}]}"#, &[], 400, "invalid_json"),
         (r#"{"messages":[]}"#, &[], 400, "no_messages"),
