@@ -6,14 +6,9 @@
 //! | `serve/connections.rs` | accepting connections, HTTP/1.1 with limits |
 //! | `serve/signals.rs`, `serve/logging.rs` | SIGTERM and SIGINT; the log |
 
-use std::{
-    io,
-    net::SocketAddr,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, process::ExitCode, time::Duration};
 
-use brigade_index::env::Env;
+use brigade_index::{env::Env, store::StoreErrorKind};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -60,6 +55,7 @@ impl ServeError {
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Settings(_) => 2,
+            Self::Start(StartError::Store(error)) if error.kind == StoreErrorKind::Invalid => 2,
             Self::Start(StartError::Store(_) | StartError::Shard(_)) => 5,
             Self::Interrupted => 130,
             Self::Listen { .. } | Self::Start(_) | Self::Signals(_) => 1,

@@ -203,9 +203,10 @@ impl From<ProposeError> for ApiError {
             ProposeError::NotLeader { leader } => {
                 let error = Self::new(kinds::NOT_LEADER, message);
                 match leader.filter(|leader| !leader.address.is_empty()) {
-                    Some(leader) => {
-                        Self { hint: format!("send the request to {}; nothing was stored", leader.address).into(), ..error }
-                    }
+                    Some(leader) => Self {
+                        hint: format!("send the request to {}; nothing was stored", leader.address).into(),
+                        ..error
+                    },
                     None => error,
                 }
             }

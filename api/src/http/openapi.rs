@@ -73,7 +73,8 @@ fn operation(route: Route) -> Operation {
 }
 
 fn parameter(place: ParameterIn, field: &Field) -> Parameter {
-    let required = if place == ParameterIn::Path { utoipa::openapi::Required::True } else { utoipa::openapi::Required::False };
+    let required =
+        if place == ParameterIn::Path { utoipa::openapi::Required::True } else { utoipa::openapi::Required::False };
     ParameterBuilder::new()
         .name(field.0)
         .description(Some(field.1))

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use brigade_ingest::ReadFrom;
 use brigade_index::ids::Offset;
+use brigade_ingest::ReadFrom;
 use url::form_urlencoded;
 
 use super::error::ApiError;
@@ -127,12 +127,12 @@ fn read_from(query: &mut Query<'_>) -> Result<Option<ReadFrom>, ApiError> {
         (None, Some(timestamp)) => Ok(Some(ReadFrom::Timestamp(timestamp))),
         (Some("earliest"), None) => Ok(Some(ReadFrom::Earliest)),
         (Some("latest"), None) => Ok(Some(ReadFrom::Latest)),
-        (Some(text), None) => number("offset", text, u64::MAX)
-            .map(|offset| Some(ReadFrom::Offset(Offset(offset))))
-            .map_err(|_| {
+        (Some(text), None) => {
+            number("offset", text, u64::MAX).map(|offset| Some(ReadFrom::Offset(Offset(offset)))).map_err(|_| {
                 let shown: String = text.chars().take(40).collect();
                 ApiError::parameter("offset", format!("is {shown:?}; it must be a whole number, earliest or latest"))
-            }),
+            })
+        }
     }
 }
 

@@ -19,8 +19,8 @@ use super::{
     error::{ApiError, kinds},
     params::{MAX_WAIT_MS, READ_BYTES, READ_MESSAGES},
     read::slices,
-    subscriptions::{Position, committed, distinct, names, no_subscription, topic_id},
-    topics::{apply, body_time, not_found},
+    subscriptions::{Position, committed, distinct, names, no_subscription},
+    topics::{apply, body_time, not_found, topic_id},
 };
 use crate::{serve::Node, wire::encode_poll};
 

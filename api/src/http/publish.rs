@@ -3,12 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::response::Response;
-use brigade_index::{
-    batch::MessageRef,
-    command::Identity,
-    limits::MAX_IDEMPOTENCY_KEY_BYTES,
-    names::ProducerId,
-};
+use brigade_index::{batch::MessageRef, command::Identity, limits::MAX_IDEMPOTENCY_KEY_BYTES, names::ProducerId};
 use brigade_ingest::Draft;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
@@ -131,8 +126,11 @@ fn raw(
     Ok(parse_raw(body, format == Format::Text, &meta, now_ms, sink)?)
 }
 
+/// Names and values of a message's headers.
+type MessageHeaders<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// Headers of the message among those of the request. Their names arrive in lower case.
-fn message_headers(headers: &HeaderMap) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, ApiError> {
+fn message_headers(headers: &HeaderMap) -> Result<MessageHeaders<'_>, ApiError> {
     let mut found = Vec::new();
     for (name, value) in headers {
         let Some(name) = name.as_str().strip_prefix(MESSAGE_HEADER_PREFIX) else { continue };
@@ -178,7 +176,10 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
     if values.next().is_some() {
         return Err(ApiError::parameter(name.as_str(), "is given twice"));
     }
-    value.to_str().map(Some).map_err(|_| ApiError::parameter(name.as_str(), "has characters that are not visible ASCII"))
+    value
+        .to_str()
+        .map(Some)
+        .map_err(|_| ApiError::parameter(name.as_str(), "has characters that are not visible ASCII"))
 }
 
 #[cfg(test)]

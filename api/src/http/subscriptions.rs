@@ -17,7 +17,7 @@ use super::{
     answer, body,
     call::Call,
     error::{ApiError, kinds},
-    topics::{apply, body_time, not_found},
+    topics::{apply, body_time, not_found, topic_id},
 };
 use crate::serve::Node;
 
@@ -199,11 +199,6 @@ pub(super) async fn delete(node: Arc<Node>, call: Call) -> Result<Response, ApiE
 pub(super) fn names(call: &Call) -> Result<(TopicName, SubscriptionName), ApiError> {
     call.query()?.finish()?;
     Ok((call.topic()?, call.subscription()?))
-}
-
-pub(super) fn topic_id(node: &Node, topic: &TopicName) -> Result<TopicId, ApiError> {
-    let id = node.shard.state().topic_named(topic).map(|topic| topic.id);
-    id.ok_or_else(|| not_found(topic))
 }
 
 pub(super) fn no_subscription(name: &SubscriptionName) -> ApiError {

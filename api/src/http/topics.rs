@@ -226,7 +226,7 @@ pub(super) fn not_found(name: &TopicName) -> ApiError {
     IngestError::TopicNotFound(name.clone()).into()
 }
 
-fn topic_id(node: &Node, name: &TopicName) -> Result<TopicId, ApiError> {
+pub(super) fn topic_id(node: &Node, name: &TopicName) -> Result<TopicId, ApiError> {
     let id = node.shard.state().topic_named(name).map(|topic| topic.id);
     id.ok_or_else(|| not_found(name))
 }

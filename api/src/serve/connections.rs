@@ -140,3 +140,6 @@ async fn refuse(mut stream: TcpStream) -> io::Result<()> {
     while stream.read(&mut scratch).await? > 0 {}
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

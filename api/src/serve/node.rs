@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use brigade_compactor::snapshots;
 use brigade_index::{
     env::Env,
     format::RegionIdentity,
@@ -42,8 +43,12 @@ pub struct Node {
     pub identity: Arc<RegionIdentity>,
     /// Cancelled when it shuts down: it is no longer ready, and nobody waits for messages any more.
     pub draining: CancellationToken,
-    /// Tasks of the shard and of the publish path.
+    /// Tasks of the shard, of the publish path and of the work in the background.
     pub tasks: TaskTracker,
+    /// Cancelled when work in the background is to end.
+    background: CancellationToken,
+    /// Tasks of the work in the background.
+    background_tasks: TaskTracker,
 }
 
 /// Why a node could not be put together.
@@ -105,6 +110,8 @@ pub async fn start_node_on(
     http_metrics.register(&mut registry);
     registry.register_collector(Box::new(ShardMetrics(shard.clone())));
     registry.register_collector(Box::new(ProcessMetrics { started_ms }));
+    let (background, background_tasks) = (CancellationToken::new(), TaskTracker::new());
+    background_tasks.spawn(snapshots::run(shard.clone(), background.clone()));
     Ok(Node {
         shard,
         ingest,
@@ -116,6 +123,8 @@ pub async fn start_node_on(
         identity: Arc::new(identity),
         draining: CancellationToken::new(),
         tasks,
+        background,
+        background_tasks,
     })
 }
 
@@ -139,6 +148,10 @@ impl Node {
     pub async fn shut_down(&self) {
         self.begin_drain();
         self.ingest.drain().await;
+        // Before the shard stops, since the last snapshot is written by its leader.
+        self.background.cancel();
+        self.background_tasks.close();
+        self.background_tasks.wait().await;
         self.shard.shutdown().await;
         self.tasks.close();
         self.tasks.wait().await;

@@ -40,7 +40,10 @@ impl Settings {
         within("publish.max_request_mib", self.publish.max_request_mib, 1, MAX_REQUEST_MIB)?;
         if self.publish.max_request_mib > self.publish.memory_mib {
             let problem = format!("a request of {} MiB never fits", self.publish.max_request_mib);
-            return Err(invalid("publish.memory_mib", format!("{problem}; raise it, or lower publish.max_request_mib")));
+            return Err(invalid(
+                "publish.memory_mib",
+                format!("{problem}; raise it, or lower publish.max_request_mib"),
+            ));
         }
         within("publish.request_timeout_ms", self.publish.request_timeout_ms, 1, MAX_TIMEOUT_MS)?;
         within("read.cache_mib", self.read.cache_mib, 0, MAX_MEMORY_MIB)?;
@@ -77,7 +80,8 @@ impl Settings {
             return Err(invalid("data", "it is empty; name a directory"));
         }
         if self.regions.len() > 1 {
-            let problem = format!("{} regions are given; this version replicates to one region only", self.regions.len());
+            let problem =
+                format!("{} regions are given; this version replicates to one region only", self.regions.len());
             return Err(invalid("regions", problem));
         }
         for region in &self.regions {

@@ -30,7 +30,10 @@ const READ_QUERY: &[Field] = &[
     ("offset", "First offset, or `earliest` (the default) or `latest`."),
     ("timestamp", "Instead of offset: start at the first message of this time or later, in ms since the Unix epoch."),
     ("max_messages", "Most messages, 1 to 100000; 1000 by default."),
-    ("max_bytes", "Most bytes of keys, values and headers; 1 MiB by default. One message is returned even if it is larger."),
+    (
+        "max_bytes",
+        "Most bytes of keys, values and headers; 1 MiB by default. One message is returned even if it is larger.",
+    ),
     ("wait", "How long to wait when there is no message, in milliseconds; 0 by default, at most 60000."),
 ];
 
@@ -68,9 +71,10 @@ pub(super) fn describe(route: Route) -> About {
         ),
         Route::Metrics => ops("Metrics for Prometheus", &[("200", "Metrics.", &[("text/plain", None)])]),
         Route::OpenApi => ops("This document", &[("200", "The document.", &[(JSON, None)])]),
-        Route::Cluster => {
-            ops("The cluster, this node, its regions and shards", &[("200", "The cluster.", &[(JSON, Some("ClusterView"))])])
-        }
+        Route::Cluster => ops(
+            "The cluster, this node, its regions and shards",
+            &[("200", "The cluster.", &[(JSON, Some("ClusterView"))])],
+        ),
         Route::ListTopics
         | Route::CreateTopic
         | Route::GetTopic
@@ -125,16 +129,18 @@ fn topic(route: Route) -> About {
             answers: &[("200", "The topic.", TOPIC)],
             ..PLAIN
         },
-        Route::DeleteTopic => {
-            ops("Delete a topic with its messages and subscriptions", &[("204", "It is gone.", &[])])
-        }
+        Route::DeleteTopic => ops("Delete a topic with its messages and subscriptions", &[("204", "It is gone.", &[])]),
         Route::Publish => About {
             summary: "Publish messages; answered when they are durable, stored whole or not at all",
             query: PUBLISH_QUERY,
             headers: PUBLISH_HEADERS,
             body: Some(PUBLISH_BODY),
             answers: &[
-                ("200", "Where they are. A repetition gets the original answer and `Brigade-Duplicate: true`.", &[(JSON, Some("Placements"))]),
+                (
+                    "200",
+                    "Where they are. A repetition gets the original answer and `Brigade-Duplicate: true`.",
+                    &[(JSON, Some("Placements"))],
+                ),
                 ("429", "No room now; nothing was stored. See Retry-After.", ERROR),
                 ("503", "Not stored, or with code `outcome_unknown` maybe stored. See Retry-After.", ERROR),
             ],
@@ -147,7 +153,12 @@ fn topic(route: Route) -> About {
                 (
                     "200",
                     "Messages; Brigade-Next-Offset and Brigade-High-Watermark say where to read on.",
-                    &[(JSON, Some("Read")), (NDJSON, Some("Published")), (ARROW, None), ("text/event-stream", Some("Published"))],
+                    &[
+                        (JSON, Some("Read")),
+                        (NDJSON, Some("Published")),
+                        (ARROW, None),
+                        ("text/event-stream", Some("Published")),
+                    ],
                 ),
                 ("410", "The offset is no longer kept; `log_start` is the first that is.", ERROR),
                 ("416", "Nothing has this offset yet.", ERROR),
@@ -165,7 +176,10 @@ fn subscription(route: Route) -> About {
         Route::CreateSubscription => About {
             summary: "Create a subscription",
             body: Some(("Where it starts; may be left out.", &[(JSON, Some("SubscriptionBody"))])),
-            answers: &[("201", "It was created.", SUBSCRIPTION), ("200", "It exists and stays as it is.", SUBSCRIPTION)],
+            answers: &[
+                ("201", "It was created.", SUBSCRIPTION),
+                ("200", "It exists and stays as it is.", SUBSCRIPTION),
+            ],
             ..PLAIN
         },
         Route::GetSubscription => {

@@ -14,7 +14,9 @@ async fn post(router: &Router, path: &str, body: &str) -> Answer {
     call(router, Method::POST, path, body.to_owned()).await
 }
 
-async fn publish(router: &Router, body: &str, headers: &[(&str, &str)]) -> Answer {
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
+async fn publish(router: &Router, body: &str, headers: Headers<'_>) -> Answer {
     let request = Request::post("/v1/topics/t/messages");
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     send(router, request.body(Body::from(body.to_owned())).unwrap()).await
@@ -83,17 +85,29 @@ async fn what_is_published_is_read() {
         .header("Brigade-Header-Colour", "red");
     assert_eq!(send(&router, raw.body(Body::from("text")).unwrap()).await.status, StatusCode::OK);
     let read = get(&router, "/v1/topics/t/messages?offset=1").await;
-    assert_eq!((&read.headers["brigade-next-offset"], &read.headers["brigade-high-watermark"]), (&"4".parse().unwrap(), &"4".parse().unwrap()));
+    assert_eq!(
+        (&read.headers["brigade-next-offset"], &read.headers["brigade-high-watermark"]),
+        (&"4".parse().unwrap(), &"4".parse().unwrap())
+    );
     let json = read.json();
     assert_eq!((&json["next_offset"], &json["high_watermark"]), (&json!(4), &json!(4)));
     assert_eq!((&json["messages"][0]["value"], &json["messages"][1]["value"]), (&json!({"b": 1}), &json!("c")));
-    assert_eq!((&json["messages"][2]["key"], &json["messages"][2]["headers"]), (&json!("k k"), &json!({"colour": "red"})));
+    assert_eq!(
+        (&json["messages"][2]["key"], &json["messages"][2]["headers"]),
+        (&json!("k k"), &json!({"colour": "red"}))
+    );
     assert_eq!(json["messages"][2]["timestamp"], 5);
     let ndjson = Request::get("/v1/topics/t/messages?max_messages=2").header("accept", "application/x-ndjson");
     let ndjson = send(&router, ndjson.body(Body::empty()).unwrap()).await;
-    assert_eq!((ndjson.body.iter().filter(|byte| **byte == b'\n').count(), &ndjson.headers["brigade-next-offset"]), (2, &"2".parse().unwrap()));
+    assert_eq!(
+        (ndjson.body.iter().filter(|byte| **byte == b'\n').count(), &ndjson.headers["brigade-next-offset"]),
+        (2, &"2".parse().unwrap())
+    );
     assert_eq!(get(&router, "/v1/topics/t/messages?offset=5").await.error(), (416, "offset_out_of_range".to_owned()));
-    assert_eq!(get(&router, "/v1/topics/t/messages?partition=1").await.error(), (400, "partition_not_found".to_owned()));
+    assert_eq!(
+        get(&router, "/v1/topics/t/messages?partition=1").await.error(),
+        (400, "partition_not_found".to_owned())
+    );
     assert_eq!(get(&router, "/v1/topics/x/messages").await.error(), (404, "topic_not_found".to_owned()));
     put(&router, "/v1/topics/two", r#"{"partitions":2}"#).await;
     assert_eq!(get(&router, "/v1/topics/two/messages").await.error(), (400, "partition_required".to_owned()));
@@ -104,7 +118,7 @@ async fn bad_publishes_are_refused_and_store_nothing() {
     let router = router(node().await);
     put(&router, "/v1/topics/t", r#"{"max_message_bytes":100}"#).await;
     let large = format!(r#"{{"messages":[{{"value":"ok"}},{{"value":"{}"}}]}}"#, "x".repeat(101));
-    let cases: Vec<(&str, &[(&str, &str)], u16, &str)> = vec![
+    let cases: Vec<(&str, Headers<'_>, u16, &str)> = vec![
         ("{", &[], 400, "invalid_json"),
         (r#"{"messages":[{"valu":"x"}]}"#, &[], 400, "invalid_json"),
         (r#"{"messages":[]}"#, &[], 400, "no_messages"),
@@ -169,10 +183,14 @@ async fn subscriptions() {
     assert_eq!(put(&router, path, "").await.error(), (404, "topic_not_found".to_owned()));
     put(&router, "/v1/topics/t", r#"{"partitions":2}"#).await;
     assert_eq!(get(&router, path).await.error(), (404, "subscription_not_found".to_owned()));
-    assert_eq!(put(&router, path, r#"{"kind":"queue"}"#).await.error(), (400, "subscription_kind_unavailable".to_owned()));
+    assert_eq!(
+        put(&router, path, r#"{"kind":"queue"}"#).await.error(),
+        (400, "subscription_kind_unavailable".to_owned())
+    );
     assert_eq!(put(&router, path, r#"{"kind":"stream","start":"earliest"}"#).await.status, StatusCode::CREATED);
     assert_eq!(put(&router, path, "").await.status, StatusCode::OK);
-    let messages = r#"{"messages":[{"value":"a","partition":0},{"value":"b","partition":1},{"value":"c","partition":0}]}"#;
+    let messages =
+        r#"{"messages":[{"value":"a","partition":0},{"value":"b","partition":1},{"value":"c","partition":0}]}"#;
     publish(&router, messages, &[]).await;
     let view = get(&router, path).await.json();
     assert_eq!((&view["lag"], &view["kind"], &view["topic"]), (&json!(3), &json!("stream"), &json!("t")));
@@ -203,7 +221,8 @@ async fn subscriptions() {
     assert_eq!(wait.error(), (400, "invalid_parameter".to_owned()));
     let moved = call(&router, Method::PATCH, path, r#"{"seek":"latest"}"#).await.json();
     assert_eq!(moved["lag"], 0);
-    let moved = call(&router, Method::PATCH, path, r#"{"seek":{"positions":[{"partition":0,"offset":0}]}}"#).await.json();
+    let moved =
+        call(&router, Method::PATCH, path, r#"{"seek":{"positions":[{"partition":0,"offset":0}]}}"#).await.json();
     assert_eq!((&moved["lag"], &moved["positions"][0]["offset"]), (&json!(2), &json!(0)));
     let moved = call(&router, Method::PATCH, path, r#"{"seek":{"timestamp":0}}"#).await.json();
     assert_eq!(moved["lag"], 3);

@@ -25,7 +25,11 @@ async fn names_are_decoded_and_checked() {
     let router = router(node().await);
     assert_eq!(get(&router, "/v1/topics/a%2Db").await.error(), (404, "topic_not_found".to_owned()));
     for name in ["-a", "a%20b", "%2e%2e", "a%2Fb", "%ff", "caf%C3%A9", &"x".repeat(201)] {
-        assert_eq!(get(&router, &format!("/v1/topics/{name}")).await.error(), (400, "invalid_name".to_owned()), "{name}");
+        assert_eq!(
+            get(&router, &format!("/v1/topics/{name}")).await.error(),
+            (400, "invalid_name".to_owned()),
+            "{name}"
+        );
     }
     let answer = get(&router, "/v1/topics/a?verbose=1").await;
     assert_eq!(answer.error(), (400, "invalid_parameter".to_owned()));
