@@ -3,7 +3,14 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 const PATHS: [&str; 8] = [
-    "/", "/products", "/products/4711", "/cart", "/checkout", "/api/v1/search?q=bucket", "/static/app.js", "/blog/größe",
+    "/",
+    "/products",
+    "/products/4711",
+    "/cart",
+    "/checkout",
+    "/api/v1/search?q=bucket",
+    "/static/app.js",
+    "/blog/größe",
 ];
 const AGENTS: [&str; 4] = [
     "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",

@@ -87,9 +87,8 @@ impl Sender {
     async fn publish(&mut self) -> Outcome {
         self.sequence += 1;
         let sequence = self.sequence;
-        let message = |(index, key): (usize, Option<String>)| {
-            Message { key, value: format!("{}-{sequence}-{index}", self.name) }
-        };
+        let message =
+            |(index, key): (usize, Option<String>)| Message { key, value: format!("{}-{sequence}-{index}", self.name) };
         let random = &mut self.random;
         let count = random.random_range(1..=5);
         let keys: Vec<_> = (0..count)

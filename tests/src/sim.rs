@@ -109,5 +109,11 @@ async fn play(seed: u64, trace: Trace) -> Result<Summary, Vec<String>> {
 
 fn difference(first: &[Stored], second: &[Stored]) -> String {
     let at = first.iter().zip(second).position(|(a, b)| a != b).unwrap_or(first.len().min(second.len()));
-    format!("{} and {} messages, first difference {:?} / {:?}", first.len(), second.len(), first.get(at), second.get(at))
+    format!(
+        "{} and {} messages, first difference {:?} / {:?}",
+        first.len(),
+        second.len(),
+        first.get(at),
+        second.get(at)
+    )
 }

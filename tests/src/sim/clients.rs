@@ -143,7 +143,8 @@ async fn read(world: World, partition: u64, mut random: StdRng, stop: Stop) -> R
         }
         let seen: Vec<_> = page["messages"].as_array().into_iter().flatten().filter_map(Stored::from_json).collect();
         world.trace(&format!("reader-{partition}"), format_args!("{} of {} from {offset}", seen.len(), node.name));
-        let dense = seen.iter().zip(offset..).all(|(copy, expected)| copy.place == Place { partition, offset: expected });
+        let dense =
+            seen.iter().zip(offset..).all(|(copy, expected)| copy.place == Place { partition, offset: expected });
         let high_watermark = page["high_watermark"].as_u64().unwrap_or_default();
         if !dense || seen.last().is_some_and(|last| last.place.offset >= high_watermark) {
             return Err(format!("reader {partition} from {offset}: {page}"));

@@ -69,9 +69,8 @@ impl std::ops::Deref for World {
 
 impl Weather {
     fn from_seed(seed: u64) -> Self {
-        let latency = |median, p99| {
-            Some(Latency { median: Duration::from_millis(median), p99: Duration::from_millis(p99) })
-        };
+        let latency =
+            |median, p99| Some(Latency { median: Duration::from_millis(median), p99: Duration::from_millis(p99) });
         let fail = |operation, applied, answer, chance| {
             Rule::always(operation, Fault::Fail { applied, answer }).with_chance(chance)
         };

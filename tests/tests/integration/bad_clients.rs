@@ -108,7 +108,9 @@ async fn too_much_of_a_head_and_rubbish_are_refused() {
             other => panic!("{other:?}"),
         }
     }
-    for rubbish in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"GET\r\n\r\n", b"\r\n\r\n\0\0\0\0 HTTP/9\r\n\r\n"] {
+    for rubbish in
+        [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"GET\r\n\r\n", b"\r\n\r\n\0\0\0\0 HTTP/9\r\n\r\n"]
+    {
         let mut client = node.raw().await;
         client.send(rubbish).await;
         let answer = client.answer().await;

@@ -82,7 +82,8 @@ async fn programs_get_json_and_exit_codes() {
     assert_eq!(serde_json::from_slice::<Value>(&created).unwrap()["settings"]["partitions"], 2);
     succeeded(node.cli(&["publish", "t", "a", "b", "--key", "k", "--header", "h=1"]).await);
     let read = succeeded(node.cli(&["--output", "json", "read", "t"]).await);
-    let messages: Vec<Value> = serde_json::Deserializer::from_slice(&read).into_iter().collect::<Result<_, _>>().unwrap();
+    let messages: Vec<Value> =
+        serde_json::Deserializer::from_slice(&read).into_iter().collect::<Result<_, _>>().unwrap();
     let shown = |message: &Value| (message["key"].clone(), message["value"].clone(), message["headers"]["h"].clone());
     assert_eq!(messages.iter().map(shown).collect::<Vec<_>>(), ["a", "b"].map(|v| ("k".into(), v.into(), "1".into())));
     succeeded(node.cli(&["topic", "list"]).await);

@@ -59,7 +59,11 @@ async fn nothing_acknowledged_is_lost_or_doubled_by_fifty_kills() {
                 println!("{rounds} kills, seed {seed}: {summary:?}");
                 assert!(summary.acknowledged as u64 > rounds, "there was load: {summary:?}");
             }
-            Err(violations) => panic!("seed {seed}: {} violations:\n{}", violations.len(), violations[..violations.len().min(20)].join("\n")),
+            Err(violations) => panic!(
+                "seed {seed}: {} violations:\n{}",
+                violations.len(),
+                violations[..violations.len().min(20)].join("\n")
+            ),
         }
         node.kill_9();
         node.restart().await;

@@ -50,6 +50,10 @@ async fn ten_thousand_topics_start_quickly_and_idle_cheaply() {
         }
     }
     assert_eq!(names, TOPICS);
-    assert_eq!(http.metric("brigade_store_requests_total", &[]).await, requests, "listing and idling ask the store nothing");
+    assert_eq!(
+        http.metric("brigade_store_requests_total", &[]).await,
+        requests,
+        "listing and idling ask the store nothing"
+    );
     assert_eq!(http.read("topic-09999", "").await["messages"][0]["value"], "last");
 }

@@ -138,7 +138,7 @@ async fn wrong_settings_are_refused_with_their_name() {
         ("listne = \"127.0.0.1:1\"\n", "listne"),
         ("[publish]\nmemory_mib = 0\n", "memory_mib"),
         ("[publish]\nlinger_ms = \"soon\"\n", "line 2"),
-        ("drain_seconds = -1\n", "drain_seconds"),
+        ("drain_seconds = -1\n", "line 1"),
         ("not toml", ""),
     ];
     for (config, named) in cases {

@@ -47,8 +47,7 @@ async fn overload_is_refused_and_memory_stays_bounded() {
     http.create_topic("t", 4).await;
     let tally = Arc::new(Tally::default());
     let end = Instant::now() + Duration::from_secs(4);
-    let clients: Vec<_> =
-        (0..48).map(|_| tokio::spawn(publish_until(http.clone(), tally.clone(), end))).collect();
+    let clients: Vec<_> = (0..48).map(|_| tokio::spawn(publish_until(http.clone(), tally.clone(), end))).collect();
     for client in clients {
         client.await.unwrap();
     }
@@ -61,6 +60,7 @@ async fn overload_is_refused_and_memory_stays_bounded() {
     node.kill_9();
     node.restart().await;
     let topic = http.get("/v1/topics/t").await.expect(200).json();
-    let messages = topic["partitions"].as_array().unwrap().iter().map(|partition| partition["messages"].as_u64().unwrap());
+    let messages =
+        topic["partitions"].as_array().unwrap().iter().map(|partition| partition["messages"].as_u64().unwrap());
     assert_eq!(messages.sum::<u64>(), stored as u64 + 1, "what was acknowledged, and nothing that was refused");
 }

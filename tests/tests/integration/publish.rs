@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, BinaryArray, Int32Array, MapBuilder, MapFieldNames, RecordBatch, StringArray, StringBuilder,
-        TimestampMillisecondArray},
+    array::{
+        ArrayRef, BinaryArray, Int32Array, MapBuilder, MapFieldNames, RecordBatch, StringArray, StringBuilder,
+        TimestampMillisecondArray,
+    },
     ipc::writer::StreamWriter,
 };
 use brigade_tests::{
@@ -58,7 +60,8 @@ async fn json_keeps_text_json_bytes_and_tombstones() {
 #[tokio::test]
 async fn ndjson_takes_a_message_a_line() {
     let (_node, http) = topic(1).await;
-    let body = "{\"value\":\"a\"}\r\n\n{\"key\":\"k\",\"value\":{\"x\":1}}\n  \n{\"value\":\"last, without a newline\"}";
+    let body =
+        "{\"value\":\"a\"}\r\n\n{\"key\":\"k\",\"value\":{\"x\":1}}\n  \n{\"value\":\"last, without a newline\"}";
     let answer = http.body("POST", "/v1/topics/t/messages", NDJSON, body).await.expect(200);
     assert_eq!(answer.placed().len(), 3);
     let got = messages(&http, 0).await;
@@ -70,7 +73,8 @@ async fn ndjson_takes_a_message_a_line() {
 async fn a_raw_body_is_one_message() {
     let (_node, http) = topic(2).await;
     let path = "/v1/topics/t/messages?key=k%20%C3%A4&partition=1&timestamp=1700000000000";
-    let request = http.request("POST", path).header("content-type", "text/plain").header("Brigade-Header-Source", "shop");
+    let request =
+        http.request("POST", path).header("content-type", "text/plain").header("Brigade-Header-Source", "shop");
     assert_eq!(http.send(request.body("größe")).await.expect(200).placed(), [(1, 0)]);
     let bytes = vec![0_u8, 255, 13, 10];
     http.body("POST", "/v1/topics/t/messages?partition=1", "application/octet-stream", bytes).await.expect(200);

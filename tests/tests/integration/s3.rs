@@ -18,7 +18,10 @@ fn endpoint() -> Option<String> {
     if endpoint.is_none() {
         assert_ne!(env::var("BRIGADE_REQUIRE_S3").as_deref(), Ok("1"), "BRIGADE_TEST_S3_ENDPOINT is not set");
         // Not through print!, which a passing test does not show.
-        let _ = writeln!(std::io::stderr(), "\nSKIPPED: no S3 server (BRIGADE_TEST_S3_ENDPOINT); see localstack/start.sh\n");
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nSKIPPED: no S3 server (BRIGADE_TEST_S3_ENDPOINT); see localstack/start.sh\n"
+        );
     }
     endpoint
 }

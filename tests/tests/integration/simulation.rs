@@ -14,7 +14,8 @@ fn the_same_seed_gives_the_same_trace() {
             let (first, second) = (first.lines(), second.lines());
             let at = first.iter().zip(&second).position(|(a, b)| a != b).unwrap_or(first.len().min(second.len()));
             let around = at.saturating_sub(5)..at + 3;
-            let show = |lines: &[String]| lines.get(around.start..around.end.min(lines.len())).unwrap_or(&[]).join("\n");
+            let show =
+                |lines: &[String]| lines.get(around.start..around.end.min(lines.len())).unwrap_or(&[]).join("\n");
             panic!("seed {seed} differs at line {at}:\n{}\n--- and\n{}", show(&first), show(&second));
         }
     }

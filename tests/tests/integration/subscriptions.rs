@@ -67,7 +67,10 @@ async fn poll_then_commit_works_across_crashes() {
     got.sort_unstable();
     assert_eq!(got, (0..30).collect::<Vec<_>>(), "each message once");
     let described = http.get(PATH).await.expect(200).json();
-    assert_eq!((&described["lag"], &described["kind"], &described["topic"]), (&json!(0), &json!("stream"), &json!("t")));
+    assert_eq!(
+        (&described["lag"], &described["kind"], &described["topic"]),
+        (&json!(0), &json!("stream"), &json!("t"))
+    );
 }
 
 #[tokio::test]

@@ -30,7 +30,8 @@ async fn an_empty_body_means_the_defaults() {
     let node = Process::start().await;
     let http = node.http();
     let created = http.send(http.request("PUT", "/v1/topics/t")).await.expect(201).json();
-    let defaults = json!({"partitions": 1, "max_message_bytes": 1_048_576, "compression": "lz4", "replication": "sync"});
+    let defaults =
+        json!({"partitions": 1, "max_message_bytes": 1_048_576, "compression": "lz4", "replication": "sync"});
     assert_eq!(created["settings"], defaults);
     http.json("PUT", "/v1/topics/t", &json!({})).await.expect(200);
     http.json("PUT", "/v1/topics/t", &defaults).await.expect(200);
