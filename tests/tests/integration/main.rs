@@ -1,5 +1,7 @@
 //! Brigade from outside: every test starts a node of its own, as a process or in simulation.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking, in its helpers too")]
+
 mod bad_clients;
 mod bad_input;
 mod cli;
