@@ -91,10 +91,10 @@ async fn sigterm_finishes_what_is_in_flight() {
         sender.await.unwrap();
     }
     node.restart().await;
-    let history = recorder.history();
-    let unknown = history.publishes.iter().filter(|publish| publish.outcome == Outcome::Unknown).count();
-    assert_eq!(unknown, 0, "no request in flight is left without an answer");
-    let summary = check(&history, &stored(&http, "t", 2).await).unwrap();
+    let summary = check(&recorder.history(), &stored(&http, "t", 2).await).unwrap();
+    // A request may cross with the closing of an idle connection and never reach the node; but what the node has begun
+    // it answers.
+    assert_eq!(summary.unknown_stored, 0, "no request in flight is left without an answer: {summary:?}");
     assert!(summary.acknowledged > 1, "{summary:?}");
 }
 
