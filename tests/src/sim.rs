@@ -102,6 +102,10 @@ async fn play(seed: u64, trace: Trace) -> Result<Summary, Vec<String>> {
     if first != second {
         return Err(vec![format!("after a restart there is something else: {}", difference(&first, &second))]);
     }
+    let problems = world.problems();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let summary = check(&world.recorder.history(), &second)?;
     world.say(format!("{summary:?}"));
     Ok(summary)

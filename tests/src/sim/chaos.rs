@@ -15,6 +15,7 @@ use super::world::World;
 pub(super) async fn run(world: &World, mut random: StdRng) {
     loop {
         pause(&mut random, 50..1_500).await;
+        world.inspect();
         match random.random_range(0..100) {
             0..30 => crash(world, &mut random).await,
             30..50 => overtake(world, &mut random).await,

@@ -57,6 +57,7 @@ pub(super) struct Inner {
     weather: Mutex<Weather>,
     started: AtomicU64,
     nodes: Mutex<Vec<Arc<SimNode>>>,
+    problems: Mutex<Vec<String>>,
 }
 
 impl std::ops::Deref for World {
@@ -109,9 +110,9 @@ impl World {
         let weather = Weather::from_seed(seed);
         trace.say("world", format_args!("{weather:?}"));
         let objects = store::open("memory://", &StoreOptions::default()).expect("memory needs no settings");
-        let (weather, nodes) = (Mutex::new(weather), Mutex::default());
+        let (weather, nodes, problems) = (Mutex::new(weather), Mutex::default(), Mutex::default());
         let recorder = Recorder::default();
-        Self(Arc::new(Inner { recorder, trace, objects, seed, weather, started: AtomicU64::new(0), nodes }))
+        Self(Arc::new(Inner { recorder, trace, objects, seed, weather, started: AtomicU64::new(0), nodes, problems }))
     }
 
     pub(super) fn say(&self, what: impl Display) {
@@ -197,7 +198,23 @@ impl World {
         picked.map(|node| Arc::clone(node))
     }
 
+    /// Looks for nodes that have stopped for a reason that must never be: the store loses nothing here.
+    pub(super) fn inspect(&self) {
+        for node in lock(&self.nodes).iter().filter(|node| node.is_open()) {
+            let status = node.node.shard.status();
+            if status.state == "broken" {
+                lock(&self.problems).push(format!("{} is broken: {status:?}", node.name));
+            }
+        }
+    }
+
+    /// What [`Self::inspect`] found.
+    pub(super) fn problems(&self) -> Vec<String> {
+        lock(&self.problems).clone()
+    }
+
     pub(super) fn kill(&self, node: &Arc<SimNode>) {
+        self.inspect();
         self.say(format_args!("{} is killed", node.name));
         node.kill();
         self.forget(node);
