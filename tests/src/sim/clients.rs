@@ -1,0 +1,209 @@
+//! Clients in a simulation: senders, readers, and a consumer of a subscription.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
+use tokio::{task::JoinHandle, time::sleep};
+
+use super::{
+    PARTITIONS,
+    world::{World, request},
+};
+use crate::{
+    history::{Message, Outcome, Place, Stored, Verdict},
+    load::{Identity, Stop, body},
+};
+
+type Client = JoinHandle<Result<(), String>>;
+
+/// Attempts at one idempotent publish.
+const ATTEMPTS: u32 = 500;
+
+/// Creates the topic and the subscription.
+pub(super) async fn prepare(world: &World) -> Result<(), String> {
+    world.insist("PUT", "/v1/topics/t", &json!({"partitions": PARTITIONS})).await?;
+    world.insist("PUT", "/v1/topics/t/subscriptions/s", &json!({"kind": "stream"})).await?;
+    Ok(())
+}
+
+/// Starts all clients.
+pub(super) fn start(world: &World, random: &mut StdRng, stop: &Stop) -> Vec<Client> {
+    let senders = [
+        ("producer-a", Identity::Producer),
+        ("producer-b", Identity::Producer),
+        ("key", Identity::Key),
+        ("plain-a", Identity::Plain),
+        ("plain-b", Identity::Plain),
+    ];
+    let mut clients: Vec<Client> = Vec::new();
+    for (name, identity) in senders {
+        let sender = Sender { name, identity, world: world.clone(), random: StdRng::seed_from_u64(random.random()) };
+        clients.push(tokio::spawn(sender.run(stop.clone())));
+    }
+    for partition in 0..PARTITIONS {
+        let random = StdRng::seed_from_u64(random.random());
+        clients.push(tokio::spawn(read(world.clone(), partition, random, stop.clone())));
+    }
+    clients.push(tokio::spawn(consume(world.clone(), StdRng::seed_from_u64(random.random()), stop.clone())));
+    clients
+}
+
+struct Sender {
+    name: &'static str,
+    identity: Identity,
+    world: World,
+    random: StdRng,
+}
+
+impl Sender {
+    async fn run(mut self, stop: Stop) -> Result<(), String> {
+        let mut sequence = 0;
+        while !stop.is_set() {
+            sequence += 1;
+            self.publish(sequence).await?;
+            sleep(Duration::from_millis(self.random.random_range(1..60))).await;
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, sequence: u64) -> Result<(), String> {
+        let random = &mut self.random;
+        let count = random.random_range(1..=4);
+        let messages: Vec<_> = (0..count)
+            .map(|index| Message {
+                key: random.random_bool(0.7).then(|| format!("key-{}", random.random_range(0..10))),
+                value: format!("{}-{sequence}-{index}", self.name),
+            })
+            .collect();
+        let named = (self.identity != Identity::Plain).then(|| format!("{sequence}"));
+        let ticket = self.world.recorder.start(self.name, named, messages.clone());
+        let mut outcome = Outcome::Unknown;
+        for _ in 0..ATTEMPTS {
+            let verdict = self.attempt(sequence, &messages).await;
+            self.world.trace(self.name, format_args!("{sequence}: {verdict:?}"));
+            match verdict {
+                Verdict::Wrong(answer) => return Err(format!("{}: {answer}", self.name)),
+                Verdict::Stored(places) => {
+                    outcome = Outcome::Acknowledged(places);
+                    break;
+                }
+                Verdict::NotStored if self.identity == Identity::Plain => {
+                    outcome = Outcome::Refused;
+                    break;
+                }
+                Verdict::Unknown if self.identity == Identity::Plain => break,
+                Verdict::NotStored | Verdict::Unknown => {
+                    sleep(Duration::from_millis(self.random.random_range(10..300))).await;
+                }
+            }
+        }
+        self.world.recorder.finish(&ticket, outcome);
+        Ok(())
+    }
+
+    async fn attempt(&mut self, sequence: u64, messages: &[Message]) -> Verdict {
+        let Some(node) = self.world.any_node(&mut self.random) else { return Verdict::NotStored };
+        let mut request = request("POST", "/v1/topics/t/messages", &body(messages));
+        let mut header = |name: &'static str, value: String| {
+            request.headers_mut().insert(name, value.parse().expect("a good header"));
+        };
+        match self.identity {
+            Identity::Plain => {}
+            Identity::Key => header("idempotency-key", format!("{}-{sequence}", self.name)),
+            Identity::Producer => {
+                header("producer-id", self.name.to_owned());
+                header("producer-sequence", sequence.to_string());
+            }
+        }
+        match node.request(request).await {
+            Ok((status, body)) => Verdict::of(status, &body),
+            Err(true) => Verdict::NotStored,
+            Err(false) => Verdict::Unknown,
+        }
+    }
+}
+
+/// Reads a partition from any node, from the front and over again, and records what it sees.
+async fn read(world: World, partition: u64, mut random: StdRng, stop: Stop) -> Result<(), String> {
+    let mut offset = 0;
+    while !stop.is_set() {
+        sleep(Duration::from_millis(random.random_range(5..200))).await;
+        let Some(node) = world.any_node(&mut random) else { continue };
+        let wait = if random.random_bool(0.3) { 500 } else { 0 };
+        let query = format!("partition={partition}&offset={offset}&max_messages=20&wait={wait}");
+        let answer = node.request(request("GET", &format!("/v1/topics/t/messages?{query}"), &Value::Null)).await;
+        let Ok((status, body)) = answer else { continue };
+        let page: Value = serde_json::from_slice(&body).unwrap_or_default();
+        match status {
+            200 => {}
+            // A node that was overtaken may not have what another has shown.
+            416 | 503 => continue,
+            _ => return Err(format!("reader {partition}: {status} {page}")),
+        }
+        let seen: Vec<_> = page["messages"].as_array().into_iter().flatten().filter_map(Stored::from_json).collect();
+        world.trace(&format!("reader-{partition}"), format_args!("{} of {} from {offset}", seen.len(), node.name));
+        let dense =
+            seen.iter().zip(offset..).all(|(copy, expected)| copy.place == Place { partition, offset: expected });
+        let high_watermark = page["high_watermark"].as_u64().unwrap_or_default();
+        if !dense || seen.last().is_some_and(|last| last.place.offset >= high_watermark) {
+            return Err(format!("reader {partition} from {offset}: {page}"));
+        }
+        offset = if random.random_bool(0.05) { 0 } else { offset + seen.len() as u64 };
+        world.recorder.observe(seen);
+    }
+    Ok(())
+}
+
+/// Polls and commits at the newest node. Nothing is skipped, and nothing comes again after its commit.
+async fn consume(world: World, mut random: StdRng, stop: Stop) -> Result<(), String> {
+    // Per partition, the position whose commit was acknowledged, and the highest that was sent.
+    let mut committed: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    while !stop.is_set() {
+        sleep(Duration::from_millis(random.random_range(20..300))).await;
+        let wait = random.random_range(0..300);
+        let Some(polled) = ask(&world, "poll", json!({"max_messages": 15, "wait_ms": wait})).await? else { continue };
+        let messages = polled["messages"].as_array().into_iter().flatten();
+        let seen: Vec<_> = messages.filter_map(Stored::from_json).collect();
+        let mut next = BTreeMap::new();
+        for Stored { place, .. } in &seen {
+            let (acknowledged, sent) = committed.get(&place.partition).copied().unwrap_or_default();
+            let right = match next.insert(place.partition, place.offset + 1) {
+                Some(expected) => place.offset == expected,
+                None => (acknowledged..=sent).contains(&place.offset),
+            };
+            if !right {
+                return Err(format!("consumer: {place:?} with {committed:?}: {polled}"));
+            }
+        }
+        world.recorder.observe(seen);
+        if next.is_empty() || random.random_bool(0.2) {
+            continue;
+        }
+        for (partition, position) in &next {
+            let mark = committed.entry(*partition).or_default();
+            mark.1 = mark.1.max(*position);
+        }
+        if ask(&world, "commit", json!({"positions": polled["positions"]})).await?.is_some() {
+            for (partition, position) in next {
+                committed.entry(partition).or_default().0 = position;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The newest node's answer about the subscription; nothing when there is none for now.
+async fn ask(world: &World, what: &str, body: Value) -> Result<Option<Value>, String> {
+    let Some(node) = world.newest().filter(|node| node.is_open()) else { return Ok(None) };
+    let path = format!("/v1/topics/t/subscriptions/s/{what}");
+    match node.request(request("POST", &path, &body)).await {
+        Ok((200, answer)) => {
+            let answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
+            world.trace("consumer", format_args!("{what} at {}: {}", node.name, answer["positions"]));
+            Ok(Some(answer))
+        }
+        Ok((503, _)) | Err(_) => Ok(None),
+        Ok((status, answer)) => Err(format!("consumer: {what}: {status} {}", String::from_utf8_lossy(&answer))),
+    }
+}

@@ -1,0 +1,22 @@
+//! Brigade from outside: every test starts a node of its own, as a process or in simulation.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking, in its helpers too")]
+
+mod bad_clients;
+mod bad_input;
+mod cli;
+mod corruption;
+mod crash;
+mod idempotence;
+mod idle;
+mod many_topics;
+mod operations;
+mod overload;
+mod publish;
+mod read;
+mod s3;
+mod simulation;
+mod store_down;
+mod subscriptions;
+mod tidy;
+mod topics;

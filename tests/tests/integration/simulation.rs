@@ -1,0 +1,38 @@
+//! Whole nodes in simulation.
+
+use brigade_tests::sim;
+
+/// Seeds that run with every change; `simulate` runs others.
+const SEEDS: std::ops::Range<u64> = 0..30;
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..6 {
+        let (first, second) = (sim::run(seed), sim::run(seed));
+        let (first, second) = (first.trace, second.trace);
+        if first.hash() != second.hash() {
+            let (first, second) = (first.lines(), second.lines());
+            let at = first.iter().zip(&second).position(|(a, b)| a != b).unwrap_or(first.len().min(second.len()));
+            let around = at.saturating_sub(5)..at + 3;
+            let show =
+                |lines: &[String]| lines.get(around.start..around.end.min(lines.len())).unwrap_or(&[]).join("\n");
+            panic!("seed {seed} differs at line {at}:\n{}\n--- and\n{}", show(&first), show(&second));
+        }
+    }
+    assert_ne!(sim::run(0).trace.hash(), sim::run(1).trace.hash());
+}
+
+#[test]
+fn histories_of_many_seeds_are_right() {
+    let mut failed = Vec::new();
+    let mut acknowledged = 0;
+    for seed in SEEDS {
+        match sim::run(seed).verdict {
+            Ok(summary) => acknowledged += summary.acknowledged,
+            Err(problems) => failed.push(format!("seed {seed}: {}", problems[..problems.len().min(5)].join("\n  "))),
+        }
+    }
+    println!("{acknowledged} messages acknowledged");
+    assert!(failed.is_empty(), "{}\nhave the whole story: simulate --from SEED --seeds 1 --trace", failed.join("\n"));
+    assert!(acknowledged > 1_000, "there was load");
+}
