@@ -28,8 +28,11 @@ impl Usage {
                 "brigade_store_requests_total" => {
                     *usage.store_requests.entry(sample.label("operation").to_owned()).or_default() += sample.value;
                 }
-                "brigade_store_bytes_total" => {
-                    *usage.store_bytes.entry(sample.label("direction").to_owned()).or_default() += sample.value;
+                "brigade_store_sent_bytes_total" => {
+                    *usage.store_bytes.entry("put".to_owned()).or_default() += sample.value;
+                }
+                "brigade_store_received_bytes_total" => {
+                    *usage.store_bytes.entry("get".to_owned()).or_default() += sample.value;
                 }
                 "process_cpu_seconds_total" => usage.cpu_seconds = Some(sample.value),
                 "process_resident_memory_bytes" => usage.memory_bytes = Some(sample.value),
@@ -84,13 +87,13 @@ mod tests {
     fn differences_are_added_over_regions_and_components() {
         let before = Usage::parse(
             "brigade_store_requests_total{operation=\"put\",region=\"a\",component=\"journal\"} 10\n\
-             brigade_store_bytes_total{direction=\"put\",region=\"a\"} 1000\nprocess_cpu_seconds_total 1\n",
+             brigade_store_sent_bytes_total{region=\"a\"} 1000\nprocess_cpu_seconds_total 1\n",
         );
         let after = Usage::parse(
             "brigade_store_requests_total{operation=\"put\",region=\"a\",component=\"journal\"} 15\n\
              brigade_store_requests_total{operation=\"put\",region=\"b\",component=\"journal\"} 5\n\
              brigade_store_requests_total{operation=\"list\",region=\"a\",component=\"journal\"} 0\n\
-             brigade_store_bytes_total{direction=\"put\",region=\"a\"} 3000\n\
+             brigade_store_sent_bytes_total{region=\"a\"} 3000\n\
              process_cpu_seconds_total 2.5\nprocess_resident_memory_bytes 1048576\n",
         );
         let used = after.since(&before, 100);

@@ -91,6 +91,8 @@ impl Format {
         let media_type = text.split(';').next().unwrap_or_default().trim();
         let known = [
             ("application/json", Self::Json),
+            // What curl says with -d when it is not told otherwise.
+            ("application/x-www-form-urlencoded", Self::Json),
             ("application/x-ndjson", Self::NdJson),
             ("application/octet-stream", Self::Bytes),
             ("text/plain", Self::Text),

@@ -219,7 +219,7 @@ async fn metrics(State(stored): State<Shared>) -> String {
     let puts = stored.lock().unwrap().puts;
     format!(
         "brigade_store_requests_total{{operation=\"put\",region=\"local\",component=\"journal\"}} {puts}\n\
-         brigade_store_bytes_total{{direction=\"put\",region=\"local\"}} {}\nprocess_resident_memory_bytes 1048576\n",
+         brigade_store_sent_bytes_total{{region=\"local\"}} {}\nprocess_resident_memory_bytes 1048576\n",
         puts * 400
     )
 }
