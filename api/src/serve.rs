@@ -9,7 +9,10 @@
 use std::{io, net::SocketAddr, process::ExitCode, time::Duration};
 
 use brigade_index::{env::Env, store::StoreErrorKind};
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -90,7 +93,7 @@ pub async fn run(mut settings: Settings) -> Result<(), ServeError> {
     let asked = settings.listen;
     let not_listening = |source| ServeError::Listen { address: asked, source };
     // Before the takeover: a second process on the same address must not depose the first and then fail.
-    let listener = TcpListener::bind(asked).await.map_err(not_listening)?;
+    let listener = listen(asked).map_err(not_listening)?;
     let address = listener.local_addr().map_err(not_listening)?;
     // An unspecified address means every interface; which of them others can reach is not known here.
     if settings.advertise.is_none() && !address.ip().is_unspecified() {
@@ -125,6 +128,18 @@ pub async fn run(mut settings: Settings) -> Result<(), ServeError> {
         },
     }
     Ok(())
+}
+
+/// Connections that the kernel may hold until they are accepted: with the usual 128, some of a thousand clients that
+/// come back at once after a restart would wait a second for their next attempt.
+const BACKLOG: u32 = 4_096;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restarted node takes its address again while connections of the last one linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Says where the node is and where its data are.
