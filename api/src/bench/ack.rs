@@ -110,11 +110,7 @@ impl Publisher {
     async fn publish(&mut self) -> Result<(), CliError> {
         let body = self.bodies.at(self.place);
         self.place += 1;
-        let request = self
-            .connection
-            .target()
-            .publish(Format::Json.media_type(), body)
-            .map_err(|e| CliError::Failed(e.to_string()))?;
+        let request = self.connection.target().publish(Format::Json.media_type(), body);
         match self.connection.exchange(request).await {
             Outcome::Done(..) => Ok(()),
             Outcome::Refused(code, _) => Err(CliError::Failed(format!("a publish was refused with code {code}"))),

@@ -1,32 +1,43 @@
-//! One keep-alive HTTP/1.1 connection with one request in flight: hyper without a pool, so that the load generator costs
-//! little beside the server it measures.
+//! One keep-alive HTTP/1.1 connection with one request in flight, directly on a socket: a load generator that shares its
+//! processors with the server it measures must cost little beside it.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
-    header::{CONTENT_TYPE, HOST, RETRY_AFTER},
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
 };
-use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use url::Url;
 
 use crate::client::ClientError;
 
 /// Longest error body that is kept for its code.
-const MAX_ERROR_BYTES: usize = 64 * 1024;
+const MAX_ERROR_BYTES: u64 = 64 * 1024;
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 128 * 1024;
+
+/// Bodies up to this size are copied behind the head, so that a request is one write.
+const COPIED_BODY_BYTES: usize = 16 * 1024;
+
+/// Most header fields of an answer.
+const MAX_FIELDS: usize = 32;
 
 /// Where connections go.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     /// `HOST:PORT`.
     authority: String,
-    host: HeaderValue,
     /// Path of the topic's messages.
     path: String,
+}
+
+/// A request, ready to be sent.
+#[derive(Debug)]
+pub(super) struct Request {
+    head: Vec<u8>,
+    body: Bytes,
 }
 
 impl Target {
@@ -34,40 +45,45 @@ impl Target {
         let wrong = |why: &str| ClientError::Address { address: base.to_string(), why: why.to_owned() };
         let host = base.host_str().ok_or_else(|| wrong("it names no host"))?;
         let port = base.port_or_known_default().ok_or_else(|| wrong("it names no port"))?;
-        let authority = format!("{host}:{port}");
         let path = format!("{}/v1/topics/{topic}/messages", base.path().trim_end_matches('/'));
-        let host = HeaderValue::from_str(&authority).map_err(|_| wrong("its host fits no header"))?;
-        Ok(Self { authority, host, path })
+        Ok(Self { authority: format!("{host}:{port}"), path })
     }
 
     /// A publish request.
-    pub(super) fn publish(&self, media_type: &'static str, body: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
-        let media_type = (CONTENT_TYPE, HeaderValue::from_static(media_type));
-        self.request(Method::POST, self.path.clone(), media_type, body)
+    pub(super) fn publish(&self, media_type: &str, body: Bytes) -> Request {
+        let Self { authority, path } = self;
+        let length = body.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {authority}\r\ncontent-type: {media_type}\r\ncontent-length: {length}\r\n\r\n"
+        );
+        Request { head: head.into_bytes(), body }
     }
 
     /// A read request.
-    pub(super) fn read(&self, media_type: &'static str, query: &str) -> Result<Request<Full<Bytes>>, http::Error> {
-        let accept = (http::header::ACCEPT, HeaderValue::from_static(media_type));
-        self.request(Method::GET, format!("{}?{query}", self.path), accept, Bytes::new())
+    pub(super) fn read(&self, media_type: &str, query: &str) -> Request {
+        let Self { authority, path } = self;
+        let head = format!("GET {path}?{query} HTTP/1.1\r\nhost: {authority}\r\naccept: {media_type}\r\n\r\n");
+        Request { head: head.into_bytes(), body: Bytes::new() }
     }
+}
 
-    fn request(
-        &self,
-        method: Method,
-        uri: String,
-        (name, value): (HeaderName, HeaderValue),
-        body: Bytes,
-    ) -> Result<Request<Full<Bytes>>, http::Error> {
-        Request::builder().method(method).uri(uri).header(HOST, &self.host).header(name, value).body(Full::new(body))
-    }
+/// What an answer's head says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    status: u16,
+    length: u64,
+    retry_after: Option<u64>,
+    /// Offset to read next.
+    pub(super) next_offset: Option<u64>,
+    /// Offset behind the last committed message.
+    pub(super) high_watermark: Option<u64>,
 }
 
 /// What came back.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Status 2xx, its headers and the bytes of its body.
-    Done(HeaderMap, u64),
+    /// Status 2xx, its head and the bytes of its body.
+    Done(Head, u64),
     /// Another status: the error's code and how long the server asks to wait.
     Refused(String, Option<Duration>),
     /// No answer.
@@ -78,12 +94,13 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Connection {
     target: Target,
-    sender: Option<http1::SendRequest<Full<Bytes>>>,
+    stream: Option<TcpStream>,
+    buffer: Vec<u8>,
 }
 
 impl Connection {
     pub(super) fn new(target: Target) -> Self {
-        Self { target, sender: None }
+        Self { target, stream: None, buffer: vec![0; READ_BYTES] }
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -91,50 +108,105 @@ impl Connection {
     }
 
     /// Sends a request and reads its answer to the end.
-    pub(super) async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Outcome {
+    pub(super) async fn exchange(&mut self, request: Request) -> Outcome {
         match self.try_exchange(request).await {
             Some(outcome) => outcome,
             None => {
-                self.sender = None;
+                self.stream = None;
                 Outcome::Broken
             }
         }
     }
 
-    async fn try_exchange(&mut self, request: Request<Full<Bytes>>) -> Option<Outcome> {
-        if self.sender.as_ref().is_none_or(http1::SendRequest::is_closed) {
-            self.sender = Some(open(&self.target.authority).await?);
+    async fn try_exchange(&mut self, request: Request) -> Option<Outcome> {
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(&self.target.authority).await.ok()?;
+            stream.set_nodelay(true).ok()?;
+            self.stream = Some(stream);
         }
-        let sender = self.sender.as_mut()?;
-        sender.ready().await.ok()?;
-        let response = sender.send_request(request).await.ok()?;
-        let (head, body) = response.into_parts();
-        if head.status.is_success() {
-            return Some(Outcome::Done(head.headers, drain(body).await?));
+        let stream = self.stream.as_mut()?;
+        send(stream, request).await?;
+        let (head, begun) = read_head(stream, &mut self.buffer).await?;
+        if (200..300).contains(&head.status) {
+            drain(stream, &mut self.buffer, head.length.checked_sub(begun.len() as u64)?).await?;
+            return Some(Outcome::Done(head, head.length));
         }
-        let wait = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        Some(Outcome::Refused(code(head.status, body).await?, wait.map(Duration::from_secs)))
+        let mut body = self.buffer[begun].to_vec();
+        let rest = head.length.min(MAX_ERROR_BYTES).checked_sub(body.len() as u64)?;
+        stream.take(rest).read_to_end(&mut body).await.ok()?;
+        let code = crate::client::parse_refusal(head.status, None, &body).code;
+        // What is left of the body, or a server that closes after a refusal, must not meet the next request.
+        self.stream = None;
+        Some(Outcome::Refused(code, head.retry_after.map(Duration::from_secs)))
     }
 }
 
-async fn open(authority: &str) -> Option<http1::SendRequest<Full<Bytes>>> {
-    let stream = TcpStream::connect(authority).await.ok()?;
-    stream.set_nodelay(true).ok()?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-    // It ends with its sender; what it would report the sender reports too.
-    tokio::spawn(async move { connection.await.ok() });
-    Some(sender)
-}
-
-async fn drain(mut body: Incoming) -> Option<u64> {
-    let mut length = 0;
-    while let Some(frame) = body.frame().await {
-        length += frame.ok()?.data_ref().map_or(0, |data| data.len() as u64);
+async fn send(stream: &mut TcpStream, mut request: Request) -> Option<()> {
+    if request.body.len() <= COPIED_BODY_BYTES {
+        request.head.extend_from_slice(&request.body);
+        return stream.write_all(&request.head).await.ok();
     }
-    Some(length)
+    stream.write_all(&request.head).await.ok()?;
+    stream.write_all(&request.body).await.ok()
 }
 
-async fn code(status: StatusCode, body: Incoming) -> Option<String> {
-    let body = http_body_util::Limited::new(body, MAX_ERROR_BYTES).collect().await.ok()?.to_bytes();
-    Some(crate::client::parse_refusal(status.as_u16(), None, &body).code)
+/// Reads an answer's head into the buffer. Gives it and where in the buffer the part of the body is that came along.
+async fn read_head(stream: &mut TcpStream, buffer: &mut [u8]) -> Option<(Head, std::ops::Range<usize>)> {
+    let mut filled = 0;
+    loop {
+        let read = stream.read(buffer.get_mut(filled..)?).await.ok()?;
+        if read == 0 {
+            return None;
+        }
+        filled += read;
+        if let Some((head, length)) = parse_head(&buffer[..filled])? {
+            return Some((head, length..filled));
+        }
+    }
+}
+
+/// `None` when it is no head, `Some(None)` when it is not whole yet.
+fn parse_head(bytes: &[u8]) -> Option<Option<(Head, usize)>> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut answer = httparse::Response::new(&mut fields);
+    let httparse::Status::Complete(length) = answer.parse(bytes).ok()? else { return Some(None) };
+    let mut head = Head { status: answer.code?, ..Head::default() };
+    for field in answer.headers.iter() {
+        let number = || std::str::from_utf8(field.value).ok()?.trim().parse().ok();
+        match field.name {
+            name if name.eq_ignore_ascii_case("content-length") => head.length = number()?,
+            name if name.eq_ignore_ascii_case("retry-after") => head.retry_after = number(),
+            name if name.eq_ignore_ascii_case("brigade-next-offset") => head.next_offset = number(),
+            name if name.eq_ignore_ascii_case("brigade-high-watermark") => head.high_watermark = number(),
+            _ => {}
+        }
+    }
+    Some(Some((head, length)))
+}
+
+async fn drain(stream: &mut TcpStream, buffer: &mut [u8], mut left: u64) -> Option<()> {
+    while left > 0 {
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let read = stream.read(&mut buffer[..most]).await.ok()?;
+        if read == 0 {
+            return None;
+        }
+        left -= read as u64;
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_read_when_whole() {
+        let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nbrigade-next-offset: 12\r\n\r\n{\"a\":1}";
+        let (head, length) = parse_head(bytes).unwrap().unwrap();
+        assert_eq!((head.status, head.length, head.next_offset, head.high_watermark), (200, 7, Some(12), None));
+        assert_eq!(&bytes[length..], b"{\"a\":1}");
+        assert_eq!(parse_head(&bytes[..20]), Some(None));
+        assert_eq!(parse_head(b"\x00\x01nonsense\r\n\r\n"), None);
+    }
 }

@@ -95,11 +95,7 @@ impl Worker {
         let body = self.bodies.at(self.place);
         self.place += 1;
         let length = body.len() as u64;
-        let request = self
-            .connection
-            .target()
-            .publish(self.bodies.format().media_type(), body)
-            .map_err(|e| CliError::Failed(e.to_string()))?;
+        let request = self.connection.target().publish(self.bodies.format().media_type(), body);
         match self.connection.exchange(request).await {
             Outcome::Done(..) => self.tally.done(started, Instant::now(), self.messages, length),
             Outcome::Refused(code, wait) => {

@@ -2,13 +2,12 @@
 //! `Brigade-Next-Offset` moves; bodies are received and thrown away.
 
 use futures::{StreamExt, stream};
-use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{
     args::{Format, PageArgs, ReadArgs},
     bodies::Bodies,
-    connection::{Connection, Outcome, Target},
+    connection::{Connection, Head, Outcome, Target},
     report::Report,
     tally::{Tally, Window},
     topic::BenchTopic,
@@ -119,10 +118,9 @@ impl Reader {
                 return Ok(self.tally);
             }
             let query = format!("{}{}", self.query, self.offset);
-            let request =
-                self.connection.target().read(self.media_type, &query).map_err(|e| CliError::Failed(e.to_string()))?;
+            let request = self.connection.target().read(self.media_type, &query);
             match self.connection.exchange(request).await {
-                Outcome::Done(headers, length) => self.page(started, &headers, length),
+                Outcome::Done(head, length) => self.page(started, head, length),
                 Outcome::Refused(code, wait) => {
                     self.tally.failed(Instant::now(), code);
                     window::pause(wait).await;
@@ -135,9 +133,8 @@ impl Reader {
         }
     }
 
-    fn page(&mut self, started: Instant, headers: &HeaderMap, length: u64) {
-        let number = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()?.parse().ok());
-        let (Some(next), Some(end)) = (number("brigade-next-offset"), number("brigade-high-watermark")) else {
+    fn page(&mut self, started: Instant, head: Head, length: u64) {
+        let (Some(next), Some(end)) = (head.next_offset, head.high_watermark) else {
             self.tally.failed(Instant::now(), "headers_missing".to_owned());
             return;
         };
