@@ -88,6 +88,11 @@ impl BucketError {
         };
         let mut message = match (error.message(), error.code()) {
             (Some(message), Some(code)) => format!("{message} ({code})"),
+            // An answer to HEAD has no body that could say more.
+            (None, Some(code)) => match status {
+                Some(status) => format!("the service answers {status} ({code})"),
+                None => code.to_owned(),
+            },
             _ => DisplayErrorContext(error).to_string(),
         };
         // An answer to HEAD has no body, so that the header is all the service can say.

@@ -143,7 +143,7 @@ fn show(context: &Context, topic: &Topic) -> Result<(), CliError> {
     }
     let settings = &topic.settings;
     print_line(format_args!(
-        "topic {}: {} partitions, messages up to {}, compression {}, replication {}",
+        "topic {}: partitions {}, messages up to {}, compression {}, replication {}",
         topic.name,
         settings.partitions.unwrap_or(1),
         bytes(settings.max_message_bytes.unwrap_or(0)),
