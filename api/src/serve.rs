@@ -11,7 +11,7 @@ use std::{io, net::SocketAddr, process::ExitCode, time::Duration};
 use brigade_index::{env::Env, store::StoreErrorKind};
 use tokio::{
     net::{TcpListener, TcpSocket},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -112,6 +112,10 @@ pub async fn run(mut settings: Settings) -> Result<(), ServeError> {
     tracing::info!(signal, "finishing requests in flight");
     let drained = timeout(Duration::from_secs(node.settings.drain_seconds), async {
         node.begin_drain();
+        // The accepting task is one of them.
+        if connections.len() > 1 {
+            sleep(FAREWELL).await;
+        }
         stop.cancel();
         // It ends as soon as it sees the token; then no connection is added any more.
         let _ = accepting.await;
@@ -129,6 +133,10 @@ pub async fn run(mut settings: Settings) -> Result<(), ServeError> {
     }
     Ok(())
 }
+
+/// How long requests are still taken after a stop signal, while each answer closes its connection: a request that crosses
+/// with the closing of an idle connection would fail without being carried out.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Connections that the kernel may hold until they are accepted: with the usual 128, some of a thousand clients that
 /// come back at once after a restart would wait a second for their next attempt.

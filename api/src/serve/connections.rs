@@ -1,9 +1,14 @@
 //! Accepting connections and serving HTTP/1.1 on them, under limits that slow and greedy clients cannot exceed.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, response::IntoResponse};
-use hyper::server::conn::http1;
+use http::{HeaderValue, Request, header::CONNECTION};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -106,7 +111,19 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "connection without TCP_NODELAY");
         }
-        let service = TowerToHyperService::new(self.router.clone());
+        let router = TowerToHyperService::new(self.router.clone());
+        let draining = &self.node.draining;
+        let service = service_fn(|request: Request<Incoming>| {
+            let answer = router.call(request);
+            async move {
+                let mut answer = answer.await?;
+                if draining.is_cancelled() {
+                    // The client opens its next connection elsewhere, instead of losing a race with the end of this one.
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
+        });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
