@@ -160,6 +160,15 @@ impl Shard {
         self.shared.health.check()
     }
 
+    /// Whether this node leads, as far as it knows. Unlike [`Self::ready`] it does not ask whether the store takes writes:
+    /// what is committed can be read all the same.
+    ///
+    /// # Errors
+    /// Why it does not, for good.
+    pub fn leads(&self) -> Result<(), ProposeError> {
+        self.ready().or_else(|problem| if problem.is_final() { Err(problem) } else { Ok(()) })
+    }
+
     /// Stops taking proposals and resolves when everything in flight is committed. Then the shard has no leader here.
     pub async fn shutdown(&self) {
         let (done, finished) = oneshot::channel();

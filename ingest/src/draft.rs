@@ -108,6 +108,8 @@ impl Draft {
             Err(MessageError::TooManyHeaders { count: message.headers.len(), limit: MAX_HEADERS })
         } else if header_bytes > MAX_HEADER_BYTES {
             Err(MessageError::HeadersTooLarge { bytes: header_bytes })
+        } else if let Some(name) = bad_header_name(message) {
+            Err(MessageError::HeaderName { name: name.to_owned() })
         } else if bytes > limit {
             Err(MessageError::TooLarge { bytes, limit })
         } else if let Some(partition) = partition.filter(|partition| *partition >= partitions) {
@@ -140,6 +142,15 @@ impl Draft {
         }
         usize::from(*slot) - 1
     }
+}
+
+/// A header name that is empty or stands twice. Headers are few, so that comparing each with those before it is cheap.
+fn bad_header_name<'a>(message: &'a MessageRef<'_>) -> Option<&'a str> {
+    let names = || message.headers.iter().map(|(name, _)| name.as_ref());
+    names()
+        .enumerate()
+        .find(|(at, name)| name.is_empty() || names().take(*at).any(|other| other == *name))
+        .map(|(_, name)| name)
 }
 
 #[cfg(test)]

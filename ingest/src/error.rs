@@ -42,6 +42,12 @@ pub enum MessageError {
         /// Bytes of all names and values.
         bytes: usize,
     },
+    /// A header has no name, or the name of another one.
+    #[error("the header name {name:?} is empty or stands twice")]
+    HeaderName {
+        /// The name.
+        name: String,
+    },
     /// A partition was asked for that the topic does not have.
     #[error("the topic has no partition {partition} (it has {partitions})")]
     NoSuchPartition {

@@ -82,6 +82,10 @@ pub(super) async fn document<T: DeserializeOwned>(
     match read {
         Ok(bytes) => {
             let bytes: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
+            if bytes.trim_ascii_start().first() != Some(&b'{') {
+                // Serde would take an array for the fields in their order.
+                return Err(ApiError::new(kinds::INVALID_JSON, "the body is not a JSON object"));
+            }
             serde_json::from_slice(bytes).map_err(|error| ApiError::new(kinds::INVALID_JSON, error.to_string()))
         }
         Err(error) => {

@@ -56,6 +56,7 @@ pub(crate) mod kinds {
         INVALID_POSITION = BAD_REQUEST, "invalid_position", "use an offset between the partition's log start and its high watermark";
         INVALID_MESSAGE = BAD_REQUEST, "invalid_message", "give each message a value, or a key and no value for a tombstone";
         MESSAGE_HEADERS = BAD_REQUEST, "too_many_headers", "give a message at most 64 headers";
+        INVALID_HEADER = BAD_REQUEST, "invalid_header", "give each header of a message a name of its own";
         PARTITION_NOT_FOUND = BAD_REQUEST, "partition_not_found", "use a partition that the topic has, or leave it out";
         PARTITION_REQUIRED = BAD_REQUEST, "partition_required", "add ?partition=N; only a topic with one partition can be read without";
         KIND_UNAVAILABLE = BAD_REQUEST, "subscription_kind_unavailable", "use the kind \"stream\"";
@@ -79,6 +80,7 @@ pub(crate) mod kinds {
         TOO_MANY_MESSAGES = PAYLOAD_TOO_LARGE, "too_many_messages", "split the messages over several requests";
         REQUEST_TOO_LARGE = PAYLOAD_TOO_LARGE, "request_too_large", "split the messages over several requests";
         UNSUPPORTED_CONTENT_TYPE = UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", "send application/json, application/x-ndjson, application/octet-stream, text/plain or application/vnd.apache.arrow.stream";
+        UNSUPPORTED_CONTENT_ENCODING = UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", "send the body as it is; batches are compressed by the server";
         OFFSET_OUT_OF_RANGE = RANGE_NOT_SATISFIABLE, "offset_out_of_range", "read from the high watermark at most; use wait to wait there";
         REQUEST_HEADERS = REQUEST_HEADER_FIELDS_TOO_LARGE, "too_many_request_headers", "send at most 90 header fields";
         TOO_BUSY = TOO_MANY_REQUESTS, "too_busy", "try again after Retry-After, or send less at once; nothing was stored";
@@ -148,6 +150,7 @@ pub(crate) fn refuse_message(error: &MessageError) -> Refusal {
         MessageError::KeyTooLarge { .. } => kinds::KEY_TOO_LARGE,
         MessageError::TooManyHeaders { .. } => kinds::MESSAGE_HEADERS,
         MessageError::HeadersTooLarge { .. } => kinds::HEADERS_TOO_LARGE,
+        MessageError::HeaderName { .. } => kinds::INVALID_HEADER,
         MessageError::NoSuchPartition { .. } => kinds::PARTITION_NOT_FOUND,
         MessageError::Empty => kinds::INVALID_MESSAGE,
         MessageError::TooManyMessages { .. } => kinds::TOO_MANY_MESSAGES,

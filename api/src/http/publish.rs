@@ -6,7 +6,10 @@ use axum::response::Response;
 use brigade_index::{batch::MessageRef, command::Identity, limits::MAX_IDEMPOTENCY_KEY_BYTES, names::ProducerId};
 use brigade_ingest::Draft;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
 
 use super::{
     answer,
@@ -85,6 +88,10 @@ enum Format {
 
 impl Format {
     fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+            let problem = format!("the content encoding {encoding:?} is not supported");
+            return Err(ApiError::new(kinds::UNSUPPORTED_CONTENT_ENCODING, problem));
+        }
         let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Self::Json) };
         let text = value.to_str().unwrap_or_default();
         // Parameters such as the character set change nothing: all text is UTF-8.

@@ -73,3 +73,14 @@ routes! {
     /// Commits positions of a subscription.
     Commit = POST "/v1/topics/{topic}/subscriptions/{subscription}/commit";
 }
+
+impl Route {
+    /// Whether it shows or changes what only the leader knows for sure. A node that was deposed refuses it, since its own
+    /// state stands still. Publishing is refused further on, where the body is taken care of.
+    pub const fn needs_leader(self) -> bool {
+        !matches!(
+            self,
+            Self::Index | Self::Health | Self::Ready | Self::Metrics | Self::OpenApi | Self::Cluster | Self::Publish
+        )
+    }
+}

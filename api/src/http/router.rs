@@ -88,7 +88,8 @@ where
         async move {
             let started = Instant::now();
             let (parts, body) = request.into_parts();
-            let answer = match check_headers(&parts.headers) {
+            let leads = || if route.needs_leader() { Ok(node.shard.leads()?) } else { Ok(()) };
+            let answer = match check_headers(&parts.headers).and_then(|()| leads()) {
                 Ok(()) => {
                     let handled = AssertUnwindSafe(handle(node.clone(), Call { parts, path, body }));
                     handled.catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
