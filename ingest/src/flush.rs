@@ -3,7 +3,7 @@
 use std::mem;
 
 use brigade_index::{
-    batch::{BatchError, encode},
+    batch::{BatchError, Compression, encode},
     command::{BatchRef, Command, IdempotentRequest, Publish},
     format::checksum,
     ids::{Partition, TopicId},
@@ -12,6 +12,10 @@ use brigade_index::{
 use bytes::Bytes;
 
 use crate::open::{Batched, Flush, OpenBatch, OpenTopic};
+
+/// Batches below this many bytes of payload are stored as they are: for one small message compression takes longer than
+/// the few bytes it saves, and a store bills requests.
+const COMPRESSED_BYTES: u64 = 4 * 1024;
 
 /// Flushes below this many bytes are encoded on the batcher's own task: a hop to another costs more than that.
 pub(crate) const INLINE_BYTES: usize = 64 * 1024;
@@ -70,7 +74,8 @@ fn encode_topic<T>(open: &mut OpenTopic<T>, at: &mut u64, sent: &mut Vec<SentBat
         let rows = columns.rows();
         let payload_bytes = columns.bytes().saturating_sub(32 * rows) as u64;
         let (min_timestamp_ms, max_timestamp_ms) = columns.timestamp_range();
-        let bytes = encode(&columns.into_record_batch(), open.compression)?;
+        let compression = if payload_bytes < COMPRESSED_BYTES { Compression::None } else { open.compression };
+        let bytes = encode(&columns.into_record_batch(), compression)?;
         let crc = checksum(&bytes);
         // Requests are bounded far below 4 GiB and 4 billion messages.
         let (len, rows) = (bytes.len() as u32, rows as u32);

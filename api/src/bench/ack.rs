@@ -53,21 +53,15 @@ pub(super) async fn run(context: &Context, topic: &BenchTopic, args: &AckArgs) -
         Some(dir) => Some(BareStore::open(dir, random, put_bytes as usize).await?),
         None => None,
     };
-    let (mut acks, mut puts) = (Latencies::default(), Latencies::default());
-    let result = async {
-        for _ in 0..args.bare.rounds {
-            let started = Instant::now();
-            publisher.publish().await?;
-            acks.record(started.elapsed());
-            if let Some(bare) = &mut bare {
-                let started = Instant::now();
-                bare.put().await?;
-                puts.record(started.elapsed());
-            }
-        }
-        Ok::<_, CliError>(())
-    }
-    .await;
+    let rounds = args.bare.rounds;
+    // On a task of its own: the runtime's main task would be woken through another thread for every answer, which is no
+    // latency of the server's.
+    let measured = tokio::spawn(async move {
+        let (mut acks, mut puts) = (Latencies::default(), Latencies::default());
+        let result = measure(rounds, &mut publisher, bare.as_mut(), &mut acks, &mut puts).await;
+        (acks, puts, bare, result)
+    });
+    let (acks, puts, bare, result) = measured.await.map_err(|error| CliError::Failed(error.to_string()))?;
     drop(ticker);
     let measured_bare = bare.is_some();
     if let Some(bare) = bare {
@@ -77,12 +71,33 @@ pub(super) async fn run(context: &Context, topic: &BenchTopic, args: &AckArgs) -
     let ack_ms = acks.summary();
     let bare_put_ms = measured_bare.then(|| puts.summary());
     Ok(AckReport {
-        rounds: args.bare.rounds,
+        rounds,
         ack_ms,
         bare_put_ms,
         bare_put_bytes: measured_bare.then_some(put_bytes),
         ratio_of_medians: bare_put_ms.map(|put| ack_ms.p50 / put.p50),
     })
+}
+
+/// Publishes and bare PUTs in turn, each timed.
+async fn measure(
+    rounds: u32,
+    publisher: &mut Publisher,
+    mut bare: Option<&mut BareStore>,
+    acks: &mut Latencies,
+    puts: &mut Latencies,
+) -> Result<(), CliError> {
+    for _ in 0..rounds {
+        let started = Instant::now();
+        publisher.publish().await?;
+        acks.record(started.elapsed());
+        if let Some(bare) = &mut bare {
+            let started = Instant::now();
+            bare.put().await?;
+            puts.record(started.elapsed());
+        }
+    }
+    Ok(())
 }
 
 /// Publishes some messages; returns the mean bytes of the server's PUTs, if it counts them.
@@ -119,34 +134,47 @@ impl Publisher {
     }
 }
 
-/// A directory of its own beneath the given one, removed afterwards.
+/// A directory that already has files: what an fsync costs depends on where on the disk it goes, so that bare PUTs go where
+/// the caller says, beside the server's own objects if need be, under names of their own that are removed afterwards.
 struct BareStore {
     dir: PathBuf,
+    prefix: String,
     store: LocalFileSystem,
     lines: LogLines,
     number: u32,
 }
 
 impl BareStore {
-    async fn open(parent: &Path, random: u64, put_bytes: usize) -> Result<Self, CliError> {
-        let dir = parent.join(format!("brigade-bench-{:08x}", random >> 32));
+    async fn open(dir: &Path, random: u64, put_bytes: usize) -> Result<Self, CliError> {
         let io = |source| CliError::Io { what: dir.display().to_string(), source };
-        tokio::fs::create_dir_all(&dir).await.map_err(io)?;
-        let store = LocalFileSystem::new_with_prefix(&dir).map_err(failed)?.with_fsync(true);
-        Ok(Self { dir, store, lines: LogLines::new(random, put_bytes), number: 0 })
+        tokio::fs::create_dir_all(dir).await.map_err(io)?;
+        let store = LocalFileSystem::new_with_prefix(dir).map_err(failed)?.with_fsync(true);
+        let prefix = format!("brigade-bench-{:08x}", random >> 32);
+        Ok(Self { dir: dir.to_owned(), prefix, store, lines: LogLines::new(random, put_bytes), number: 0 })
     }
 
     async fn put(&mut self) -> Result<(), CliError> {
         let payload = PutPayload::from_bytes(Bytes::copy_from_slice(self.lines.next_line()));
-        let path = ObjectPath::from(format!("{:08}", self.number));
+        let path = ObjectPath::from(self.name(self.number));
         self.number += 1;
         self.store.put_opts(&path, payload, PutMode::Create.into()).await.map_err(failed)?;
         Ok(())
     }
 
+    fn name(&self, number: u32) -> String {
+        format!("{}-{number:08}", self.prefix)
+    }
+
     async fn close(self) -> Result<(), CliError> {
-        let what = self.dir.display().to_string();
-        tokio::fs::remove_dir_all(&self.dir).await.map_err(|source| CliError::Io { what, source })
+        for number in 0..self.number {
+            let path = self.dir.join(self.name(number));
+            if let Err(source) = tokio::fs::remove_file(&path).await
+                && source.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(CliError::Io { what: path.display().to_string(), source });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -165,7 +193,7 @@ mod tests {
         for _ in 0..3 {
             bare.put().await.unwrap();
         }
-        assert_eq!(std::fs::read_dir(&bare.dir).unwrap().count(), 3);
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 3);
         bare.close().await.unwrap();
         assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
     }

@@ -116,7 +116,8 @@ pub(super) struct AckArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct BareArgs {
-    /// Directory for the bare PUTs, on the same disk as the server's data; without it only acks are measured
+    /// Directory for the bare PUTs, best the one in the server's data that holds its newest journal objects, since an
+    /// fsync costs more in one place of a disk than in another; without it only acks are measured
     #[arg(long, value_name = "DIR")]
     pub(super) bare_dir: Option<PathBuf>,
     /// Messages published one at a time, alternating with bare PUTs
