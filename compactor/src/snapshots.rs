@@ -11,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 /// How often progress is looked at. Looking costs nothing but a few loads; it sends no request to the store.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Pause after a snapshot that failed: each attempt may upload the whole state.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(10);
+
 /// Recovery reads one object an entry, about 32 of them at a time: with this many behind the last snapshot it takes well
 /// under a second on a local directory and about ten on an object store with 50 ms a GET.
 const MAX_ENTRIES: u64 = 5_000;
@@ -38,6 +41,7 @@ pub async fn run(shard: Shard, stop: CancellationToken) {
         let due = is_due(committed, snapshot, snapshot_bytes) || (stopped && committed.0 > snapshot.0 + 1);
         if due && let Err(error) = shard.snapshot().await {
             tracing::warn!(%error, "a snapshot was not written; it is tried again");
+            let _ = stop.run_until_cancelled(tokio::time::sleep(PAUSE_AFTER_ERROR)).await;
         }
         if stopped {
             return;

@@ -47,6 +47,11 @@ pub fn identity() -> Path {
     Path::from("identity")
 }
 
+/// Prefix of every shard's journal.
+pub fn journals() -> Path {
+    Path::from("journal")
+}
+
 /// Key of a journal object.
 pub fn journal(shard: ShardId, slot: Slot) -> Path {
     let Slot { ballot: Ballot { round, nonce }, index } = slot;

@@ -36,6 +36,9 @@ pub const MAX_BATCH_ROWS: usize = 200_000;
 /// object store's latency is flat.
 pub const ENTRY_TARGET_BYTES: usize = 4 * 1024 * 1024;
 
+/// Most proposals in one entry: bounds its commands, which no other limit counts.
+pub const MAX_PROPOSALS_PER_ENTRY: usize = 1_024;
+
 /// Largest entry that is ever written or accepted: one publish of the largest request and its commands.
 pub const MAX_ENTRY_BYTES: usize = 128 * 1024 * 1024;
 

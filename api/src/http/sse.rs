@@ -39,7 +39,11 @@ pub(super) async fn follow(node: Arc<Node>, request: ReadRequest) -> Result<Resp
             Next::End => return None,
             Next::Page(first) => Ok(first),
             Next::More if node.draining.is_cancelled() => return None,
-            Next::More => read_or_stop(&node, request.clone()).await,
+            // A node that does not lead waits for nothing: without this, it would find nothing again and again.
+            Next::More => match node.shard.leads() {
+                Ok(()) => read_or_stop(&node, request.clone()).await,
+                Err(problem) => Err(problem.into()),
+            },
         };
         let (events, next) = match reply {
             Ok(reply) => {

@@ -160,7 +160,8 @@ impl Fold {
                 ballot: head.ballot,
                 id: head.id,
                 slot,
-                section: record.raw.clone(),
+                // A copy: the record's own bytes keep the whole first read of its object alive.
+                section: Bytes::copy_from_slice(&record.raw),
                 body_at: head.body_at(),
                 body_len: head.body_len,
             };

@@ -23,7 +23,7 @@ use crate::{
     ids::{Sequence, WriteId},
     journal::{Lane, Quorum},
     keys::{self, Slot},
-    limits::ENTRY_TARGET_BYTES,
+    limits::{ENTRY_TARGET_BYTES, MAX_PROPOSALS_PER_ENTRY},
     store::{Component, Created, RegionStore},
 };
 
@@ -114,6 +114,7 @@ impl Reign {
 
     /// Leads until deposed, broken, or asked to stop.
     pub(super) async fn run(mut self) {
+        let _ended = Ended(self.shared.clone());
         loop {
             self.send_what_can_be_sent();
             if self.stopping.is_some() && self.sealed.is_empty() && self.again.is_empty() {
@@ -125,7 +126,7 @@ impl Reign {
                     Created::Landed => self.landed(slot),
                     Created::Occupied => break self.occupied(slot).await,
                 },
-                message = self.inbox.recv(), if self.stopping.is_none() => match message {
+                message = self.inbox.recv(), if self.takes_more() => match message {
                     Some(Message::Propose(proposal)) => self.queue.push_back(proposal),
                     Some(Message::Shutdown(done)) => self.stop(done),
                     // Every handle is gone: nobody can propose or wait any more.
@@ -137,9 +138,15 @@ impl Reign {
         self.refuse_the_rest().await;
     }
 
+    /// Proposals wait here only as far as one entry can hold them; the others wait in the inbox, and behind it their
+    /// senders do.
+    fn takes_more(&self) -> bool {
+        self.stopping.is_none() && self.queue.len() < MAX_PROPOSALS_PER_ENTRY
+    }
+
     /// Takes what else has come in, so that it shares the next entry.
     fn take_more(&mut self) {
-        while self.stopping.is_none() {
+        while self.takes_more() {
             match self.inbox.try_recv() {
                 Ok(Message::Propose(proposal)) => self.queue.push_back(proposal),
                 Ok(Message::Shutdown(done)) => self.stop(done),
@@ -171,7 +178,8 @@ impl Reign {
         let mut at = 0_u64;
         while let Some(proposal) = self.queue.front() {
             let bytes: u64 = proposal.body.iter().map(|chunk| chunk.len() as u64).sum();
-            if !parts.is_empty() && at + bytes > ENTRY_TARGET_BYTES as u64 {
+            let full = at + bytes > ENTRY_TARGET_BYTES as u64 || parts.len() >= MAX_PROPOSALS_PER_ENTRY;
+            if !parts.is_empty() && full {
                 break;
             }
             let Some(Proposal { mut commands, body: chunks, done }) = self.queue.pop_front() else { break };
@@ -316,6 +324,17 @@ impl Reign {
         }
         self.shared.in_flight.store(0, Relaxed);
         stopping.map(|done| done.send(()));
+    }
+}
+
+/// However the task of a reign ends, by a panic too, nobody takes this node for a leader any more or waits for it.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // The first end stays, so this one counts only when there was no other.
+        self.0.health.end(Role::Broken("the task of the reign ended".to_owned()));
+        self.0.waiters.wake_all();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Shard, StartError};
+use super::{Shard, StartError, path::newest_floor};
 use crate::{
     format::{Floor, SnapshotRef, encode_snapshot},
     ids::{Ballot, Sequence, WriteId},
@@ -27,7 +27,7 @@ impl Shard {
     /// there. Gives the sequence it covers. Objects before the mark stay where they are: they hold the batches.
     ///
     /// # Errors
-    /// When the store did not take it, or another node wrote the next mark, which means that this one is deposed.
+    /// When the store did not take it, or a later leader has written a mark, which means that this node is deposed.
     pub async fn snapshot(&self) -> Result<Sequence, StartError> {
         let shared = &self.shared;
         let _one_at_a_time = shared.snapshotting.lock().await;
@@ -51,8 +51,23 @@ impl Shard {
                 tracing::debug!(%sequence, bytes = size, "snapshot written");
                 Ok(sequence)
             }
-            Created::Occupied => Err(StartError::Contended(shared.ballot)),
+            Created::Occupied => self.learn_floor().await,
         }
+    }
+
+    /// The next mark is there already: this node's own, whose answer was lost, or one that a former leader wrote with its
+    /// last breath, which is as good for everything before this reign. Or this node is deposed.
+    async fn learn_floor(&self) -> Result<Sequence, StartError> {
+        let shared = &self.shared;
+        let newest = newest_floor(shared.id, &shared.store).await?;
+        let newest = newest.ok_or_else(|| StartError::missing(&keys::floors(shared.id)))?;
+        if newest.promised > shared.ballot {
+            return Err(StartError::Contended(newest.promised));
+        }
+        let mut progress = shared.snapshot.lock();
+        progress.floor = newest.k;
+        progress.sequence = progress.sequence.max(newest.snapshot.sequence);
+        Ok(progress.sequence)
     }
 
     /// The mark that says: all up to the snapshot is in it, the path goes on behind its last entry in this reign.

@@ -16,8 +16,9 @@ use super::{
     waiters::Waiters,
 };
 use crate::{
+    command::Command,
     env::Env,
-    format::{FrameError, Leader, RegionIdentity, Value, decode_snapshot},
+    format::{FrameError, Leader, RegionIdentity, Value, checksum, decode_snapshot},
     ids::{Ballot, Sequence, ShardId, WriteId},
     journal::{Abandoned, Accepted, Candidate, Fold, FoldError, Lane, Merged, Quorum, Want, merge},
     keys::{self, Slot},
@@ -164,6 +165,15 @@ async fn identify(store: &RegionStore, env: &Env) -> Result<RegionIdentity, Star
             }
             return Err(StartError::ForeignRegion { region, found: found.region });
         }
+        if !store.list(Component::Journal, &keys::journals()).await?.is_empty()
+            && store.get(Component::Journal, &key).await?.is_none()
+        {
+            return Err(StartError::Damaged {
+                key: key.to_string(),
+                problem: "it does not exist, but the store holds a journal: it was restored or cleaned in part"
+                    .to_owned(),
+            });
+        }
         let id = WriteId(env.entropy.next_u128());
         let identity = RegionIdentity {
             region_id: id.to_string(),
@@ -287,7 +297,20 @@ async fn content_of(
         if bytes.len() as u64 != accepted.body_len {
             return Err(damaged(&FrameError::Truncated { have: bytes.len(), want: accepted.body_len as usize }));
         }
+        // The copy will be what is referenced, so that damage on the way would stay for ever.
+        if !value.commands.iter().all(|command| batches_match(command, &bytes)) {
+            return Err(damaged(&FrameError::Checksum("a batch")));
+        }
         body.push(bytes);
     }
     Ok(Content::unattended(sequence, value, accepted.section.clone(), body))
+}
+
+fn batches_match(command: &Command, body: &[u8]) -> bool {
+    let Command::Publish(publish) = command else { return true };
+    publish.batches.iter().all(|batch| {
+        let at = usize::try_from(batch.at).unwrap_or(usize::MAX);
+        let bytes = body.get(at..at.saturating_add(batch.len as usize));
+        bytes.is_some_and(|bytes| checksum(bytes) == batch.crc)
+    })
 }

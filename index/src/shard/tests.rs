@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use object_store::{ObjectStore, memory::InMemory};
+use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -208,4 +208,35 @@ async fn a_foreign_region_is_refused() {
         ShardConfig { shard: ShardId(0), node: "b".to_owned(), address: String::new(), window: DEFAULT_WINDOW };
     let error = Shard::start(config, other, env, &TaskTracker::new()).await.err().unwrap();
     assert!(matches!(error, StartError::ForeignRegion { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_mark_that_a_former_leader_wrote_last_does_not_stop_snapshots() {
+    let store = memory();
+    let first = start(&store, "first").await;
+    let topic = create_topic(&first, "t").await;
+    publish(&first, topic, "one", None).await;
+    let second = start(&store, "second").await;
+    publish(&second, topic, "two", None).await;
+    // The first does not know yet that it was deposed; its mark is good for everything before the takeover.
+    let before = first.snapshot().await.unwrap();
+    assert_eq!(second.snapshot().await.unwrap(), before, "the second learns of the mark");
+    assert_eq!(second.snapshot().await.unwrap(), second.status().committed);
+    publish(&second, topic, "three", None).await;
+    second.snapshot().await.unwrap();
+    drop(second);
+    let third = start(&store, "third").await;
+    assert_eq!(read_all(&third, topic).await, ["one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn a_journal_without_its_identity_is_refused() {
+    let store = memory();
+    start(&store, "a").await;
+    store.delete(&crate::keys::identity()).await.unwrap();
+    let env = Env::system();
+    let config =
+        ShardConfig { shard: ShardId(0), node: "b".to_owned(), address: String::new(), window: DEFAULT_WINDOW };
+    let error = Shard::start(config, region(&store, &env), env, &TaskTracker::new()).await.err().unwrap();
+    assert!(matches!(&error, StartError::Damaged { key, .. } if key == "identity"), "{error}");
 }

@@ -29,8 +29,10 @@ struct Inner {
 impl Waiters {
     /// A future that resolves at the next [`Self::wake`] of the partition after this call.
     pub(super) fn wait_for(&self, topic: TopicId, partition: Partition) -> impl Future<Output = ()> + Send + use<> {
+        // Registered under the lock and not at the first poll: a wake between finding the `Notify` and registering with it
+        // would take it out of the map, and nobody would find it again.
+        let mut inner = self.0.lock();
         let notify = {
-            let mut inner = self.0.lock();
             if inner.notifies.len() >= inner.sweep_at {
                 inner.notifies.retain(|_, notify| notify.strong_count() > 0);
                 inner.sweep_at = inner.notifies.len() * 2 + 64;
@@ -43,8 +45,8 @@ impl Waiters {
             })
         };
         let mut notified: Pin<Box<OwnedNotified>> = Box::pin(notify.notified_owned());
-        // Registers now rather than at the first poll.
         notified.as_mut().enable();
+        drop(inner);
         notified
     }
 

@@ -97,7 +97,7 @@ impl Deduplication {
         if window.recent.len() > PRODUCER_WINDOW
             && let Some((oldest, _)) = window.recent.pop_first()
         {
-            window.forgotten_below = oldest + 1;
+            window.forgotten_below = window.forgotten_below.max(oldest + 1);
         }
     }
 

@@ -158,6 +158,22 @@ fn sequences_may_arrive_in_any_order_within_the_window() {
 }
 
 #[test]
+fn what_was_forgotten_stays_forgotten() {
+    let mut state = ShardState::default();
+    let topic = create(&mut state, "t", 2);
+    for sequence in 1..=PRODUCER_WINDOW as u64 {
+        sequence_of(&mut state, topic, sequence, 0);
+    }
+    // One publish with a sequence far ahead, which pushes 1 out, and one far behind, which is pushed out at once.
+    let mut publish = publish_of(topic, &[70, 0].map(|identity| Request { identity: Some(identity), rows: [1, 0] }));
+    for (request, sequence) in publish.requests.iter_mut().zip([70, 0]) {
+        request.identity = Identity::Producer(ProducerId::new("p").unwrap(), sequence);
+    }
+    apply(&mut state, 0, Command::Publish(publish)).unwrap();
+    assert_eq!(sequence_of(&mut state, topic, 1, 0), RequestOutcome::SequenceTooOld);
+}
+
+#[test]
 fn old_idempotency_keys_are_forgotten_when_newer_ones_come() {
     let mut state = ShardState::default();
     let topic = create(&mut state, "t", 2);
