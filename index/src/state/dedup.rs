@@ -86,8 +86,8 @@ impl Deduplication {
 
     fn remember_sequence(&mut self, id: &ProducerId, sequence: u64, placement: Arc<Placement>, time_ms: i64) {
         if !self.producers.contains_key(id) && self.producers.len() >= MAX_PRODUCERS {
-            // The scan is long but happens only when a topic has its ten thousandth producer.
-            let idle = self.producers.iter().min_by_key(|(id, window)| (window.last_ms, (*id).clone()));
+            // A scan for each new producer beyond the limit; few topics ever have so many.
+            let idle = self.producers.iter().min_by_key(|&(id, window)| (window.last_ms, id));
             let idle = idle.map(|(id, _)| id.clone());
             idle.map(|id| self.producers.remove(&id));
         }
