@@ -87,27 +87,20 @@ impl Worker {
             if Instant::now() >= window.to {
                 return Ok(self.tally);
             }
-            self.publish(started).await?;
+            self.publish(started).await;
         }
     }
 
-    async fn publish(&mut self, started: Instant) -> Result<(), CliError> {
+    async fn publish(&mut self, started: Instant) {
         let body = self.bodies.at(self.place);
         self.place += 1;
         let length = body.len() as u64;
         let request = self.connection.target().publish(self.bodies.format().media_type(), body);
         match self.connection.exchange(request).await {
             Outcome::Done(..) => self.tally.done(started, Instant::now(), self.messages, length),
-            Outcome::Refused(code, wait) => {
-                self.tally.failed(Instant::now(), code);
-                window::pause(wait).await;
-            }
-            Outcome::Broken => {
-                self.tally.failed(Instant::now(), "connection_broken".to_owned());
-                window::pause(None).await;
-            }
+            Outcome::Refused(code, wait) => self.tally.refused(code, wait).await,
+            Outcome::Broken => self.tally.refused("connection_broken".to_owned(), None).await,
         }
-        Ok(())
     }
 }
 

@@ -121,14 +121,8 @@ impl Reader {
             let request = self.connection.target().read(self.media_type, &query);
             match self.connection.exchange(request).await {
                 Outcome::Done(head, length) => self.page(started, head, length),
-                Outcome::Refused(code, wait) => {
-                    self.tally.failed(Instant::now(), code);
-                    window::pause(wait).await;
-                }
-                Outcome::Broken => {
-                    self.tally.failed(Instant::now(), "connection_broken".to_owned());
-                    window::pause(None).await;
-                }
+                Outcome::Refused(code, wait) => self.tally.refused(code, wait).await,
+                Outcome::Broken => self.tally.refused("connection_broken".to_owned(), None).await,
             }
         }
     }

@@ -6,6 +6,8 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::window;
+
 /// The time in which requests count: those that end in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
@@ -44,6 +46,12 @@ impl Tally {
         if self.counts(now) {
             *self.errors.entry(code).or_default() += 1;
         }
+    }
+
+    /// A request that was refused or lost; then the pause that the server asked for, or a short one.
+    pub(super) async fn refused(&mut self, code: String, wait: Option<Duration>) {
+        self.failed(Instant::now(), code);
+        window::pause(wait).await;
     }
 
     fn counts(&self, now: Instant) -> bool {
