@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::{
     batch::Compression,
-    ids::{Offset, Partition, TopicId},
+    ids::{Offset, Partition, RegionNo, TopicId},
     limits::{DEFAULT_MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES, MAX_PARTITIONS},
     names::{ProducerId, SubscriptionName, TopicName},
+    region::{RegionRecord, RegionSet},
 };
 
 /// Settings of a topic.
@@ -111,6 +112,15 @@ pub enum Command {
         /// Whether positions may move back.
         seek: bool,
     },
+    /// Adds a region that is sent everything but does not vote yet.
+    AddRegion(RegionRecord),
+    /// Removes a region that does not vote.
+    RemoveRegion(RegionNo),
+    /// From behind this entry on, these regions vote; the entry itself needs a quorum of those before it, too.
+    ///
+    /// The leader sees to it that every one of them is known and caught up. Applying never rejects it, since the
+    /// protocol has counted by it already.
+    SetVoters(RegionSet),
 }
 
 /// Messages for partitions of one topic: batches, and the idempotent requests that some of their rows belong to.

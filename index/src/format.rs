@@ -7,9 +7,9 @@ mod identity;
 mod journal;
 mod snapshot;
 
-pub use floor::{Floor, ReignStart, SnapshotRef};
+pub use floor::{Extent, Floor, Install, SnapshotRef};
 pub use frame::{FrameError, HEAD_BYTES, Head, ID_RANGE, Kind, checksum};
-pub use identity::RegionIdentity;
+pub use identity::{FoundingRegion, RegionIdentity};
 pub use journal::{Leader, Record, Section, Value};
 pub use snapshot::{decode_snapshot, encode_snapshot};
 

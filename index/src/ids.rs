@@ -43,6 +43,11 @@ number!(
     ShardId(u32)
 );
 number!(
+    /// A region of the cluster. Given when the region joins and never again, so that a region which was lost and is
+    /// replaced under the same name is another one.
+    RegionNo(u16)
+);
+number!(
     /// Position of an entry in its shard's log. The first entry has sequence 1; 0 means "none yet".
     Sequence(u64)
 );

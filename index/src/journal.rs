@@ -8,11 +8,13 @@
 //! The driver that carries the decisions out is in [`crate::shard`].
 
 mod append;
+mod extents;
 mod fold;
 mod merge;
 mod takeover;
 
 pub use append::{Lane, Quorum};
+pub use extents::{Extents, Place};
 pub use fold::{Accepted, Fold, FoldError};
 pub use merge::{Merged, merge};
 pub use takeover::{Abandoned, Candidate, Want};

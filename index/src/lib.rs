@@ -9,6 +9,7 @@ pub mod journal;
 pub mod keys;
 pub mod limits;
 pub mod names;
+pub mod region;
 pub mod shard;
 pub mod state;
 pub mod store;

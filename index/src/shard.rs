@@ -34,8 +34,9 @@ use self::{
 use crate::{
     command::Command,
     env::Env,
-    format::{ReignStart, checksum},
+    format::checksum,
     ids::{Ballot, Offset, Partition, Sequence, ShardId, TopicId},
+    journal::{Extents, Place},
     keys::{self, Slot},
     state::{BatchLocation, ShardState},
     store::{Component, RegionStore},
@@ -55,8 +56,8 @@ pub(crate) struct Shared {
     sealed: AtomicU64,
     committed: AtomicU64,
     in_flight: AtomicU64,
-    /// Directories that hold data, this reign's included.
-    reigns: RwLock<std::collections::BTreeMap<Ballot, ReignStart>>,
+    /// Where entries are, this reign's included.
+    extents: RwLock<Extents>,
     snapshot: Mutex<snapshot::Progress>,
     snapshotting: tokio::sync::Mutex<()>,
 }
@@ -132,14 +133,12 @@ impl Shard {
     /// When the store does not answer, or the object is missing or damaged.
     pub async fn fetch(&self, batch: &BatchLocation) -> Result<Bytes, FetchError> {
         let shared = &self.shared;
-        let reign = shared.reigns.read().get(&batch.ballot).copied();
-        let index = reign.and_then(|reign| batch.sequence.0.checked_sub(reign.origin));
+        let place = shared.extents.read().find(batch.sequence);
         let damaged = |key: String, problem: &str| FetchError::Damaged { key, problem: problem.to_owned() };
-        let Some(index) = index else {
-            let name = format!("entry {} of reign {}", batch.sequence, batch.ballot);
-            return Err(damaged(name, "the index does not know its reign"));
+        let Some(Place::Journal(slot)) = place else {
+            return Err(damaged(format!("entry {}", batch.sequence), "the index does not know its place"));
         };
-        let key = keys::journal(shared.id, Slot { ballot: batch.ballot, index });
+        let key = keys::journal(shared.id, slot);
         let range = batch.at..batch.at + u64::from(batch.len);
         match shared.store.get_range(Component::Read, &key, range).await {
             Err(error) => Err(FetchError::Unavailable(error.to_string())),

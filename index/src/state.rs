@@ -6,6 +6,7 @@
 mod apply;
 mod dedup;
 mod partition;
+mod regions;
 mod subscription;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -13,6 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 pub use apply::Touched;
 pub use dedup::{Deduplication, Known, ProducerWindow, RememberedKey};
 pub use partition::{BatchLocation, PartitionLog, Run};
+pub use regions::Regions;
 pub use subscription::Subscription;
 
 use crate::{
@@ -54,17 +56,30 @@ pub struct ShardState {
     pub applied: Sequence,
     /// Time of the last entry applied, milliseconds since the Unix epoch; never falls.
     pub time_ms: i64,
+    /// The cluster's regions.
+    pub regions: Regions,
     next_topic: u64,
     topics: BTreeMap<TopicId, Topic>,
     names: BTreeMap<TopicName, TopicId>,
 }
 
 impl ShardState {
+    /// The state before the first entry of a cluster with these regions.
+    pub fn founded(regions: Regions) -> Self {
+        Self { regions, ..Self::default() }
+    }
+
     /// Puts a state together from its parts, as a snapshot stores them.
-    pub(crate) fn from_parts(applied: Sequence, time_ms: i64, next_topic: u64, topics: Vec<Topic>) -> Self {
+    pub(crate) fn from_parts(
+        applied: Sequence,
+        time_ms: i64,
+        regions: Regions,
+        next_topic: u64,
+        topics: Vec<Topic>,
+    ) -> Self {
         let names = topics.iter().map(|topic| (topic.name.clone(), topic.id)).collect();
         let topics = topics.into_iter().map(|topic| (topic.id, topic)).collect();
-        Self { applied, time_ms, next_topic, topics, names }
+        Self { applied, time_ms, regions, next_topic, topics, names }
     }
 
     pub(crate) fn next_topic(&self) -> u64 {

@@ -96,7 +96,7 @@ impl BatchCache {
         }
         let bytes = self.bytes(location).await?;
         let messages = decode(&bytes).map_err(|problem| FetchError::Damaged {
-            key: format!("entry {} of ballot {}, batch at {}", location.sequence, location.ballot, location.at),
+            key: format!("entry {}, batch at {}", location.sequence, location.at),
             problem: problem.to_string(),
         })?;
         self.decoded.lock().put(*location, messages.clone(), messages.memory());
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     fn location(at: u64) -> BatchLocation {
-        BatchLocation { ballot: Ballot { round: 1, nonce: 1 }, sequence: Sequence(1), at, len: 1, crc: 0 }
+        BatchLocation { sequence: Sequence(1), at, len: 1, crc: 0 }
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use brigade_index::{
     command::{Applied, Outcome, Placement, Published, Rejection, RequestOutcome, StoredRows},
-    ids::{Ballot, Offset, Partition, Sequence},
+    ids::{Offset, Partition, Sequence},
     shard::{Committed, ProposeError},
     state::BatchLocation,
 };
@@ -54,7 +54,7 @@ impl Flight {
     pub(crate) fn settle(mut self, result: Result<Committed, ProposeError>) {
         match result {
             Ok(committed) => {
-                let (outcomes, place) = (committed.outcomes, (committed.ballot, committed.sequence, committed.body_at));
+                let (outcomes, place) = (committed.outcomes, (committed.sequence, committed.body_at));
                 let mut outcomes = outcomes.into_iter();
                 for topic in &mut self.topics {
                     let applied = outcomes.next().unwrap_or(Err(Rejection::Malformed("no outcome")));
@@ -82,7 +82,7 @@ impl Drop for Flight {
 fn settle_topic(
     shared: &Shared,
     topic: &mut SentTopic<Ticket>,
-    (ballot, sequence, body_at): (Ballot, Sequence, u64),
+    (sequence, body_at): (Sequence, u64),
     applied: Applied,
 ) {
     let published = match applied {
@@ -99,7 +99,7 @@ fn settle_topic(
     for (batch, stored) in topic.batches.iter().zip(&published.batches) {
         if !stored.is_empty() {
             let (at, len) = (body_at + batch.at, batch.bytes.len() as u32);
-            let location = BatchLocation { ballot, sequence, at, len, crc: batch.crc };
+            let location = BatchLocation { sequence, at, len, crc: batch.crc };
             shared.cache.published(location, batch.bytes.clone());
         }
     }

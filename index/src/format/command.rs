@@ -8,8 +8,9 @@ use super::frame::FrameError;
 use crate::{
     batch::Compression,
     command::{BatchRef, Command, IdempotentRequest, Identity, OwnedRows, Publish, SettingsPatch, TopicSettings},
-    ids::{Offset, Partition, TopicId},
-    names::{NameError, ProducerId, SubscriptionName, TopicName},
+    ids::{Offset, Partition, RegionNo, TopicId},
+    names::{NameError, ProducerId, RegionName, SubscriptionName, TopicName},
+    region::{RegionRecord, RegionSet},
 };
 
 #[derive(Clone, PartialEq, Message)]
@@ -127,6 +128,30 @@ struct StoredSubscription {
     seek: bool,
 }
 
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredRegion {
+    #[prost(uint32, tag = "1")]
+    pub(super) number: u32,
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
+    #[prost(string, tag = "3")]
+    pub(super) url: String,
+    #[prost(string, tag = "4")]
+    pub(super) region_id: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredRegionSet {
+    #[prost(uint32, repeated, tag = "1")]
+    pub(super) regions: Vec<u32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RemoveRegion {
+    #[prost(uint32, tag = "1")]
+    number: u32,
+}
+
 #[derive(Clone, PartialEq, Oneof)]
 enum Stored {
     #[prost(message, tag = "1")]
@@ -143,13 +168,54 @@ enum Stored {
     DeleteSubscription(StoredSubscription),
     #[prost(message, tag = "7")]
     CommitPositions(StoredSubscription),
+    #[prost(message, tag = "8")]
+    AddRegion(StoredRegion),
+    #[prost(message, tag = "9")]
+    RemoveRegion(RemoveRegion),
+    #[prost(message, tag = "10")]
+    SetVoters(StoredRegionSet),
 }
 
 /// One stored command.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct StoredCommand {
-    #[prost(oneof = "Stored", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Stored", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     command: Option<Stored>,
+}
+
+pub(super) fn region_number(number: u32) -> Result<RegionNo, FrameError> {
+    u16::try_from(number).map(RegionNo).map_err(|_| FrameError::Malformed("number of a region"))
+}
+
+impl From<&RegionRecord> for StoredRegion {
+    fn from(region: &RegionRecord) -> Self {
+        let RegionRecord { number, name, url, region_id } = region;
+        Self { number: number.0.into(), name: name.to_string(), url: url.clone(), region_id: region_id.clone() }
+    }
+}
+
+impl TryFrom<StoredRegion> for RegionRecord {
+    type Error = FrameError;
+
+    fn try_from(stored: StoredRegion) -> Result<Self, FrameError> {
+        let StoredRegion { number, name, url, region_id } = stored;
+        Ok(Self { number: region_number(number)?, name: RegionName::new(&name)?, url, region_id })
+    }
+}
+
+impl From<&RegionSet> for StoredRegionSet {
+    fn from(set: &RegionSet) -> Self {
+        Self { regions: set.iter().map(|region| region.0.into()).collect() }
+    }
+}
+
+impl TryFrom<StoredRegionSet> for RegionSet {
+    type Error = FrameError;
+
+    fn try_from(stored: StoredRegionSet) -> Result<Self, FrameError> {
+        let regions = stored.regions.into_iter().map(region_number).collect::<Result<_, _>>()?;
+        Self::new(regions).ok_or(FrameError::Malformed("set of regions"))
+    }
 }
 
 impl From<NameError> for FrameError {
@@ -310,6 +376,9 @@ impl From<&Command> for StoredCommand {
             Command::CommitPositions { topic, name, positions, seek } => {
                 Stored::CommitPositions(subscription(topic, name, positions, *seek))
             }
+            Command::AddRegion(region) => Stored::AddRegion(region.into()),
+            Command::RemoveRegion(number) => Stored::RemoveRegion(RemoveRegion { number: number.0.into() }),
+            Command::SetVoters(voters) => Stored::SetVoters(voters.into()),
         };
         Self { command: Some(stored) }
     }
@@ -342,6 +411,9 @@ impl TryFrom<StoredCommand> for Command {
                 positions: positions_from(commit.positions),
                 seek: commit.seek,
             },
+            Stored::AddRegion(region) => Self::AddRegion(region.try_into()?),
+            Stored::RemoveRegion(remove) => Self::RemoveRegion(region_number(remove.number)?),
+            Stored::SetVoters(voters) => Self::SetVoters(voters.try_into()?),
         })
     }
 }

@@ -3,10 +3,15 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::frame::{FrameError, Head, Kind};
+use super::{
+    command::StoredRegionSet,
+    frame::{FrameError, Head, Kind},
+    journal::StoredMark,
+};
 use crate::{
     ids::{Ballot, Sequence, WriteId},
     keys::Slot,
+    region::{Mark, RegionSet},
 };
 
 /// A snapshot, by what it covers and what it is.
@@ -35,10 +40,29 @@ impl SnapshotRef {
         let id = stored.id.try_into().map_err(|_| FrameError::Malformed("snapshot identity"))?;
         Ok(Self { id: WriteId(u128::from_be_bytes(id)), sequence: Sequence(stored.sequence) })
     }
+}
 
-    /// Encodes it as the section of an Install.
+/// The section of an Install: a snapshot put in place of entries, for a region that was away for long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Install {
+    /// The snapshot.
+    pub snapshot: SnapshotRef,
+    /// The regions that vote behind it.
+    pub voters: RegionSet,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredInstall {
+    #[prost(message, required, tag = "1")]
+    snapshot: StoredSnapshotRef,
+    #[prost(message, required, tag = "2")]
+    voters: StoredRegionSet,
+}
+
+impl Install {
+    /// Encodes it as a section.
     pub fn encode(&self) -> Vec<u8> {
-        self.store().encode_to_vec()
+        StoredInstall { snapshot: self.snapshot.store(), voters: (&self.voters).into() }.encode_to_vec()
     }
 
     /// Decodes what [`Self::encode`] made.
@@ -46,14 +70,19 @@ impl SnapshotRef {
     /// # Errors
     /// When the bytes are malformed.
     pub fn decode(section: &[u8]) -> Result<Self, FrameError> {
-        let stored = StoredSnapshotRef::decode(section).map_err(|_| FrameError::Malformed("snapshot reference"))?;
-        Self::from_stored(stored)
+        let stored = StoredInstall::decode(section).map_err(|_| FrameError::Malformed("install"))?;
+        Ok(Self { snapshot: SnapshotRef::from_stored(stored.snapshot)?, voters: stored.voters.try_into()? })
     }
 }
 
-/// How a reign's directory in one region maps sequences to indexes: entry `n` lies at index `n - origin`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReignStart {
+/// From which entry on a region holds entries in the directory of one reign: entry `n` lies at index `n - origin`, up to
+/// where the next extent begins.
+///
+/// Under [`Ballot::BOOTSTRAP`], which nobody leads, entries lie outside the path, as copies under their own keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// First entry.
+    pub first: Sequence,
     /// The reign.
     pub ballot: Ballot,
     /// Sequence that index 0 would have.
@@ -73,8 +102,12 @@ pub struct Floor {
     pub promised: Ballot,
     /// The snapshot of everything before.
     pub snapshot: SnapshotRef,
-    /// Reigns of which entries are still referenced as data, or which go on.
-    pub reigns: Vec<ReignStart>,
+    /// Where the entries before `slot` are, ascending.
+    pub extents: Vec<Extent>,
+    /// The regions that vote behind the snapshot; `None` in a mark that was written before regions were counted.
+    pub voters: Option<RegionSet>,
+    /// How far regions are known to have come.
+    pub marks: Vec<Mark>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -107,20 +140,30 @@ struct StoredFloor {
     slot: StoredSlot,
     #[prost(message, required, tag = "3")]
     snapshot: StoredSnapshotRef,
-    /// Ballot and origin of each reign; the origin takes the place of the index.
+    /// Ballot and origin of each extent; the origin takes the place of the index.
     #[prost(message, repeated, tag = "4")]
-    reigns: Vec<StoredSlot>,
+    extents: Vec<StoredSlot>,
+    /// First entry of each extent. A mark without them was written when a reign's first entry always lay at index 0.
+    #[prost(uint64, repeated, tag = "5")]
+    firsts: Vec<u64>,
+    #[prost(message, optional, tag = "6")]
+    voters: Option<StoredRegionSet>,
+    #[prost(message, repeated, tag = "7")]
+    marks: Vec<StoredMark>,
 }
 
 impl Floor {
     /// The mark as an object, ready to be written.
     pub fn encode(&self, id: WriteId) -> Bytes {
-        let reign = |reign: &ReignStart| Slot { ballot: reign.ballot, index: reign.origin }.into();
+        let extent = |extent: &Extent| Slot { ballot: extent.ballot, index: extent.origin }.into();
         let stored = StoredFloor {
             k: self.k,
             slot: self.slot.into(),
             snapshot: self.snapshot.store(),
-            reigns: self.reigns.iter().map(reign).collect(),
+            extents: self.extents.iter().map(extent).collect(),
+            firsts: self.extents.iter().map(|extent| extent.first.0).collect(),
+            voters: self.voters.as_ref().map(Into::into),
+            marks: self.marks.iter().map(StoredMark::from).collect(),
         };
         let head = Head {
             kind: Kind::Floor,
@@ -146,9 +189,10 @@ impl Floor {
             return Err(FrameError::Malformed("kind of a truncation mark"));
         }
         let stored = StoredFloor::decode(head.section(bytes)?).map_err(|_| FrameError::Malformed("truncation mark"))?;
-        let reign = |slot: StoredSlot| {
-            let Slot { ballot, index } = slot.into();
-            ReignStart { ballot, origin: index }
+        let mut firsts = stored.firsts.into_iter();
+        let extent = |slot: StoredSlot| {
+            let Slot { ballot, index: origin } = slot.into();
+            Extent { first: Sequence(firsts.next().unwrap_or(origin)), ballot, origin }
         };
         Ok(Self {
             k: stored.k,
@@ -156,7 +200,9 @@ impl Floor {
             parent: head.parent,
             promised: head.ballot,
             snapshot: SnapshotRef::from_stored(stored.snapshot)?,
-            reigns: stored.reigns.into_iter().map(reign).collect(),
+            extents: stored.extents.into_iter().map(extent).collect(),
+            voters: stored.voters.map(RegionSet::try_from).transpose()?,
+            marks: stored.marks.into_iter().map(Mark::try_from).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -17,10 +17,30 @@ pub struct RegionIdentity {
     pub cluster_id: String,
     /// Name of the region.
     pub region: String,
+    /// Number of the region.
+    #[serde(default)]
+    pub number: u16,
+    /// The regions that voted when this one was written: all founding regions, or those before this one was added. Empty in
+    /// an object that was written before regions were counted, whose region voted alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voters: Vec<FoundingRegion>,
     /// Version of all stored formats.
     pub format: u32,
     /// Milliseconds since the Unix epoch by the clock of the node that wrote it.
     pub created_ms: i64,
+}
+
+/// A region in the list of an identity object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundingRegion {
+    /// Its number.
+    pub number: u16,
+    /// Its name.
+    pub region: String,
+    /// Its identity: 32 hexadecimal digits.
+    pub region_id: String,
+    /// URL of its store when it was added, without secrets.
+    pub url: String,
 }
 
 /// First line of the object, as long as what precedes the identity in every other object.

@@ -4,14 +4,15 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    command::StoredCommand,
-    floor::SnapshotRef,
+    command::{StoredCommand, region_number},
+    floor::Install,
     frame::{FrameError, HEAD_BYTES, Head, Kind},
 };
 use crate::{
     command::Command,
     ids::{Ballot, Sequence, WriteId},
     keys::Slot,
+    region::{Mark, RegionSet},
 };
 
 /// What an entry says: commands, and the leader's clock when it was sealed.
@@ -23,6 +24,8 @@ pub struct Value {
     pub time_ms: i64,
     /// The commands, in order.
     pub commands: Vec<Command>,
+    /// How far regions had come; given now and then, not with every entry.
+    pub marks: Vec<Mark>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -31,13 +34,53 @@ struct StoredValue {
     time_ms: i64,
     #[prost(message, repeated, tag = "2")]
     commands: Vec<StoredCommand>,
+    #[prost(message, repeated, tag = "3")]
+    marks: Vec<StoredMark>,
+}
+
+/// A mark of one region.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredMark {
+    #[prost(uint32, tag = "1")]
+    region: u32,
+    #[prost(fixed64, tag = "2")]
+    round: u64,
+    #[prost(fixed64, tag = "3")]
+    nonce: u64,
+    #[prost(uint64, tag = "4")]
+    sequence: u64,
+}
+
+impl From<&Mark> for StoredMark {
+    fn from(mark: &Mark) -> Self {
+        let Mark { region, ballot, sequence } = mark;
+        Self { region: region.0.into(), round: ballot.round, nonce: ballot.nonce, sequence: sequence.0 }
+    }
+}
+
+impl TryFrom<StoredMark> for Mark {
+    type Error = FrameError;
+
+    fn try_from(stored: StoredMark) -> Result<Self, FrameError> {
+        let ballot = Ballot { round: stored.round, nonce: stored.nonce };
+        Ok(Self { region: region_number(stored.region)?, ballot, sequence: Sequence(stored.sequence) })
+    }
 }
 
 impl Value {
     /// Encodes it as the section of a Commit.
     pub fn encode(&self) -> Bytes {
         let commands = self.commands.iter().map(StoredCommand::from).collect();
-        StoredValue { time_ms: self.time_ms, commands }.encode_to_vec().into()
+        let marks = self.marks.iter().map(StoredMark::from).collect();
+        StoredValue { time_ms: self.time_ms, commands, marks }.encode_to_vec().into()
+    }
+
+    /// The regions that vote from behind this entry on, if it changes them.
+    pub fn voters(&self) -> Option<&RegionSet> {
+        self.commands.iter().rev().find_map(|command| match command {
+            Command::SetVoters(voters) => Some(voters),
+            _ => None,
+        })
     }
 
     /// Decodes what [`Self::encode`] made.
@@ -47,7 +90,8 @@ impl Value {
     pub fn decode(section: &[u8]) -> Result<Self, FrameError> {
         let stored = StoredValue::decode(section).map_err(|_| FrameError::Malformed("entry"))?;
         let commands = stored.commands.into_iter().map(Command::try_from).collect::<Result<_, _>>()?;
-        Ok(Self { time_ms: stored.time_ms, commands })
+        let marks = stored.marks.into_iter().map(Mark::try_from).collect::<Result<_, _>>()?;
+        Ok(Self { time_ms: stored.time_ms, commands, marks })
     }
 }
 
@@ -97,7 +141,7 @@ pub enum Section {
     /// An entry.
     Commit(Value),
     /// A snapshot in place of entries.
-    Install(SnapshotRef),
+    Install(Install),
     /// The next reign's leader.
     Takeover(Leader),
 }
@@ -123,7 +167,7 @@ impl Record {
         let raw = bytes.slice_ref(head.section(bytes)?);
         let section = match head.kind {
             Kind::Commit => Section::Commit(Value::decode(&raw)?),
-            Kind::Install => Section::Install(SnapshotRef::decode(&raw)?),
+            Kind::Install => Section::Install(Install::decode(&raw)?),
             Kind::Takeover => {
                 let stored = StoredLeader::decode(raw.as_ref()).map_err(|_| FrameError::Malformed("takeover"))?;
                 let StoredLeader { node, address, time_ms } = stored;

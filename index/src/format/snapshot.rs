@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    command::{StoredIdentity, StoredPosition, StoredSettings},
+    command::{StoredIdentity, StoredPosition, StoredRegion, StoredRegionSet, StoredSettings, region_number},
     frame::{FrameError, Head, Kind},
 };
 use crate::{
@@ -14,8 +14,10 @@ use crate::{
     ids::{Ballot, Offset, Partition, Sequence, TopicId, WriteId},
     keys::Slot,
     names::{ProducerId, SubscriptionName, TopicName},
+    region::{RegionRecord, RegionSet},
     state::{
-        BatchLocation, Deduplication, PartitionLog, ProducerWindow, RememberedKey, Run, ShardState, Subscription, Topic,
+        BatchLocation, Deduplication, PartitionLog, ProducerWindow, Regions, RememberedKey, Run, ShardState,
+        Subscription, Topic,
     },
 };
 
@@ -25,9 +27,7 @@ struct StoredRun {
     first_row: u32,
     #[prost(uint32, tag = "2")]
     rows: u32,
-    /// Index into the snapshot's ballots.
-    #[prost(uint32, tag = "3")]
-    ballot: u32,
+    // Tag 3 was the index of a ballot; an entry is found by its sequence alone.
     #[prost(uint64, tag = "4")]
     sequence: u64,
     #[prost(uint64, tag = "5")]
@@ -124,47 +124,33 @@ struct StoredTopic {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct StoredBallot {
-    #[prost(fixed64, tag = "1")]
-    round: u64,
-    #[prost(fixed64, tag = "2")]
-    nonce: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
 struct StoredState {
     #[prost(sint64, tag = "1")]
     time_ms: i64,
     #[prost(uint64, tag = "2")]
     next_topic: u64,
-    #[prost(message, repeated, tag = "3")]
-    ballots: Vec<StoredBallot>,
+    // Tag 3 held ballots.
     #[prost(message, repeated, tag = "4")]
     topics: Vec<StoredTopic>,
-}
-
-/// Ballots that runs refer to, each stored once.
-#[derive(Default)]
-struct Ballots {
-    index: BTreeMap<Ballot, u32>,
-    list: Vec<StoredBallot>,
-}
-
-impl Ballots {
-    fn index_of(&mut self, ballot: Ballot) -> u32 {
-        *self.index.entry(ballot).or_insert_with(|| {
-            self.list.push(StoredBallot { round: ballot.round, nonce: ballot.nonce });
-            (self.list.len() - 1) as u32
-        })
-    }
+    /// Regions: all, those that vote, and the number of the next.
+    #[prost(message, repeated, tag = "5")]
+    regions: Vec<StoredRegion>,
+    #[prost(message, optional, tag = "6")]
+    voters: Option<StoredRegionSet>,
+    #[prost(uint32, tag = "7")]
+    next_region: u32,
 }
 
 /// Encodes the state as a snapshot object.
 pub fn encode_snapshot(state: &ShardState, id: WriteId) -> Bytes {
-    let mut ballots = Ballots::default();
-    let topics = state.topics().map(|topic| store_topic(topic, &mut ballots)).collect();
-    let next_topic = state.next_topic();
-    let stored = StoredState { time_ms: state.time_ms, next_topic, ballots: ballots.list, topics };
+    let stored = StoredState {
+        time_ms: state.time_ms,
+        next_topic: state.next_topic(),
+        topics: state.topics().map(store_topic).collect(),
+        regions: state.regions.iter().map(Into::into).collect(),
+        voters: state.regions.voters().map(Into::into),
+        next_region: state.regions.next_number().0.into(),
+    };
     let head = Head {
         kind: Kind::Snapshot,
         id,
@@ -189,12 +175,14 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<ShardState, FrameError> {
         return Err(FrameError::Malformed("kind of a snapshot"));
     }
     let stored = StoredState::decode(head.section(bytes)?).map_err(|_| FrameError::Malformed("snapshot"))?;
-    let ballots: Vec<_> = stored.ballots.iter().map(|b| Ballot { round: b.round, nonce: b.nonce }).collect();
-    let topics = stored.topics.into_iter().map(|topic| topic_from(topic, &ballots)).collect::<Result<_, _>>()?;
-    Ok(ShardState::from_parts(head.sequence, stored.time_ms, stored.next_topic, topics))
+    let topics = stored.topics.into_iter().map(topic_from).collect::<Result<_, _>>()?;
+    let records = stored.regions.into_iter().map(RegionRecord::try_from).collect::<Result<_, _>>()?;
+    let voters = stored.voters.map(RegionSet::try_from).transpose()?;
+    let regions = Regions::from_parts(records, voters, region_number(stored.next_region)?);
+    Ok(ShardState::from_parts(head.sequence, stored.time_ms, regions, stored.next_topic, topics))
 }
 
-fn store_topic(topic: &Topic, ballots: &mut Ballots) -> StoredTopic {
+fn store_topic(topic: &Topic) -> StoredTopic {
     let dedup = &topic.dedup;
     let producer = |(id, window): (&ProducerId, &ProducerWindow)| StoredProducer {
         id: id.to_string(),
@@ -220,18 +208,17 @@ fn store_topic(topic: &Topic, ballots: &mut Ballots) -> StoredTopic {
         name: topic.name.to_string(),
         created_ms: topic.created_ms,
         settings: topic.settings.as_ref().into(),
-        partitions: topic.partitions.iter().map(|log| store_partition(log, ballots)).collect(),
+        partitions: topic.partitions.iter().map(store_partition).collect(),
         producers: dedup.producers.iter().map(producer).collect(),
         keys: dedup.key_order.iter().filter_map(key).collect(),
         subscriptions: topic.subscriptions.iter().map(subscription).collect(),
     }
 }
 
-fn store_partition(log: &PartitionLog, ballots: &mut Ballots) -> StoredPartition {
+fn store_partition(log: &PartitionLog) -> StoredPartition {
     let run = |run: &Run| StoredRun {
         first_row: run.first_row,
         rows: run.rows,
-        ballot: ballots.index_of(run.batch.ballot),
         sequence: run.batch.sequence.0,
         at: run.batch.at,
         len: run.batch.len,
@@ -272,7 +259,7 @@ fn placement_from(stored: StoredPlacement) -> (StoredIdentity, i64, Arc<Placemen
     (stored.identity, stored.time_ms, Arc::new(placement))
 }
 
-fn topic_from(stored: StoredTopic, ballots: &[Ballot]) -> Result<Topic, FrameError> {
+fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
     let mut dedup = Deduplication::default();
     for producer in stored.producers {
         let sequence = |placement| {
@@ -298,29 +285,27 @@ fn topic_from(stored: StoredTopic, ballots: &[Ballot]) -> Result<Topic, FrameErr
         let subscription = Subscription { created_ms: stored.created_ms, positions };
         subscriptions.insert(SubscriptionName::new(&stored.name)?, subscription);
     }
-    let partition = |partition| partition_from(partition, ballots);
     Ok(Topic {
         id: TopicId(stored.id),
         name: TopicName::new(&stored.name)?,
         created_ms: stored.created_ms,
         settings: Arc::new(stored.settings.settings()?),
-        partitions: stored.partitions.into_iter().map(partition).collect::<Result<_, _>>()?,
+        partitions: stored.partitions.into_iter().map(partition_from).collect::<Result<_, _>>()?,
         dedup,
         subscriptions,
     })
 }
 
-fn partition_from(stored: StoredPartition, ballots: &[Ballot]) -> Result<PartitionLog, FrameError> {
+fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
     let mut runs = Vec::with_capacity(stored.runs.len());
     let mut base = Offset(stored.first);
     for run in stored.runs {
-        let ballot = *ballots.get(run.ballot as usize).ok_or(FrameError::Malformed("ballot of a run"))?;
         let sequence = Sequence(run.sequence);
         runs.push(Run {
             base,
             first_row: run.first_row,
             rows: run.rows,
-            batch: BatchLocation { ballot, sequence, at: run.at, len: run.len, crc: run.crc },
+            batch: BatchLocation { sequence, at: run.at, len: run.len, crc: run.crc },
             min_timestamp_ms: run.min_timestamp_ms,
             max_timestamp_ms: run.min_timestamp_ms.wrapping_add(run.timestamp_span_ms),
         });

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::extents::Extents;
 use crate::{
-    format::{Floor, Leader, Record, ReignStart, Section, SnapshotRef},
+    format::{Extent, Floor, Leader, Record, Section, SnapshotRef},
     ids::{Ballot, Sequence, WriteId},
     keys::Slot,
 };
@@ -80,8 +81,8 @@ pub struct Fold {
     pub committed: Sequence,
     /// Leader of the reign that the path ends in, if it has begun after the floor.
     pub leader: Option<Leader>,
-    /// How directories map sequences to indexes, for the reigns whose entries are still referenced.
-    pub reigns: BTreeMap<Ballot, ReignStart>,
+    /// Where the region's entries are.
+    pub extents: Extents,
     /// Last sequence written under the present reign, if any.
     last: Option<Sequence>,
 }
@@ -96,7 +97,7 @@ impl Fold {
             promised: floor.promised,
             snapshot: Some(floor.snapshot.clone()),
             committed: floor.snapshot.sequence,
-            reigns: floor.reigns.iter().map(|reign| (reign.ballot, *reign)).collect(),
+            extents: Extents::new(&floor.extents),
             last: (floor.slot.index > 0).then_some(floor.snapshot.sequence),
             ..Self::default()
         }
@@ -142,9 +143,9 @@ impl Fold {
 
     fn entry(&mut self, record: &Record) -> Result<(), FoldError> {
         let (slot, head) = (self.at, &record.head);
-        if let Section::Install(snapshot) = &record.section {
+        if let Section::Install(install) = &record.section {
             self.log = self.log.split_off(&head.sequence.next());
-            self.snapshot = Some(snapshot.clone());
+            self.snapshot = Some(install.snapshot.clone());
             self.committed = self.committed.max(head.sequence);
             return Ok(());
         }
@@ -154,7 +155,7 @@ impl Fold {
             return Err(FoldError::Sequence { slot, found, expected });
         }
         let origin = found.0 - slot.index;
-        self.reigns.entry(slot.ballot).or_insert(ReignStart { ballot: slot.ballot, origin });
+        self.extents.begin(Extent { first: found, ballot: slot.ballot, origin });
         if found > self.base() {
             let accepted = Accepted {
                 ballot: head.ballot,

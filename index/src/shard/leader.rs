@@ -232,16 +232,16 @@ impl Reign {
 
     /// Applies a committed entry and only then answers (I6).
     fn commit(&mut self, sealed: Sealed) {
-        let Sealed { slot, sequence, value, body_at, parts } = sealed;
+        let Sealed { sequence, value, body_at, parts, .. } = sealed;
         assert!(sequence <= self.quorum.committed(), "I6: only what is committed is acknowledged");
-        let (mut outcomes, touched) = self.shared.state.write().apply(&value, slot.ballot, sequence, body_at);
+        let (mut outcomes, touched) = self.shared.state.write().apply(&value, sequence, body_at);
         self.shared.committed.store(sequence.0, Relaxed);
         self.shared.waiters.wake(&touched);
         for part in parts {
             let rest = outcomes.split_off(part.commands);
             let outcomes = std::mem::replace(&mut outcomes, rest);
             let body_at = body_at + part.at;
-            (part.done)(Ok(Committed { sequence, ballot: slot.ballot, body_at, outcomes }));
+            (part.done)(Ok(Committed { sequence, body_at, outcomes }));
         }
         if self.started.as_ref().is_some_and(|(first, _)| *first <= sequence)
             && let Some((_, started)) = self.started.take()
@@ -370,7 +370,7 @@ fn shift(command: &mut Command, by: u64) {
 
 /// The content of the first entry of a reign: nothing but the leader's time.
 pub(super) fn first_entry(sequence: Sequence, time_ms: i64) -> Content {
-    let value = Value { time_ms, commands: Vec::new() };
+    let value = Value { time_ms, ..Value::default() };
     let section = value.encode();
     Content::unattended(sequence, value, section, Vec::new())
 }

@@ -26,8 +26,6 @@ pub struct Proposal {
 pub struct Committed {
     /// Its entry.
     pub sequence: Sequence,
-    /// Ballot under which it was committed.
-    pub ballot: Ballot,
     /// Where the proposal's body begins in the entry's object, in bytes.
     pub body_at: u64,
     /// What came of each command.

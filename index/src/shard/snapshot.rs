@@ -1,13 +1,10 @@
 //! Snapshots and truncation marks, which keep recovery short.
 
-use std::collections::BTreeSet;
-
 use super::{Shard, StartError, path::newest_floor};
 use crate::{
     format::{Floor, SnapshotRef, encode_snapshot},
-    ids::{Ballot, Sequence, WriteId},
+    ids::{Sequence, WriteId},
     keys::{self, Slot},
-    state::ShardState,
     store::{Component, Created},
 };
 
@@ -33,17 +30,17 @@ impl Shard {
         let _one_at_a_time = shared.snapshotting.lock().await;
         let progress = *shared.snapshot.lock();
         let id = WriteId(shared.env.entropy.next_u128());
-        let (bytes, sequence, referenced) = {
+        let (bytes, sequence) = {
             let state = shared.state.read();
             if state.applied <= progress.sequence {
                 return Ok(progress.sequence);
             }
-            (encode_snapshot(&state, id), state.applied, ballots_of(&state))
+            (encode_snapshot(&state, id), state.applied)
         };
         let size = bytes.len() as u64;
         let key = keys::snapshot(shared.id, sequence, id);
         shared.store.create(Component::Snapshot, &key, bytes.into(), id).await?;
-        let floor = self.floor_at(progress.floor + 1, SnapshotRef { id, sequence }, &referenced);
+        let floor = self.floor_at(progress.floor + 1, SnapshotRef { id, sequence });
         let (key, id) = (keys::floor(shared.id, floor.k), WriteId(shared.env.entropy.next_u128()));
         match shared.store.create(Component::Snapshot, &key, floor.encode(id).into(), id).await? {
             Created::Landed => {
@@ -71,11 +68,10 @@ impl Shard {
     }
 
     /// The mark that says: all up to the snapshot is in it, the path goes on behind its last entry in this reign.
-    fn floor_at(&self, k: u64, snapshot: SnapshotRef, referenced: &BTreeSet<Ballot>) -> Floor {
+    fn floor_at(&self, k: u64, snapshot: SnapshotRef) -> Floor {
         let shared = &self.shared;
-        let reigns = shared.reigns.read();
-        let origin = reigns.get(&shared.ballot).map_or(0, |reign| reign.origin);
-        let index = (snapshot.sequence.0 + 1).checked_sub(origin);
+        let extents = shared.extents.read();
+        let index = extents.last().and_then(|extent| (snapshot.sequence.0 + 1).checked_sub(extent.origin));
         let index = index.expect("this reign has applied everything before its own first entry");
         Floor {
             k,
@@ -83,17 +79,9 @@ impl Shard {
             parent: shared.parent,
             promised: shared.ballot,
             snapshot,
-            reigns: reigns
-                .values()
-                .filter(|reign| reign.ballot == shared.ballot || referenced.contains(&reign.ballot))
-                .copied()
-                .collect(),
+            extents: extents.iter().collect(),
+            voters: None,
+            marks: Vec::new(),
         }
     }
-}
-
-/// The reigns whose objects hold batches of this state.
-fn ballots_of(state: &ShardState) -> BTreeSet<Ballot> {
-    let runs = state.topics().flat_map(|topic| &topic.partitions).flat_map(|log| log.runs());
-    runs.map(|run| run.batch.ballot).collect()
 }

@@ -131,9 +131,9 @@ struct Won {
 }
 
 fn share(config: &ShardConfig, won: Won, lane: &Lane, state: ShardState, store: RegionStore, env: Env) -> Arc<Shared> {
-    let mut reigns = won.promise.reigns;
-    let own = crate::format::ReignStart { ballot: won.ballot, origin: lane.origin() };
-    reigns.insert(won.ballot, own);
+    let mut extents = won.promise.extents;
+    let first = Sequence(lane.origin());
+    extents.begin(crate::format::Extent { first, ballot: won.ballot, origin: lane.origin() });
     let sequence = won.promise.snapshot.as_ref().map_or(Sequence(0), |snapshot| snapshot.sequence);
     Arc::new(Shared {
         id: config.shard,
@@ -147,7 +147,7 @@ fn share(config: &ShardConfig, won: Won, lane: &Lane, state: ShardState, store: 
         state: RwLock::new(state),
         waiters: Waiters::default(),
         health: Health::new(),
-        reigns: RwLock::new(reigns),
+        extents: RwLock::new(extents),
         snapshot: Mutex::new(snapshot::Progress { sequence, bytes: 0, floor: won.floor }),
         snapshotting: tokio::sync::Mutex::new(()),
     })
@@ -179,6 +179,8 @@ async fn identify(store: &RegionStore, env: &Env) -> Result<RegionIdentity, Star
             region_id: id.to_string(),
             cluster_id: format!("{:032x}", env.entropy.next_u128()),
             region: region.clone(),
+            number: 0,
+            voters: Vec::new(),
             format: 1,
             created_ms: env.clock.now_ms(),
         };
@@ -274,7 +276,7 @@ async fn recover(shard: ShardId, store: &RegionStore, merged: &Merged) -> Result
     for (sequence, _, accepted) in &merged.settled {
         let value = Value::decode(&accepted.section);
         let value = value.map_err(|error| StartError::damaged(&keys::journal(shard, accepted.slot), &error))?;
-        state.apply(&value, accepted.ballot, *sequence, accepted.body_at);
+        state.apply(&value, *sequence, accepted.body_at);
     }
     Ok(state)
 }

@@ -14,7 +14,7 @@ use crate::{
         StoredRows, TopicSettings,
     },
     format::Value,
-    ids::{Ballot, Offset, Partition, Sequence, TopicId},
+    ids::{Offset, Partition, Sequence, TopicId},
     limits::{MAX_SUBSCRIPTIONS, MAX_TOPICS},
     names::{SubscriptionName, TopicName},
 };
@@ -31,13 +31,12 @@ pub enum Touched {
 /// Where an entry's body begins, for locating its batches.
 #[derive(Clone, Copy)]
 struct Body {
-    ballot: Ballot,
     sequence: Sequence,
     at: u64,
 }
 
 impl ShardState {
-    /// Applies the committed entry `sequence`, of which a copy was written under `ballot` with its body at byte `body_at`.
+    /// Applies the committed entry `sequence`, whose body begins at byte `body_at` of every copy of it.
     /// Gives the outcome of each command and what readers may be waiting for.
     ///
     /// # Panics
@@ -45,14 +44,13 @@ impl ShardState {
     pub fn apply(
         &mut self,
         value: &Value,
-        ballot: Ballot,
         sequence: Sequence,
         body_at: u64,
     ) -> (Vec<Applied>, Vec<Touched>) {
         assert_eq!(sequence, self.applied.next(), "I13: entries are applied in order");
         self.applied = sequence;
         self.time_ms = self.time_ms.max(value.time_ms);
-        let body = Body { ballot, sequence, at: body_at };
+        let body = Body { sequence, at: body_at };
         let mut touched = Vec::new();
         let outcomes = value.commands.iter().map(|command| self.apply_command(command, body, &mut touched)).collect();
         touched.sort_unstable();
@@ -82,6 +80,9 @@ impl ShardState {
             Command::CommitPositions { topic, name, positions, seek } => {
                 commit_positions(self.topic_mut(*topic)?, name, positions, *seek)
             }
+            Command::AddRegion(region) => self.regions.add(region),
+            Command::RemoveRegion(region) => self.regions.remove(*region),
+            Command::SetVoters(voters) => self.regions.set_voters(voters),
         }
     }
 
@@ -195,7 +196,6 @@ fn store_batch(
     bases: &mut [Vec<(Partition, Offset, u32)>],
 ) -> Vec<StoredRows> {
     let location = BatchLocation {
-        ballot: body.ballot,
         sequence: body.sequence,
         at: body.at + batch.at,
         len: batch.len,

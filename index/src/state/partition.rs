@@ -1,14 +1,13 @@
 //! One partition's log as the index sees it: runs of messages and where their bytes are.
 
-use crate::ids::{Ballot, Offset, Sequence};
+use crate::ids::{Offset, Sequence};
 
-/// Where the bytes of a batch are: in the body of the entry `sequence`, as written under `ballot`.
+/// Where the bytes of a batch are: in the body of the entry `sequence`.
 ///
-/// The object's key differs between regions and is found through the region's reigns.
+/// Copies of an entry lie in different objects in different regions, always at the same place in them; a region's extents
+/// tell the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BatchLocation {
-    /// Ballot of the copy.
-    pub ballot: Ballot,
     /// The entry.
     pub sequence: Sequence,
     /// First byte in the object.

@@ -11,14 +11,14 @@ use crate::{
         RequestOutcome,
     },
     format::Value,
-    ids::{Ballot, Offset},
+    ids::Offset,
     limits::{DEDUPLICATION_WINDOW_MS, MAX_IDEMPOTENCY_KEYS, PRODUCER_WINDOW},
     names::{ProducerId, SubscriptionName, TopicName},
 };
 
 fn apply(state: &mut ShardState, time_ms: i64, command: Command) -> Applied {
-    let value = Value { time_ms, commands: vec![command] };
-    let (mut outcomes, _) = state.apply(&value, Ballot { round: 1, nonce: 1 }, state.applied.next(), 100);
+    let value = Value { time_ms, commands: vec![command], marks: Vec::new() };
+    let (mut outcomes, _) = state.apply(&value, state.applied.next(), 100);
     outcomes.pop().unwrap()
 }
 

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
-const BALLOT: Ballot = Ballot { round: 1, nonce: 7 };
 /// Where bodies begin.
 const BODY_AT: u64 = 1_000;
 
@@ -85,7 +84,7 @@ impl MemoryLog {
         let (sequence, outcomes) = self.apply(commands, body);
         done(match fault {
             Fault::UnknownButStored => Err(ProposeError::Unknown("no answer".to_owned())),
-            _ => Ok(Committed { sequence, ballot: BALLOT, body_at: BODY_AT, outcomes }),
+            _ => Ok(Committed { sequence, body_at: BODY_AT, outcomes }),
         });
     }
 
@@ -93,7 +92,7 @@ impl MemoryLog {
         let mut state = self.state.write();
         let sequence = state.applied.next();
         self.bodies.lock().insert(sequence, body);
-        let (outcomes, _) = state.apply(&Value { time_ms: 1, commands }, BALLOT, sequence, BODY_AT);
+        let (outcomes, _) = state.apply(&Value { time_ms: 1, commands, marks: Vec::new() }, sequence, BODY_AT);
         drop(state);
         self.grown.send_modify(|times| *times += 1);
         (sequence, outcomes)

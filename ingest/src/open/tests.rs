@@ -138,8 +138,8 @@ fn topics() -> ShardState {
     let settings = TopicSettings { partitions: 4, ..TopicSettings::default() };
     let create =
         |n| Command::CreateTopic { name: TopicName::new(&format!("t{n}")).unwrap(), settings: settings.clone() };
-    let value = Value { time_ms: 1, commands: (1..4).map(create).collect() };
-    state.apply(&value, Ballot { round: 1, nonce: 1 }, Sequence(1), 0);
+    let value = Value { time_ms: 1, commands: (1..4).map(create).collect(), marks: Vec::new() };
+    state.apply(&value, Sequence(1), 0);
     state
 }
 
@@ -149,8 +149,8 @@ fn check_flush(state: &mut ShardState, flush: Flush<u32>, wishes: &[Wish]) -> Ve
     assert!(problem.is_none());
     let body = body.concat();
     let sequence = state.applied.next();
-    let value = Value { time_ms: 1, commands: commands.clone() };
-    let (outcomes, _) = state.apply(&value, Ballot { round: 1, nonce: 1 }, sequence, 100);
+    let value = Value { time_ms: 1, commands: commands.clone(), marks: Vec::new() };
+    let (outcomes, _) = state.apply(&value, sequence, 100);
     let mut seen = Vec::new();
     for ((topic, command), outcome) in topics.iter().zip(&commands).zip(&outcomes) {
         let (Command::Publish(publish), Ok(Outcome::Published(published))) = (command, outcome) else {

@@ -23,8 +23,7 @@ fn batch(sizes: &[usize]) -> Messages {
 }
 
 fn run(base: u64, first_row: u32, rows: u32, len: u32) -> Run {
-    let ballot = Ballot { round: 1, nonce: 1 };
-    let batch = BatchLocation { ballot, sequence: Sequence(1), at: base, len, crc: 0 };
+    let batch = BatchLocation { sequence: Sequence(1), at: base, len, crc: 0 };
     Run { base: Offset(base), first_row, rows, batch, min_timestamp_ms: 0, max_timestamp_ms: 0 }
 }
 
