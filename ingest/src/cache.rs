@@ -128,7 +128,7 @@ impl BatchCache {
 
 #[cfg(test)]
 mod tests {
-    use brigade_index::ids::{Ballot, Sequence};
+    use brigade_index::ids::Sequence;
     use proptest::prelude::*;
 
     use super::*;

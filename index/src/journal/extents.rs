@@ -68,7 +68,11 @@ impl Extents {
 
     /// The last extent.
     pub fn last(&self) -> Option<Extent> {
-        self.0.last_key_value().map(|(first, (ballot, origin))| Extent { first: *first, ballot: *ballot, origin: *origin })
+        self.0.last_key_value().map(|(first, (ballot, origin))| Extent {
+            first: *first,
+            ballot: *ballot,
+            origin: *origin,
+        })
     }
 
     /// Entries that are copies outside the path: first, and the one behind the last. `end` closes an open range.

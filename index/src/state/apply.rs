@@ -41,12 +41,7 @@ impl ShardState {
     ///
     /// # Panics
     /// When `sequence` is not the next one: entries are applied in order, each once.
-    pub fn apply(
-        &mut self,
-        value: &Value,
-        sequence: Sequence,
-        body_at: u64,
-    ) -> (Vec<Applied>, Vec<Touched>) {
+    pub fn apply(&mut self, value: &Value, sequence: Sequence, body_at: u64) -> (Vec<Applied>, Vec<Touched>) {
         assert_eq!(sequence, self.applied.next(), "I13: entries are applied in order");
         self.applied = sequence;
         self.time_ms = self.time_ms.max(value.time_ms);
@@ -195,12 +190,7 @@ fn store_batch(
     body: Body,
     bases: &mut [Vec<(Partition, Offset, u32)>],
 ) -> Vec<StoredRows> {
-    let location = BatchLocation {
-        sequence: body.sequence,
-        at: body.at + batch.at,
-        len: batch.len,
-        crc: batch.crc,
-    };
+    let location = BatchLocation { sequence: body.sequence, at: body.at + batch.at, len: batch.len, crc: batch.crc };
     let mut stored = Vec::new();
     let mut append = |first: u32, end: u32| {
         if end > first {

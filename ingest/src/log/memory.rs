@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use brigade_index::{
     command::{Applied, Command, TopicSettings},
     format::{Value, checksum},
-    ids::{Ballot, Offset, Partition, Sequence, TopicId},
+    ids::{Offset, Partition, Sequence, TopicId},
     names::TopicName,
     shard::{Committed, FetchError, Proposal, ProposeError},
     state::{BatchLocation, ShardState},

@@ -4,7 +4,7 @@ use brigade_index::{
     batch::{MessageRef, ValueKind, decode},
     command::{Command, Identity, Outcome, Published, RequestOutcome, TopicSettings},
     format::Value,
-    ids::{Ballot, Offset, Sequence},
+    ids::{Offset, Sequence},
     state::ShardState,
 };
 use proptest::prelude::*;

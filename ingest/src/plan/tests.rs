@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use brigade_index::{
     batch::{Columns, MessageRef, ValueKind},
-    ids::{Ballot, Sequence},
+    ids::Sequence,
     state::BatchLocation,
 };
 use proptest::prelude::*;
