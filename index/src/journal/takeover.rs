@@ -14,8 +14,8 @@ pub enum Want {
     Floor,
     /// The object at this slot or that it does not exist: give it to [`Candidate::object`].
     Object(Slot),
-    /// A ballot above this one, to stand with: give it to [`Candidate::stand`].
-    Ballot(Ballot),
+    /// Nothing for now: the path has been read to its end, and the candidate does not stand.
+    Rest,
     /// The Takeover put, if absent, at this slot: give the result to [`Candidate::put`].
     Put {
         /// Where.
@@ -40,18 +40,18 @@ pub struct Abandoned {
     pub leader: Option<Leader>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Step {
     FirstFloor,
     Folding,
-    Putting,
+    Hole,
     SecondFloor,
     Promised,
     Void,
 }
 
 /// One region being taken over under one ballot, which is chosen once the path has been read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate {
     ballot: Option<Ballot>,
     id: WriteId,
@@ -73,8 +73,8 @@ impl Candidate {
         match self.step {
             Step::FirstFloor | Step::SecondFloor => Want::Floor,
             Step::Folding => Want::Object(self.fold.at),
-            Step::Putting => match self.ballot {
-                None => Want::Ballot(self.fold.promised),
+            Step::Hole => match self.ballot {
+                None => Want::Rest,
                 Some(ballot) => Want::Put { slot: self.fold.at, parent: self.fold.parent, ballot },
             },
             Step::Promised => Want::Promised,
@@ -87,18 +87,46 @@ impl Candidate {
         self.id
     }
 
-    /// Stands with this ballot, which must be above every ballot seen in any region.
+    /// Stands with this ballot, which is above every ballot seen in any region; or learns that this path has a higher one.
+    ///
+    /// # Errors
+    /// When a ballot above it was met here.
     ///
     /// # Panics
-    /// When it is not, or when the candidate stands already: a ballot is never exchanged.
-    pub fn stand(&mut self, ballot: Ballot) {
-        assert!(ballot > self.fold.promised && self.ballot.is_none(), "I4: a fresh ballot above all seen, chosen once");
+    /// When the candidate stands already: a ballot is never exchanged (I4).
+    pub fn stand(&mut self, ballot: Ballot) -> Result<(), Abandoned> {
+        assert!(self.ballot.is_none(), "I4: a ballot is chosen once");
         self.ballot = Some(ballot);
+        self.check_ballot()
     }
 
-    /// Where folding stands, for reading ahead.
+    /// What has been read so far.
     pub fn fold(&self) -> &Fold {
         &self.fold
+    }
+
+    /// Whether the path has been read to its end, as of then.
+    pub fn at_end(&self) -> bool {
+        matches!(self.step, Step::Hole | Step::SecondFloor | Step::Promised)
+    }
+
+    /// Number of the floor that folding began at; zero for none.
+    pub fn floor_number(&self) -> u64 {
+        self.floor.unwrap_or(0)
+    }
+
+    /// Reads on from where the path ended, without standing yet.
+    pub fn look_again(&mut self) {
+        if self.step == Step::Hole {
+            self.step = Step::Folding;
+        }
+    }
+
+    /// Reads everything anew from the newest floor, after something was met that cannot be on the path.
+    pub fn restart(&mut self) {
+        self.step = Step::FirstFloor;
+        self.fold = Fold::default();
+        self.promise = None;
     }
 
     /// The newest floor.
@@ -123,7 +151,7 @@ impl Candidate {
     /// `Ok(Err(..))` when a higher ballot leads; an outer error when the object cannot be on the path.
     pub fn object(&mut self, record: Option<&Record>) -> Result<Result<(), Abandoned>, FoldError> {
         let Some(record) = record else {
-            self.step = Step::Putting;
+            self.step = Step::Hole;
             return Ok(Ok(()));
         };
         let own = record.head.id == self.id;
@@ -134,11 +162,15 @@ impl Candidate {
             return Ok(Ok(()));
         }
         self.step = Step::Folding;
+        Ok(self.check_ballot())
+    }
+
+    fn check_ballot(&self) -> Result<(), Abandoned> {
         match self.ballot {
             Some(ballot) if self.fold.promised > ballot => {
-                Ok(Err(Abandoned { ballot: self.fold.promised, leader: self.fold.leader.clone() }))
+                Err(Abandoned { ballot: self.fold.promised, leader: self.fold.leader.clone() })
             }
-            _ => Ok(Ok(())),
+            _ => Ok(()),
         }
     }
 
@@ -149,7 +181,7 @@ impl Candidate {
 
     /// The result of the wanted put: whether it landed, or another object is there.
     pub fn put(&mut self, landed: bool) {
-        if self.step == Step::Putting {
+        if self.step == Step::Hole && self.ballot.is_some() {
             if landed {
                 self.landed(self.fold.clone());
             } else {
@@ -158,10 +190,8 @@ impl Candidate {
         }
     }
 
-    /// The promise, once the region has promised: the fold before the Takeover, and the slot of the Takeover.
-    pub fn into_promise(self) -> Option<(Fold, Slot)> {
-        let promise = self.promise.filter(|_| self.step == Step::Promised)?;
-        let slot = promise.at;
-        Some((promise, slot))
+    /// The promise, once the region has promised: the fold before the Takeover, which lies where that fold ends.
+    pub fn promise(&self) -> Option<&Fold> {
+        self.promise.as_ref().filter(|_| self.step == Step::Promised)
     }
 }
