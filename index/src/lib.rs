@@ -4,6 +4,7 @@ pub mod batch;
 pub mod command;
 pub mod env;
 pub mod format;
+pub mod founding;
 pub mod ids;
 pub mod journal;
 pub mod keys;

@@ -91,6 +91,16 @@ impl Lane {
         self.outstanding() < self.window
     }
 
+    /// The slot of the next append.
+    pub fn next_slot(&self) -> Slot {
+        Slot { ballot: self.ballot, index: self.next }
+    }
+
+    /// The entry at a slot of this lane's directory; of an Install the last one that it covers.
+    pub fn sequence_at(&self, slot: Slot) -> Sequence {
+        Sequence(self.start().1 + slot.index)
+    }
+
     /// What goes next.
     pub fn upcoming(&self) -> Cargo {
         match self.install {

@@ -104,7 +104,8 @@ impl Election {
         if let Err(abandoned) = candidate.object(record)? {
             return Ok(Err(abandoned));
         }
-        Ok(self.choose())
+        // Only the end of a path brings the choice nearer, and finding out reads all that was folded.
+        Ok(if record.is_none() { self.choose() } else { Ok(()) })
     }
 
     /// The result of a region's wanted put: whether it landed, or another object is there.
@@ -198,6 +199,11 @@ impl Election {
     /// The sets of which quorums are needed, as far as is known now.
     pub fn sets(&self) -> Vec<RegionSet> {
         self.needed(&self.folds(|candidate| Some(candidate.fold())))
+    }
+
+    /// How many regions have promised.
+    pub fn promises(&self) -> usize {
+        self.candidates.values().filter(|candidate| candidate.promise().is_some()).count()
     }
 
     /// The result, once a quorum has promised. `Some(None)` when the promises contradict each other (I5).

@@ -186,9 +186,8 @@ impl Reign {
 
     /// The region takes no more appends of this reign: another leader took it over, or it is broken.
     pub fn lose(&mut self, region: RegionNo) {
-        if let Some(lane) = self.lanes.remove(&region) {
-            self.lost.insert(region, lane.accepted());
-        }
+        let accepted = self.lanes.remove(&region).map_or(Sequence(0), |lane| lane.accepted());
+        self.lost.entry(region).or_insert(accepted);
     }
 
     /// The region is no concern of this reign any more.
@@ -234,6 +233,11 @@ impl Reign {
         accepted[set.quorum() - 1]
     }
 
+    /// Appends in flight to one region that does not catch up, and entries that are not committed.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
     /// Ballot of the reign.
     pub fn ballot(&self) -> Ballot {
         self.ballot
@@ -267,6 +271,11 @@ impl Reign {
     /// The regions that vote at the committed mark.
     pub fn voters(&self) -> &RegionSet {
         &self.voters[0].1
+    }
+
+    /// Every set of which a quorum is needed now: the one in force, and the one that a change sets.
+    pub fn sets(&self) -> Vec<RegionSet> {
+        self.voters.iter().map(|(_, set)| set.clone()).collect()
     }
 
     /// Whether a quorum of every set that is needed now meets the condition.

@@ -48,7 +48,8 @@ impl PathReader {
             return Ok(None);
         };
         self.depth = (self.depth * 2).min(MAX_AHEAD);
-        let damaged = |error: FrameError| StartError::damaged(&keys::journal(self.shard, slot), &error);
+        let damaged =
+            |error: FrameError| StartError::damaged(self.store.region(), &keys::journal(self.shard, slot), &error);
         Record::decode(&bytes).map(Some).map_err(damaged)
     }
 
@@ -87,6 +88,6 @@ pub(super) async fn newest_floor(shard: ShardId, store: &RegionStore) -> Result<
     let keys = store.list(Component::Journal, &keys::floors(shard)).await?;
     let Some(newest) = keys.iter().filter_map(|key| keys::parse_floor(shard, key)).max() else { return Ok(None) };
     let key = keys::floor(shard, newest);
-    let bytes = store.get(Component::Journal, &key).await?.ok_or_else(|| StartError::missing(&key))?;
-    Floor::decode(&bytes).map(Some).map_err(|error| StartError::damaged(&key, &error))
+    let bytes = store.get(Component::Journal, &key).await?.ok_or_else(|| StartError::missing(store.region(), &key))?;
+    Floor::decode(&bytes).map(Some).map_err(|error| StartError::damaged(store.region(), &key, &error))
 }

@@ -1,0 +1,101 @@
+//! One region at a time: adding it to a running cluster, and looking at it again.
+
+use super::{
+    Absence,
+    look::{self, Seen},
+    put,
+    refusal::Subject,
+};
+use crate::{
+    env::Env,
+    format::{FoundingRegion, RegionIdentity},
+    ids::WriteId,
+    region::RegionRecord,
+    store::RegionStore,
+};
+
+/// A new identity for a region: 32 hexadecimal digits.
+pub fn new_region_id(env: &Env) -> String {
+    WriteId(env.entropy.next_u128()).to_string()
+}
+
+/// Writes the identity of a region that is being added to a running cluster. `voters` are the regions that vote now.
+///
+/// Repeating it with the same record is harmless: a store that carries the identity already is left as it is.
+///
+/// # Errors
+/// When the store does not answer, or is not empty: it has another identity, or a journal.
+pub async fn admit(
+    cluster_id: &str,
+    record: &RegionRecord,
+    voters: &[RegionRecord],
+    store: &RegionStore,
+    env: &Env,
+) -> Result<(), Absence> {
+    let subject = Subject { name: &record.name, url: &record.url };
+    let absent = |absence| numbered(absence, record, store);
+    match look::identity(store).await {
+        Seen::Identity(found) if is(&found, record, cluster_id) => return Ok(()),
+        Seen::Identity(found) => return Err(absent(subject.taken(&found))),
+        Seen::Nothing => {}
+        Seen::Damaged(problem) => return Err(absent(subject.damaged(&problem))),
+        Seen::Unreachable(silence) => return Err(absent(subject.unreachable(&silence))),
+    }
+    match look::journal(store).await {
+        Ok(false) => {}
+        Ok(true) => return Err(absent(subject.littered())),
+        Err(silence) => return Err(absent(subject.unreachable(&silence))),
+    }
+    let voter = |voter: &RegionRecord| FoundingRegion {
+        number: voter.number.0,
+        region: voter.name.to_string(),
+        region_id: voter.region_id.clone(),
+        url: voter.url.clone(),
+    };
+    let identity = RegionIdentity {
+        region_id: record.region_id.clone(),
+        cluster_id: cluster_id.to_owned(),
+        region: record.name.to_string(),
+        number: record.number.0,
+        voters: voters.iter().map(voter).collect(),
+        format: 1,
+        created_ms: env.clock.now_ms(),
+    };
+    if let Err(error) = put(store, &identity).await {
+        return Err(absent(subject.unreachable(&(&error).into())));
+    }
+    // Somebody else may have been faster.
+    verify(record, cluster_id, store).await
+}
+
+/// Looks at one region again, such as one that was out of reach: it must carry the identity that the record says.
+///
+/// # Errors
+/// When the store does not answer, or holds anything else.
+pub async fn verify(record: &RegionRecord, cluster_id: &str, store: &RegionStore) -> Result<(), Absence> {
+    let subject = Subject { name: &record.name, url: &record.url };
+    let absence = match look::identity(store).await {
+        Seen::Identity(found) if is(&found, record, cluster_id) => return Ok(()),
+        Seen::Identity(found) if found.region != record.name.as_str() => subject.swapped(&found),
+        Seen::Identity(found) if found.cluster_id != cluster_id => subject.foreign(&found, cluster_id),
+        Seen::Identity(found) if found.region_id != record.region_id => {
+            subject.replaced(&found.region_id, &record.region_id)
+        }
+        Seen::Identity(found) => subject.renumbered(found.number, record.number.0),
+        Seen::Nothing => subject.wiped(cluster_id),
+        Seen::Unreachable(silence) => subject.unreachable(&silence),
+        Seen::Damaged(problem) => subject.damaged(&problem),
+    };
+    Err(numbered(absence, record, store))
+}
+
+fn is(found: &RegionIdentity, record: &RegionRecord, cluster_id: &str) -> bool {
+    found.cluster_id == cluster_id
+        && found.region_id == record.region_id
+        && found.region == record.name.as_str()
+        && found.number == record.number.0
+}
+
+fn numbered(absence: Absence, record: &RegionRecord, store: &RegionStore) -> Absence {
+    Absence { number: Some(record.number), store: Some(store.clone()), ..absence }
+}
