@@ -194,6 +194,9 @@ impl Floor {
             return Err(FrameError::Malformed("kind of a truncation mark"));
         }
         let stored = StoredFloor::decode(head.section(bytes)?).map_err(|_| FrameError::Malformed("truncation mark"))?;
+        if !stored.firsts.is_empty() && stored.firsts.len() != stored.extents.len() {
+            return Err(FrameError::Malformed("extents of a truncation mark"));
+        }
         let mut firsts = stored.firsts.into_iter();
         let extent = |slot: StoredSlot| {
             let Slot { ballot, index: origin } = slot.into();

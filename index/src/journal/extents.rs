@@ -82,3 +82,6 @@ impl Extents {
         ranges.map(|((first, _), end)| (*first, end)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,7 @@ impl Region {
 
 /// The content of an entry in this test: a number in its time.
 fn commit(ballot: Ballot, parent: Slot, id: u128, sequence: Sequence, committed: Sequence, content: i64) -> Record {
-    let value = Value { time_ms: content, commands: Vec::new() };
+    let value = Value { time_ms: content, commands: Vec::new(), marks: Vec::new() };
     let head = Head {
         kind: Kind::Commit,
         id: WriteId(id),
