@@ -49,6 +49,10 @@ pub(super) async fn lead(
         again.push_back(Content::unattended(value, entry));
     }
     let mut reign = Reign::new(&elected, challenge.config.window);
+    for region in elected.promises.keys().filter(|region| state.regions.get(**region).is_none()) {
+        // It left the cluster, though this node was told of it.
+        reign.leave(*region);
+    }
     let shared = share(&challenge, &elected, &reign, state);
     let own = reign.seal(None);
     let value = Value { time_ms: shared.env.clock.now_ms(), marks: reign.marks(), ..Value::default() };
