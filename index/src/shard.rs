@@ -23,7 +23,9 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, oneshot};
 
-pub use proposal::{Committed, FetchError, OnDone, Proposal, ProposeError, ShardStatus};
+pub use proposal::{
+    ChangeError, Committed, FetchError, OnDone, Proposal, ProposeError, REGION_STATES, RegionStatus, ShardStatus,
+};
 pub use start::{ShardConfig, StartError};
 
 use self::{
@@ -35,7 +37,7 @@ use crate::{
     command::Command,
     env::Env,
     format::checksum,
-    ids::{Ballot, Offset, Partition, Sequence, ShardId, TopicId},
+    ids::{Ballot, Offset, Partition, RegionNo, Sequence, ShardId, TopicId},
     journal::{Extents, Place},
     keys::{self, Slot},
     state::{BatchLocation, ShardState},
@@ -186,18 +188,50 @@ impl Shard {
             Role::Broken(_) => ("broken", None),
             Role::Stopped => ("stopped", None),
         };
+        let committed = Sequence(shared.committed.load(Relaxed));
+        let region = self.region_status(state, committed, store_problem.as_deref());
         let progress = shared.snapshot.lock();
         ShardStatus {
             shard: shared.id,
             state,
             ballot: shared.ballot,
-            committed: Sequence(shared.committed.load(Relaxed)),
+            committed,
             sealed: Sequence(shared.sealed.load(Relaxed)),
             in_flight: shared.in_flight.load(Relaxed) as usize,
             snapshot: progress.sequence,
             snapshot_bytes: progress.bytes,
             deposed_by,
             store_problem,
+            leader_since_ms: None,
+            takeover_ms: None,
+            voters: vec![region.number],
+            regions: vec![region],
+            change: None,
+        }
+    }
+
+    /// The one region: whatever it accepts is committed.
+    fn region_status(&self, state: &str, committed: Sequence, problem: Option<&str>) -> RegionStatus {
+        let number = RegionNo(0);
+        let url = self.state().regions.get(number).map(|record| record.url.clone());
+        let (state, hint) = match (state, problem) {
+            ("leading", None) => ("in_sync", None),
+            ("leading", Some(_)) => ("unreachable", Some("check the region's store; writing resumes by itself")),
+            _ => ("deposed", None),
+        };
+        RegionStatus {
+            number,
+            name: self.shared.store.region().clone(),
+            url: url.unwrap_or_default(),
+            votes: true,
+            state,
+            accepted: committed,
+            behind_entries: 0,
+            behind_bytes: 0,
+            behind_ms: 0,
+            copies_missing: 0,
+            problem: problem.map(str::to_owned),
+            hint: hint.map(str::to_owned),
         }
     }
 }
