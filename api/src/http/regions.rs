@@ -122,7 +122,8 @@ pub(super) struct RegionBody {
 }
 
 impl RegionsBody {
-    /// The regions, checked in themselves. Whether the cluster can get there is for its leader to say.
+    /// The regions, checked in themselves. Whether the cluster can get there is for its leader to say. `configured` are
+    /// this node's settings: two regions with one URL are two if they have endpoints of their own there.
     ///
     /// # Errors
     /// Code `invalid_regions` for another number than 1, 3 or 5, bad names, names or stores that are there twice, URLs
@@ -131,8 +132,12 @@ impl RegionsBody {
         not(test),
         expect(dead_code, reason = "for PUT /v1/regions, which comes with the driver of several regions")
     )]
-    pub(super) fn wanted(self) -> Result<Vec<(RegionName, String)>, ApiError> {
-        let named = |RegionBody { name, url }| RegionSettings { name, url, store: StoreOptions::default() };
+    pub(super) fn wanted(self, configured: &[RegionSettings]) -> Result<Vec<(RegionName, String)>, ApiError> {
+        let named = |RegionBody { name, url }| {
+            let settings = configured.iter().find(|region| region.name == name);
+            let store = settings.map_or_else(StoreOptions::default, |region| region.store.clone());
+            RegionSettings { name, url, store }
+        };
         let regions: Vec<_> = self.regions.into_iter().map(named).collect();
         check_regions(&regions)?;
         regions.into_iter().map(|region| Ok((RegionName::new(&region.name)?, without_secrets(region)?))).collect()
@@ -141,7 +146,8 @@ impl RegionsBody {
 
 /// The URL is written into every region, where it can be read for ever.
 fn without_secrets(region: RegionSettings) -> Result<String, ApiError> {
-    if redact_url(&region.url) == region.url {
+    // A URL as it is shown may have had some: what replaces them is no URL to write down either.
+    if redact_url(&region.url) == region.url && !region.url.contains("***") {
         return Ok(region.url);
     }
     let problem = format!("the URL of region {} has a user, a password or a query in it", region.name);
@@ -231,7 +237,7 @@ mod tests {
 
     fn wanted(body: &Value) -> Result<Vec<(String, String)>, ApiError> {
         let body: RegionsBody = serde_json::from_value(body.clone()).unwrap();
-        Ok(body.wanted()?.into_iter().map(|(name, url)| (name.to_string(), url)).collect())
+        Ok(body.wanted(&[])?.into_iter().map(|(name, url)| (name.to_string(), url)).collect())
     }
 
     #[test]
@@ -251,6 +257,7 @@ mod tests {
             (&[("a/b", "s3://a")], "name"),
             (&[("a", "bucket")], "begin it with"),
             (&[("a", "s3://key:hunter2@a")], "password"),
+            (&[("a", "s3://***@a")], "password"),
         ] {
             let error = of(wrong).unwrap_err();
             assert_eq!((error.status.as_u16(), error.code), (400, "invalid_regions"), "{}", error.message);

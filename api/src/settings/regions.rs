@@ -46,7 +46,7 @@ pub(crate) enum RegionsProblem {
 }
 
 /// Checks how many regions there are.
-pub(super) fn check_count(count: usize) -> Result<(), RegionsProblem> {
+pub(crate) fn check_region_count(count: usize) -> Result<(), RegionsProblem> {
     if COUNTS.contains(&count) { Ok(()) } else { Err(RegionsProblem::Count(count)) }
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn check_region_url(name: &str, url: &str) -> Result<(), RegionsProbl
 pub(crate) fn check_regions(regions: &[RegionSettings]) -> Result<(), RegionsProblem> {
     check_region_names(regions.iter().map(|region| region.name.as_str()))?;
     regions.iter().try_for_each(|region| check_region_url(&region.name, &region.url))?;
-    check_count(regions.len())?;
+    check_region_count(regions.len())?;
     for (at, first) in regions.iter().enumerate() {
         for second in &regions[at + 1..] {
             check_apart(first, second)?;

@@ -5,7 +5,7 @@ use url::Url;
 
 use super::{
     Settings, SettingsError,
-    regions::{check_count, check_regions},
+    regions::{check_region_count, check_regions},
 };
 
 /// Largest publish body: its messages must fit an entry together with an entry's target of others.
@@ -87,7 +87,7 @@ impl Settings {
                 let problem = "regions are given too; give either --region for each store or --dev-regions";
                 return Err(invalid("dev_regions", problem));
             }
-            check_count(count as usize).map_err(|problem| invalid("dev_regions", problem.to_string()))?;
+            check_region_count(count as usize).map_err(|problem| invalid("dev_regions", problem.to_string()))?;
         }
         if self.regions.is_empty() {
             return Ok(());
