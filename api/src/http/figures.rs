@@ -141,3 +141,81 @@ fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     values.into_iter().try_for_each(|(labels, value)| family.encode_family(&labels)?.encode_gauge(&value))
 }
+
+#[cfg(test)]
+mod tests {
+    use brigade_index::{
+        ids::{Ballot, RegionNo, Sequence, ShardId},
+        names::RegionName,
+    };
+    use prometheus_client::{collector::Collector, registry::Registry};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Fixed(ShardFigures);
+
+    impl Collector for Fixed {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+            self.0.encode(&mut encoder)
+        }
+    }
+
+    fn region(number: u16, name: &str, state: &'static str, behind: u64) -> RegionStatus {
+        RegionStatus {
+            number: RegionNo(number),
+            name: RegionName::new(name).unwrap(),
+            url: String::new(),
+            votes: true,
+            state,
+            accepted: Sequence(9 - behind),
+            behind_entries: behind,
+            behind_bytes: behind * 100,
+            behind_ms: behind * 500,
+            copies_missing: 0,
+            problem: None,
+            hint: None,
+        }
+    }
+
+    #[test]
+    fn a_region_behind_shows_in_its_own_figures_and_in_those_of_partitions() {
+        let status = ShardStatus {
+            shard: ShardId(0),
+            state: "leading",
+            ballot: Ballot { round: 3, nonce: 1 },
+            committed: Sequence(9),
+            sealed: Sequence(10),
+            in_flight: 1,
+            snapshot: Sequence(4),
+            snapshot_bytes: 0,
+            deposed_by: None,
+            store_problem: None,
+            leader_since_ms: Some(1_000),
+            takeover_ms: Some(70),
+            voters: [0, 1, 2].map(RegionNo).into(),
+            regions: vec![region(0, "a", "in_sync", 0), region(1, "b", "in_sync", 0), region(2, "c", "behind", 3)],
+            change: None,
+        };
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Fixed(ShardFigures { status, topics: 2, partitions: 5, takeovers: 4 })));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "brigade_shard_takeover_seconds{shard=\"0\"} 0.07",
+            "brigade_shard_takeovers_total{shard=\"0\"} 4",
+            "brigade_under_replicated_partitions{shard=\"0\"} 5",
+            "brigade_offline_partitions{shard=\"0\"} 0",
+            "brigade_region_in_sync{region=\"b\",shard=\"0\"} 1",
+            "brigade_region_in_sync{region=\"c\",shard=\"0\"} 0",
+            "brigade_region_behind_entries{region=\"c\",shard=\"0\"} 3",
+            "brigade_region_behind_bytes{region=\"c\",shard=\"0\"} 300",
+            "brigade_region_behind_seconds{region=\"c\",shard=\"0\"} 1.5",
+            "brigade_region_state{region=\"c\",shard=\"0\",state=\"behind\"} 1",
+            "brigade_region_state{region=\"c\",shard=\"0\",state=\"in_sync\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert_eq!(text.lines().filter(|line| line.starts_with("brigade_region_state{")).count(), 21);
+    }
+}
