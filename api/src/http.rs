@@ -4,35 +4,41 @@
 //! |---|---|
 //! | `http/route.rs` | every route with its method and path; metrics and the OpenAPI document follow it |
 //! | `http/router.rs` | from routes to handlers, and what all requests share |
+//! | `http/overview.rs` | the routes of regions and shards, beside those |
 //! | `http/error.rs` | every error with its status, code and hint: the only place that knows status codes of errors |
 //! | `http/params.rs`, `http/body.rs` | query parameters and bodies, read under limits |
-//! | `http/publish.rs`, `read.rs`, `sse.rs`, `topics.rs`, `subscriptions.rs`, `cluster.rs`, `ops.rs` | handlers |
-//! | `http/metrics.rs`, `process.rs`, `openapi.rs` | what the interface says about itself |
+//! | `http/publish.rs`, `read.rs`, `sse.rs`, `topics.rs`, `subscriptions.rs`, `cluster.rs`, `regions.rs`, `shards.rs`, `ops.rs` | handlers |
+//! | `http/metrics.rs`, `figures.rs`, `process.rs`, `openapi.rs` | what the interface says about itself |
 
 mod answer;
 mod body;
 mod call;
 mod cluster;
 mod error;
+mod figures;
 mod metrics;
 mod openapi;
 mod ops;
+mod overview;
 mod params;
 mod poll;
 mod process;
 mod publish;
 mod read;
+mod regions;
 mod route;
+#[expect(unreachable_pub, reason = "`overview` adds its routes before others see it")]
 mod router;
+mod shards;
 mod sse;
 mod subscriptions;
 mod topics;
 
 pub use metrics::HttpMetrics;
 pub use openapi::document;
+pub use overview::router;
 pub use process::ProcessMetrics;
 pub use route::Route;
-pub use router::router;
 
 pub(crate) use error::{ApiError, kinds};
 pub(crate) use process::ShardMetrics;

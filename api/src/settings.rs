@@ -3,7 +3,10 @@
 //! A flag wins over a variable, a variable over the file, the file over the default. Stores, clock and metrics are not
 //! settings; they are handed to constructors.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use brigade_index::store::StoreOptions;
 use serde::{Deserialize, Serialize};
@@ -12,12 +15,14 @@ mod error;
 mod flags;
 mod layers;
 mod redact;
+mod regions;
 mod validate;
 mod variables;
 
 pub use error::SettingsError;
 pub use layers::load;
 pub(crate) use redact::redact_url;
+pub(crate) use regions::{RegionsProblem, check_region_count, check_region_names, check_region_url, check_regions};
 
 /// Directory of the one local region when nothing else is said.
 pub const DEFAULT_DATA: &str = "./brigade-data";
@@ -31,6 +36,10 @@ pub struct Settings {
     /// Directory of the one local region, when no regions are named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
+    /// Instead of regions: 1, 3 or 5 local ones, `region-1` and so on, each in a directory of that name inside the data
+    /// directory. For trying things out: one disk is one region, whatever it is divided into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev_regions: Option<u32>,
     /// URL at which other nodes and clients reach this one; the address it listens on when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<String>,
@@ -57,6 +66,7 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             data: None,
+            dev_regions: None,
             advertise: None,
             node_name: None,
             drain_seconds: 20,
@@ -70,14 +80,19 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The regions in force: those that are named, else the one in the data directory.
+    /// The regions in force: those that are named, else the ones inside the data directory, else the one that it is.
     pub fn regions(&self) -> Vec<RegionSettings> {
         if !self.regions.is_empty() {
             return self.regions.clone();
         }
         let data = self.data.as_deref().unwrap_or(DEFAULT_DATA.as_ref());
-        let url = format!("file://{}", data.display());
-        vec![RegionSettings { name: "local".to_owned(), url, store: StoreOptions::default() }]
+        let local = |name: String, directory: &Path| {
+            let url = format!("file://{}", directory.display());
+            RegionSettings { name, url, store: StoreOptions::default() }
+        };
+        let Some(count) = self.dev_regions else { return vec![local("local".to_owned(), data)] };
+        let names = (1..=count).map(|number| format!("region-{number}"));
+        names.map(|name| local(name.clone(), &data.join(name))).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{answer, call::Call, error::ApiError};
+use super::{answer, call::Call, error::ApiError, shards::shard_status};
 use crate::serve::Node;
 
 /// The cluster.
@@ -18,6 +18,7 @@ pub(super) struct ClusterView {
     node: String,
     /// Version of this node's program.
     version: &'static str,
+    /// Names of its regions.
     regions: Vec<String>,
     shards: Vec<ShardView>,
 }
@@ -57,7 +58,8 @@ pub(super) struct LeaderView {
 /// `GET /v1/cluster`
 pub(super) async fn get(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
     call.query()?.finish()?;
-    let status = node.shard.status();
+    let status = shard_status(&node);
+    let regions = status.regions.iter().map(|region| region.name.to_string()).collect();
     let shard = ShardView {
         shard: status.shard.0,
         state: status.state,
@@ -73,7 +75,7 @@ pub(super) async fn get(node: Arc<Node>, call: Call) -> Result<Response, ApiErro
         cluster_id: node.identity.cluster_id.clone(),
         node: node.name.to_string(),
         version: env!("CARGO_PKG_VERSION"),
-        regions: vec![node.identity.region.clone()],
+        regions,
         shards: vec![shard],
     };
     answer::value(StatusCode::OK, &view)

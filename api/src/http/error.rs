@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use brigade_index::{
     command::Rejection,
     names::NameError,
-    shard::{FetchError, ProposeError},
+    shard::{ChangeError, FetchError, ProposeError},
 };
 use brigade_ingest::{IngestError, MessageError};
 use http::{HeaderValue, StatusCode, header};
@@ -52,6 +52,8 @@ pub(crate) mod kinds {
         INVALID_PARAMETER = BAD_REQUEST, "invalid_parameter", "correct the query parameter or header; /openapi.json lists them";
         INVALID_NAME = BAD_REQUEST, "invalid_name", "use 1 to 200 characters out of A-Z a-z 0-9 . _ - and begin with a letter or digit";
         INVALID_SETTINGS = BAD_REQUEST, "invalid_settings", "send settings within the limits; partitions can only grow";
+        INVALID_REGIONS = BAD_REQUEST, "invalid_regions", "name 1, 3 or 5 regions, each with a name and a store of its own";
+        REGION_UNUSABLE = BAD_REQUEST, "region_unusable", "make its store usable, or name another one; nothing was changed";
         INVALID_JSON = BAD_REQUEST, "invalid_json", "send a JSON object with the fields that /openapi.json lists";
         INVALID_POSITION = BAD_REQUEST, "invalid_position", "use an offset between the partition's log start and its high watermark";
         INVALID_MESSAGE = BAD_REQUEST, "invalid_message", "give each message a value, or a key and no value for a tombstone";
@@ -67,6 +69,7 @@ pub(crate) mod kinds {
         METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method_not_allowed", "use one of the methods in the Allow header";
         NOT_ACCEPTABLE = NOT_ACCEPTABLE, "not_acceptable", "accept application/json, application/x-ndjson, application/vnd.apache.arrow.stream or text/event-stream";
         REQUEST_TIMEOUT = REQUEST_TIMEOUT, "request_timeout", "send the body faster or in smaller requests; nothing of it was stored";
+        REGION_CHANGE_IN_PROGRESS = CONFLICT, "region_change_in_progress", "wait until GET /v1/regions shows no change any more, then ask again";
         TOPIC_EXISTS = CONFLICT, "topic_exists", "change its settings with PATCH, or choose another name";
         TOO_MANY_TOPICS = CONFLICT, "too_many_topics", "delete topics that are no longer needed";
         SUBSCRIPTION_EXISTS = CONFLICT, "subscription_exists", "move it with PATCH, or choose another name";
@@ -195,6 +198,18 @@ impl From<IngestError> for ApiError {
             IngestError::Refused(rejection) => rejection.into(),
             IngestError::Propose(error) => error.into(),
             IngestError::Fetch(error) => error.into(),
+        }
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ChangeError::Invalid(_) => Self::new(kinds::INVALID_REGIONS, message),
+            ChangeError::InProgress(_) => Self::new(kinds::REGION_CHANGE_IN_PROGRESS, message),
+            ChangeError::NotLeader { leader } => ProposeError::NotLeader { leader }.into(),
+            ChangeError::Store { hint, .. } => Self { hint: hint.into(), ..Self::new(kinds::REGION_UNUSABLE, message) },
         }
     }
 }

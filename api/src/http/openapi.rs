@@ -15,13 +15,15 @@ use utoipa::{
 };
 
 use self::{
-    operations::{Body, Field, Shape, describe},
+    operations::{About, Body, Field, Shape, describe},
     shapes::{ErrorBody, Message, Placements, Polled, Publication, Published, Read},
 };
 use super::{
     cluster::ClusterView,
     poll::{CommitBody, PollBody, Positions},
+    regions::RegionList,
     route::Route,
+    shards::ShardList,
     subscriptions::{SeekBody, SubscriptionBody, SubscriptionList, SubscriptionView},
     topics::{TopicBody, TopicPage, TopicView},
 };
@@ -34,7 +36,11 @@ pub fn document() -> OpenApi {
     info.description = Some("A message queue whose only durable state is object storage.".to_owned());
     info.license = Some(License::new("Apache-2.0"));
     let paths = Route::ALL.iter().fold(PathsBuilder::new(), |paths, route| {
-        paths.path(route.path(), PathItem::new(method(*route), operation(*route)))
+        let operation = operation(&format!("{route:?}"), route.path(), describe(*route));
+        paths.path(route.path(), PathItem::new(method(*route), operation))
+    });
+    let paths = operations::overview().into_iter().fold(paths, |paths, (name, path, about)| {
+        paths.path(path, PathItem::new(HttpMethod::Get, operation(name, path, about)))
     });
     OpenApiBuilder::new().info(info).paths(paths).components(Some(components())).build()
 }
@@ -49,14 +55,13 @@ fn method(route: Route) -> HttpMethod {
     }
 }
 
-fn operation(route: Route) -> Operation {
-    let about = describe(route);
+fn operation(name: &str, path: &str, about: About) -> Operation {
     let mut operation = OperationBuilder::new()
-        .operation_id(Some(format!("{route:?}")))
+        .operation_id(Some(name))
         .summary(Some(about.summary))
         .request_body(about.body.map(request_body));
     for (name, what) in [("topic", "Name of the topic."), ("subscription", "Name of the subscription.")] {
-        if route.path().contains(&format!("{{{name}}}")) {
+        if path.contains(&format!("{{{name}}}")) {
             operation = operation.parameter(parameter(ParameterIn::Path, &(name, what)));
         }
     }
@@ -108,7 +113,10 @@ fn components() -> Components {
     let all = with::<ErrorBody>(with::<Publication>(with::<Message>(with::<Placements>(with::<Published>(all)))));
     let all = with::<Read>(with::<Polled>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(all)))));
     let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(with::<SeekBody>(all))));
-    with::<PollBody>(with::<CommitBody>(with::<Positions>(with::<ClusterView>(all)))).build()
+    with::<PollBody>(with::<CommitBody>(with::<Positions>(with::<ClusterView>(with::<RegionList>(with::<ShardList>(
+        all,
+    ))))))
+    .build()
 }
 
 /// Adds a shape and those that it consists of.

@@ -1,9 +1,12 @@
 //! Ranges of settings and how they relate. Every limit stands here with its reason.
 
-use brigade_index::{limits::MAX_ENTRY_BYTES, names::RegionName};
+use brigade_index::limits::MAX_ENTRY_BYTES;
 use url::Url;
 
-use super::{Settings, SettingsError};
+use super::{
+    Settings, SettingsError,
+    regions::{check_region_count, check_regions},
+};
 
 /// Largest publish body: its messages must fit an entry together with an entry's target of others.
 const MAX_REQUEST_MIB: u64 = (MAX_ENTRY_BYTES as u64 / 2) >> 20;
@@ -79,14 +82,16 @@ impl Settings {
         if self.data.as_ref().is_some_and(|data| data.as_os_str().is_empty()) {
             return Err(invalid("data", "it is empty; name a directory"));
         }
-        if self.regions.len() > 1 {
-            let problem =
-                format!("{} regions are given; this version replicates to one region only", self.regions.len());
-            return Err(invalid("regions", problem));
+        if let Some(count) = self.dev_regions {
+            if !self.regions.is_empty() {
+                let problem = "regions are given too; give either --region for each store or --dev-regions";
+                return Err(invalid("dev_regions", problem));
+            }
+            check_region_count(count as usize).map_err(|problem| invalid("dev_regions", problem.to_string()))?;
         }
-        for region in &self.regions {
-            RegionName::new(&region.name).map_err(|error| invalid("regions", error.to_string()))?;
+        if self.regions.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        check_regions(&self.regions).map_err(|problem| invalid("regions", problem.to_string()))
     }
 }

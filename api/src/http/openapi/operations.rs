@@ -1,6 +1,9 @@
 //! What the document says of each route. The match is exhaustive: a route without a description does not compile.
 
-use super::{JSON, Route};
+use super::{
+    super::overview::{REGIONS, SHARDS},
+    JSON, Route,
+};
 
 /// A media type and the name of its shape, if it has one.
 pub(super) type Shape = (&'static str, Option<&'static str>);
@@ -90,6 +93,19 @@ pub(super) fn describe(route: Route) -> About {
         | Route::Poll
         | Route::Commit => subscription(route),
     }
+}
+
+/// Name, path and description of the routes that show regions and shards.
+pub(super) fn overview() -> [(&'static str, &'static str, About); 2] {
+    let regions = ops(
+        "The regions: which of them vote, and how far each shard has come in each",
+        &[("200", "The regions.", &[(JSON, Some("RegionList"))])],
+    );
+    let shards = ops(
+        "The shards: their leaders, partitions and regions",
+        &[("200", "The shards.", &[(JSON, Some("ShardList"))])],
+    );
+    [("Regions", REGIONS, regions), ("Shards", SHARDS, shards)]
 }
 
 const ERROR: &[Shape] = &[(JSON, Some("ErrorBody"))];

@@ -66,6 +66,10 @@ async fn the_document_lists_every_route() {
             assert_ne!(answer.error().1, "not_found", "{route:?}");
         }
     }
+    for path in ["/v1/regions", "/v1/shards"] {
+        assert!(document["paths"][path]["get"]["summary"].is_string(), "{path}");
+        operations += 1;
+    }
     let listed = document["paths"].as_object().unwrap().values().map(|item| item.as_object().unwrap().len());
     assert_eq!(listed.sum::<usize>(), operations);
     assert_no_dangling_reference(&document, &document);
@@ -104,9 +108,9 @@ async fn operations() {
     for name in [
         "brigade_http_requests_total{method=\"GET\",route=\"/healthz\",status=\"200\"} 2",
         "brigade_http_request_duration_seconds_bucket",
-        "brigade_shard_leading 1",
+        "brigade_shard_is_leader{shard=\"0\"} 1",
         "brigade_shard_ballot_round",
-        "brigade_shard_topics 0",
+        "brigade_shard_topics{shard=\"0\"} 0",
         "brigade_store_requests_total",
         "brigade_ingest_",
         "process_start_time_seconds 1700000000",
