@@ -7,6 +7,7 @@ pub mod format;
 pub mod ids;
 pub mod journal;
 pub mod keys;
+pub mod lease;
 pub mod limits;
 pub mod names;
 pub mod region;
