@@ -3,6 +3,7 @@
 //! The thin shell around the pure core of [`crate::journal`] and [`crate::state`]: `start` takes the shard over and
 //! recovers its state, `leader` owns the reign, `snapshot` shortens the next recovery.
 
+mod challenge;
 mod health;
 mod leader;
 mod path;
@@ -22,7 +23,9 @@ use std::{
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
+pub use challenge::{Challenge, Cluster, Opener, Sighting};
 pub use proposal::{Committed, FetchError, OnDone, Proposal, ProposeError, ShardStatus};
 pub use start::{ShardConfig, StartError};
 
@@ -34,12 +37,12 @@ use self::{
 use crate::{
     command::Command,
     env::Env,
-    format::checksum,
+    format::{Record, Section, checksum},
     ids::{Ballot, Offset, Partition, Sequence, ShardId, TopicId},
     journal::{Extents, Place},
     keys::{self, Slot},
     state::{BatchLocation, ShardState},
-    store::{Component, RegionStore},
+    store::{Component, RegionStore, StoreError},
 };
 
 /// What the owner task and the handles share.
@@ -53,6 +56,8 @@ pub(crate) struct Shared {
     state: RwLock<ShardState>,
     waiters: Waiters,
     health: Health,
+    /// Cancelled when the reign is over.
+    ended: CancellationToken,
     sealed: AtomicU64,
     committed: AtomicU64,
     in_flight: AtomicU64,
@@ -166,6 +171,30 @@ impl Shard {
     /// Why it does not, for good.
     pub fn leads(&self) -> Result<(), ProposeError> {
         self.ready().or_else(|problem| if problem.is_final() { Err(problem) } else { Ok(()) })
+    }
+
+    /// Resolves when the reign is over: deposed, broken or stopped. [`Self::status`] says which.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.shared.ended.clone().cancelled_owned()
+    }
+
+    /// Looks whether another node has taken the shard over, and ends the reign if so. One read of the slot at which the
+    /// path goes on. A leader that writes finds out by itself.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn check_deposed(&self) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let next = shared.sealed.load(Relaxed) + 1;
+        let origin = shared.extents.read().last().map_or(0, |extent| extent.origin);
+        let slot = Slot { ballot: shared.ballot, index: next.saturating_sub(origin) };
+        let found = shared.store.get(Component::Journal, &keys::journal(shared.id, slot)).await?;
+        let record = found.as_ref().and_then(|bytes| Record::decode(bytes).ok());
+        // Anything else there is this leader's own entry, sent in between.
+        if record.is_some_and(|record| matches!(record.section, Section::Takeover(_))) {
+            let _ = self.owner.send(Message::Occupied(slot)).await;
+        }
+        Ok(())
     }
 
     /// Stops taking proposals and resolves when everything in flight is committed. Then the shard has no leader here.

@@ -30,6 +30,8 @@ use crate::{
 /// What the owner task is told.
 pub(super) enum Message {
     Propose(Proposal),
+    /// There is a Takeover at this slot.
+    Occupied(Slot),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -81,6 +83,8 @@ pub(super) struct Reign {
     puts: FuturesUnordered<Put>,
     next: Sequence,
     stopping: Option<oneshot::Sender<()>>,
+    /// Where a Takeover was found by somebody else.
+    told: Option<Slot>,
     /// Told when the first entry of its own is committed.
     started: Option<(Sequence, oneshot::Sender<Result<(), ProposeError>>)>,
 }
@@ -108,6 +112,7 @@ impl Reign {
             puts: FuturesUnordered::new(),
             next: first.next(),
             stopping: None,
+            told: None,
             started: Some((first, started)),
         }
     }
@@ -128,12 +133,16 @@ impl Reign {
                 },
                 message = self.inbox.recv(), if self.takes_more() => match message {
                     Some(Message::Propose(proposal)) => self.queue.push_back(proposal),
+                    Some(Message::Occupied(slot)) => break self.occupied(slot).await,
                     Some(Message::Shutdown(done)) => self.stop(done),
                     // Every handle is gone: nobody can propose or wait any more.
                     None => break self.end(Role::Stopped),
                 },
             }
             self.take_more();
+            if let Some(slot) = self.told {
+                break self.occupied(slot).await;
+            }
         }
         self.refuse_the_rest().await;
     }
@@ -149,6 +158,7 @@ impl Reign {
         while self.takes_more() {
             match self.inbox.try_recv() {
                 Ok(Message::Propose(proposal)) => self.queue.push_back(proposal),
+                Ok(Message::Occupied(slot)) => self.told = Some(slot),
                 Ok(Message::Shutdown(done)) => self.stop(done),
                 Err(_) => break,
             }
@@ -305,6 +315,7 @@ impl Reign {
 
     fn end(&mut self, role: Role) {
         self.shared.health.end(role);
+        self.shared.ended.cancel();
         self.shared.waiters.wake_all();
     }
 
@@ -319,6 +330,7 @@ impl Reign {
         while let Some(message) = self.inbox.recv().await {
             match message {
                 Message::Propose(proposal) => (proposal.done)(Err(error.clone())),
+                Message::Occupied(_) => {}
                 Message::Shutdown(done) => stopping = Some(done),
             }
         }
@@ -334,6 +346,7 @@ impl Drop for Ended {
     fn drop(&mut self) {
         // The first end stays, so this one counts only when there was no other.
         self.0.health.end(Role::Broken("the task of the reign ended".to_owned()));
+        self.0.ended.cancel();
         self.0.waiters.wake_all();
     }
 }

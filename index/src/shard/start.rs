@@ -1,29 +1,28 @@
 //! Starting to lead: identify the region, take the shard over, recover its state, commit a first entry.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use object_store::path::Path;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ProposeError, Shard, Shared,
     health::Health,
-    leader::{Content, Reign, first_entry, leader_of},
-    path::{PathReader, newest_floor},
+    leader::{Content, Reign, first_entry},
     snapshot,
     waiters::Waiters,
 };
 use crate::{
     command::Command,
     env::Env,
-    format::{FrameError, Leader, RegionIdentity, Value, checksum, decode_snapshot},
+    format::{FrameError, RegionIdentity, Value, checksum, decode_snapshot},
     ids::{Ballot, Sequence, ShardId, WriteId},
-    journal::{Abandoned, Accepted, Candidate, Fold, FoldError, Lane, Merged, Quorum, Want, merge},
+    journal::{Accepted, Fold, Lane, Merged, Quorum, merge},
     keys::{self, Slot},
     state::ShardState,
-    store::{Component, Created, RegionStore, StoreError},
+    store::{Component, RegionStore, StoreError},
 };
 
 /// What a shard needs to know of its node.
@@ -79,55 +78,46 @@ impl StartError {
     }
 }
 
-/// Attempts to take over before giving up.
-const ATTEMPTS: u32 = 8;
-
 /// Proposals that wait for the owner task; admission bounds their bytes.
 const INBOX: usize = 1_024;
 
-impl Shard {
-    /// Takes the shard over in its region and leads it. The task of the reign is spawned on `tasks`.
-    ///
-    /// # Errors
-    /// When the store does not answer, holds damaged objects or belongs to another region, or another node wins.
-    pub async fn start(
-        config: ShardConfig,
-        store: RegionStore,
-        env: Env,
-        tasks: &TaskTracker,
-    ) -> Result<(Self, RegionIdentity), StartError> {
-        let identity = identify(&store, &env).await?;
-        let shard = config.shard;
-        let reign = take_over(&config, &store, &env).await?;
-        let merged = merge(std::slice::from_ref(&reign.promise)).ok_or_else(|| StartError::Damaged {
-            key: keys::journal(shard, reign.parent).to_string(),
-            problem: "entries that were committed before it are missing".to_owned(),
-        })?;
-        let state = recover(shard, &store, &merged).await?;
-        let mut again = VecDeque::new();
-        for (sequence, _, accepted) in &merged.reappend {
-            again.push_back(content_of(shard, &store, *sequence, accepted).await?);
-        }
-        let first = again.back().map_or(merged.committed, |last: &Content| last.sequence).next();
-        again.push_back(first_entry(first, env.clock.now_ms()));
-        let lane = Lane::new(reign.ballot, reign.parent, merged.committed.next(), config.window);
-        let quorum = Quorum::new(1, merged.committed);
-        let shared = share(&config, reign, &lane, state, store, env);
-        let (owner, inbox) = mpsc::channel(INBOX);
-        let (started, first_committed) = oneshot::channel();
-        tasks.spawn(Reign::new(shared.clone(), lane, quorum, inbox, again, started).run());
-        first_committed.await.unwrap_or(Err(ProposeError::ShuttingDown))?;
-        Ok((Self { shared, owner }, identity))
-    }
+/// A won takeover.
+pub(super) struct Won {
+    pub(super) ballot: Ballot,
+    /// Slot of the Takeover.
+    pub(super) parent: Slot,
+    pub(super) promise: Fold,
+    pub(super) floor: u64,
 }
 
-/// A won takeover.
-struct Won {
-    ballot: Ballot,
-    /// Slot of the Takeover.
-    parent: Slot,
-    promise: Fold,
-    floor: u64,
+/// Recovers the state of a shard that was taken over, and leads it: resolves when the first entry is committed.
+pub(super) async fn lead(
+    config: &ShardConfig,
+    won: Won,
+    store: RegionStore,
+    env: Env,
+    tasks: &TaskTracker,
+) -> Result<Shard, StartError> {
+    let shard = config.shard;
+    let merged = merge(std::slice::from_ref(&won.promise)).ok_or_else(|| StartError::Damaged {
+        key: keys::journal(shard, won.parent).to_string(),
+        problem: "entries that were committed before it are missing".to_owned(),
+    })?;
+    let state = recover(shard, &store, &merged).await?;
+    let mut again = VecDeque::new();
+    for (sequence, _, accepted) in &merged.reappend {
+        again.push_back(content_of(shard, &store, *sequence, accepted).await?);
+    }
+    let first = again.back().map_or(merged.committed, |last: &Content| last.sequence).next();
+    again.push_back(first_entry(first, env.clock.now_ms()));
+    let lane = Lane::new(won.ballot, won.parent, merged.committed.next(), config.window);
+    let quorum = Quorum::new(1, merged.committed);
+    let shared = share(config, won, &lane, state, store, env);
+    let (owner, inbox) = mpsc::channel(INBOX);
+    let (started, first_committed) = oneshot::channel();
+    tasks.spawn(Reign::new(shared.clone(), lane, quorum, inbox, again, started).run());
+    first_committed.await.unwrap_or(Err(ProposeError::ShuttingDown))?;
+    Ok(Shard { shared, owner })
 }
 
 fn share(config: &ShardConfig, won: Won, lane: &Lane, state: ShardState, store: RegionStore, env: Env) -> Arc<Shared> {
@@ -147,6 +137,7 @@ fn share(config: &ShardConfig, won: Won, lane: &Lane, state: ShardState, store: 
         state: RwLock::new(state),
         waiters: Waiters::default(),
         health: Health::new(),
+        ended: CancellationToken::new(),
         extents: RwLock::new(extents),
         snapshot: Mutex::new(snapshot::Progress { sequence, bytes: 0, floor: won.floor }),
         snapshotting: tokio::sync::Mutex::new(()),
@@ -154,7 +145,7 @@ fn share(config: &ShardConfig, won: Won, lane: &Lane, state: ShardState, store: 
 }
 
 /// Reads the region's identity, or writes it if the store is new.
-async fn identify(store: &RegionStore, env: &Env) -> Result<RegionIdentity, StartError> {
+pub(super) async fn identify(store: &RegionStore, env: &Env) -> Result<RegionIdentity, StartError> {
     let key = keys::identity();
     let region = store.region().to_string();
     loop {
@@ -187,82 +178,6 @@ async fn identify(store: &RegionStore, env: &Env) -> Result<RegionIdentity, Star
         // Whether this write landed or another node's did: the next read tells which identity counts.
         store.create(Component::Journal, &key, identity.encode(id).into(), id).await?;
     }
-}
-
-async fn take_over(config: &ShardConfig, store: &RegionStore, env: &Env) -> Result<Won, StartError> {
-    let mut seen = Ballot::BOOTSTRAP;
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            // Jitter, so that two challengers do not keep beating each other.
-            let pause = 20 * u64::from(attempt) + env.entropy.next_u64() % 100;
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-        }
-        match attempt_takeover(config, store, env, seen).await? {
-            Ok(won) => return Ok(won),
-            Err(Abandoned { ballot, leader }) => {
-                tracing::info!(%ballot, node = leader.map(|leader| leader.node), "a takeover was abandoned");
-                seen = seen.max(ballot);
-            }
-        }
-    }
-    Err(StartError::Contended(seen))
-}
-
-/// Carries out what a [`Candidate`] wants until the region has promised.
-async fn attempt_takeover(
-    config: &ShardConfig,
-    store: &RegionStore,
-    env: &Env,
-    seen: Ballot,
-) -> Result<Result<Won, Abandoned>, StartError> {
-    let shard = config.shard;
-    let mut candidate = Candidate::new(WriteId(env.entropy.next_u128()));
-    let mut path = PathReader::new(shard, store.clone());
-    let mut floor = 0;
-    let mut ballot = seen;
-    let mut takeover = None;
-    loop {
-        match candidate.want() {
-            Want::Floor => {
-                let newest = newest_floor(shard, store).await?;
-                floor = newest.as_ref().map_or(0, |floor| floor.k);
-                candidate.floor(newest.as_ref());
-            }
-            Want::Object(slot) => {
-                let record = path.read(slot).await?;
-                let accepted = candidate.object(record.as_ref());
-                if let Err(abandoned) = accepted.map_err(|error| off_path(shard, slot, &error))? {
-                    return Ok(Err(abandoned));
-                }
-            }
-            Want::Ballot(promised) => {
-                ballot = Ballot { round: seen.round.max(promised.round) + 1, nonce: env.entropy.next_u64() };
-                candidate.stand(ballot);
-            }
-            Want::Put { slot, parent, ballot } => {
-                // The same bytes at every attempt at one slot; another slot has another parent.
-                let leader: Leader = leader_of(&config.node, &config.address, env.clock.now_ms());
-                let bytes = leader.takeover(ballot, parent, candidate.id());
-                let key = keys::journal(shard, slot);
-                let created = store.create(Component::Journal, &key, bytes.into(), candidate.id()).await?;
-                candidate.put(created == Created::Landed);
-                path.forget();
-            }
-            Want::Promised => {
-                takeover = candidate.clone().into_promise();
-                break;
-            }
-            Want::Void => break,
-        }
-    }
-    Ok(match takeover {
-        Some((promise, parent)) => Ok(Won { ballot, parent, promise, floor }),
-        None => Err(Abandoned { ballot, leader: None }),
-    })
-}
-
-fn off_path(shard: ShardId, slot: Slot, error: &FoldError) -> StartError {
-    StartError::Damaged { key: keys::journal(shard, slot).to_string(), problem: error.to_string() }
 }
 
 /// The state after all entries that are known to be committed.
