@@ -7,6 +7,7 @@
 //! | `http/error.rs` | every error with its status, code and hint: the only place that knows status codes of errors |
 //! | `http/params.rs`, `http/body.rs` | query parameters and bodies, read under limits |
 //! | `http/publish.rs`, `read.rs`, `sse.rs`, `topics.rs`, `subscriptions.rs`, `cluster.rs`, `ops.rs` | handlers |
+//! | `http/forward.rs`, `lease.rs` | requests that the leader has to answer, and what nodes ask each other |
 //! | `http/metrics.rs`, `process.rs`, `openapi.rs` | what the interface says about itself |
 
 mod answer;
@@ -14,6 +15,8 @@ mod body;
 mod call;
 mod cluster;
 mod error;
+mod forward;
+mod lease;
 mod metrics;
 mod openapi;
 mod ops;

@@ -2,7 +2,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `serve/node.rs` | the node: store, shard, publish and read paths, metrics |
+//! | `serve/node.rs` | the node: stores, metrics, and whether it leads |
+//! | `serve/seat.rs` | leading and following: who sits in the leader's seat, and the task that changes it |
 //! | `serve/connections.rs` | accepting connections, HTTP/1.1 with limits |
 //! | `serve/signals.rs`, `serve/logging.rs` | SIGTERM and SIGINT; the log |
 
@@ -23,9 +24,12 @@ use crate::{
 mod connections;
 mod logging;
 mod node;
+mod seat;
 mod signals;
 
 pub use node::{Node, StartError, start_node, start_node_on};
+pub use seat::{Absent, Leading, Seat};
+pub(crate) use seat::{DeposedBody, LeaseAnswer};
 use signals::StopSignals;
 
 /// Why a node did not run to an orderly end.

@@ -25,6 +25,10 @@ pub const QUIET: Duration = Duration::from_secs(60);
 /// How long a leader that says it is just taking over counts as alive.
 const TAKING_OVER: Duration = Duration::from_secs(20);
 
+/// A leader that took over while this node watched and was never heard since may still be recovering: it is given this
+/// many lease times.
+const RECOVERY: u32 = 5;
+
 /// Longest pause between looks that find no quorum.
 const LONGEST_LOOK_PAUSE: Duration = Duration::from_secs(5);
 
@@ -102,6 +106,8 @@ struct Known {
     vacant: bool,
     /// It has no address to ask at, or this node's own.
     mute: bool,
+    /// It took over while this node watched, and has not answered since.
+    fresh: bool,
     /// When it was first known, answered last, or said that it is taking over.
     heard: Duration,
     /// When it first said that it is taking over.
@@ -230,7 +236,11 @@ impl Lease {
         if let Some(ended) = known.ended {
             return self.not_before.max(ended + self.jitter);
         }
-        let silence = if known.mute { LONGEST_PAUSE } else { self.config.timeout };
+        let silence = match known {
+            Known { mute: true, .. } => LONGEST_PAUSE,
+            Known { fresh: true, .. } => self.config.timeout * RECOVERY,
+            _ => self.config.timeout,
+        };
         let silent = known.heard + silence;
         let still = self.still_since + self.config.timeout;
         silent.max(still).max(self.not_before) + self.jitter
@@ -280,6 +290,7 @@ impl Lease {
         known.ballot = ballot;
         known.heard = now;
         known.next_probe = now + probe;
+        known.fresh = false;
         (known.suspicious, known.taking_over, known.ended) = (false, None, None);
     }
 
@@ -326,6 +337,7 @@ impl Lease {
             leader,
             vacant,
             mute,
+            fresh: !first,
             heard: now,
             taking_over: None,
             ended: None,

@@ -5,6 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use axum::response::{IntoResponse, Response};
 use brigade_index::{
     command::Rejection,
+    format::Leader,
     names::NameError,
     shard::{FetchError, ProposeError},
 };
@@ -12,7 +13,10 @@ use brigade_ingest::{IngestError, MessageError};
 use http::{HeaderValue, StatusCode, header};
 
 use super::answer;
-use crate::wire::{Refusal, WireError, write_string, write_u64};
+use crate::{
+    serve::Absent,
+    wire::{Refusal, WireError, write_string, write_u64},
+};
 
 /// How long clients are asked to wait when the node cannot know how long its trouble lasts.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -64,6 +68,7 @@ pub(crate) mod kinds {
         NOT_FOUND = NOT_FOUND, "not_found", "GET / lists the paths there are";
         TOPIC_NOT_FOUND = NOT_FOUND, "topic_not_found", "create it with PUT /v1/topics/{topic}, or check its name";
         SUBSCRIPTION_NOT_FOUND = NOT_FOUND, "subscription_not_found", "create it with PUT /v1/topics/{topic}/subscriptions/{name}, or check its name";
+        SHARD_NOT_FOUND = NOT_FOUND, "shard_not_found", "GET /v1/cluster lists the shards";
         METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method_not_allowed", "use one of the methods in the Allow header";
         NOT_ACCEPTABLE = NOT_ACCEPTABLE, "not_acceptable", "accept application/json, application/x-ndjson, application/vnd.apache.arrow.stream or text/event-stream";
         REQUEST_TIMEOUT = REQUEST_TIMEOUT, "request_timeout", "send the body faster or in smaller requests; nothing of it was stored";
@@ -195,6 +200,27 @@ impl From<IngestError> for ApiError {
             IngestError::Refused(rejection) => rejection.into(),
             IngestError::Propose(error) => error.into(),
             IngestError::Fetch(error) => error.into(),
+        }
+    }
+}
+
+impl From<&Absent> for ApiError {
+    /// Nobody here can carry a request out, or pass it on.
+    fn from(absent: &Absent) -> Self {
+        if absent.state == "stopped" {
+            return Self::new(kinds::SHUTTING_DOWN, "the node is shutting down");
+        }
+        let message = match (&absent.leader, &*absent.problem) {
+            (Some(Leader { node, address, .. }), "") => format!("node {node} at {address} leads the shard"),
+            (Some(Leader { node, address, .. }), problem) => format!("{problem}: node {node} at {address}"),
+            (None, problem) => format!("this node does not lead the shard: {problem}"),
+        };
+        let error = Self::new(kinds::NOT_LEADER, message);
+        match &absent.leader {
+            Some(leader) => {
+                Self { hint: format!("send the request to {}; nothing was stored", leader.address).into(), ..error }
+            }
+            None => error,
         }
     }
 }

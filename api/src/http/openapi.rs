@@ -25,6 +25,7 @@ use super::{
     subscriptions::{SeekBody, SubscriptionBody, SubscriptionList, SubscriptionView},
     topics::{TopicBody, TopicPage, TopicView},
 };
+use crate::serve::{DeposedBody, LeaseAnswer};
 
 const JSON: &str = "application/json";
 
@@ -55,7 +56,11 @@ fn operation(route: Route) -> Operation {
         .operation_id(Some(format!("{route:?}")))
         .summary(Some(about.summary))
         .request_body(about.body.map(request_body));
-    for (name, what) in [("topic", "Name of the topic."), ("subscription", "Name of the subscription.")] {
+    for (name, what) in [
+        ("topic", "Name of the topic."),
+        ("subscription", "Name of the subscription."),
+        ("shard", "Number of the shard."),
+    ] {
         if route.path().contains(&format!("{{{name}}}")) {
             operation = operation.parameter(parameter(ParameterIn::Path, &(name, what)));
         }
@@ -108,6 +113,7 @@ fn components() -> Components {
     let all = with::<ErrorBody>(with::<Publication>(with::<Message>(with::<Placements>(with::<Published>(all)))));
     let all = with::<Read>(with::<Polled>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(all)))));
     let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(with::<SeekBody>(all))));
+    let all = with::<LeaseAnswer>(with::<DeposedBody>(all));
     with::<PollBody>(with::<CommitBody>(with::<Positions>(with::<ClusterView>(all)))).build()
 }
 

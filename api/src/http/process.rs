@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use brigade_index::shard::Shard;
+use crate::serve::Seat;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -54,8 +54,8 @@ fn cpu_seconds() -> Option<f64> {
     Some((user + system) / 100.0)
 }
 
-/// State of a shard.
-pub(crate) struct ShardMetrics(pub(crate) Shard);
+/// State of a shard: of this node's present reign, or of its last one.
+pub(crate) struct ShardMetrics(pub(crate) Seat);
 
 impl fmt::Debug for ShardMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,14 +65,28 @@ impl fmt::Debug for ShardMetrics {
 
 impl Collector for ShardMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let status = self.0.status();
-        let topics = self.0.state().topics().len();
+        let seat = &self.0;
+        let mut count = |name, help, value: u64| {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+        };
+        let (takeovers, depositions) = seat.changes();
+        count("brigade_shard_takeovers", "How often this node took the shard over", takeovers)?;
+        count("brigade_shard_depositions", "How often another node took the shard over from this one", depositions)?;
         let mut gauge = |name, help, value: u64| {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
         };
-        let leading = u64::from(status.state == "leading");
-        gauge("brigade_shard_leading", "1 while this node leads the shard", leading)?;
+        let (leading, follows) = match seat.lead() {
+            Ok(leading) => (Some(leading), false),
+            Err(absent) => (None, absent.lives),
+        };
+        gauge("brigade_shard_leading", "1 while this node leads the shard", leading.is_some().into())?;
+        gauge("brigade_shard_following", "1 while this node follows a leader that answers", follows.into())?;
+        if let Some(leading) = leading {
+            gauge("brigade_shard_topics", "Topics", leading.shard.state().topics().len() as u64)?;
+        }
+        let Some(status) = seat.status() else { return Ok(()) };
         gauge("brigade_shard_ballot_round", "Round of the ballot of this node's reign", status.ballot.round)?;
         gauge("brigade_shard_committed_sequence", "Last entry committed", status.committed.0)?;
         gauge("brigade_shard_sealed_sequence", "Last entry sealed", status.sealed.0)?;
@@ -80,8 +94,7 @@ impl Collector for ShardMetrics {
         gauge("brigade_shard_snapshot_bytes", "Size of the last snapshot", status.snapshot_bytes)?;
         gauge("brigade_shard_appends_in_flight", "Entries being appended", status.in_flight as u64)?;
         let problem = u64::from(status.store_problem.is_some());
-        gauge("brigade_shard_store_problem", "1 while the store takes no writes", problem)?;
-        gauge("brigade_shard_topics", "Topics", topics as u64)
+        gauge("brigade_shard_store_problem", "1 while the store takes no writes", problem)
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) fn lay_over(table: &mut Table, args: &ServeArgs) {
         (&["publish", "memory_mib"], args.publish_memory_mib),
         (&["read", "cache_mib"], args.cache_mib),
         (&["drain_seconds"], args.drain_seconds),
+        (&["lease", "timeout_ms"], args.lease_timeout_ms),
+        (&["lease", "probe_ms"], args.lease_probe_ms),
     ];
     for (place, number) in numbers {
         // Too large for TOML is too large for every range that is checked afterwards.

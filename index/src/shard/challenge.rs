@@ -105,7 +105,7 @@ impl Challenge {
         let leader = match &fold.leader {
             Some(leader) => Some(leader.clone()),
             None if ballot == Ballot::BOOTSTRAP => None,
-            None => self.leader_at(parent).await?,
+            None => leader_at(self.config.shard, self.cluster.store.clone(), parent).await?,
         };
         let moved = self.tip.replace(tip) != Some(tip);
         Ok(Sighting { ballot, leader, moved, quorum: true })
@@ -141,7 +141,8 @@ impl Challenge {
             let slot = self.candidate.fold().at;
             let record = self.path.read(slot).await?;
             // It stands for nothing yet, so that it abandons nothing.
-            let _ = self.candidate.object(record.as_ref()).map_err(|error| off_path(self.config.shard, slot, &error))?;
+            let _ =
+                self.candidate.object(record.as_ref()).map_err(|error| off_path(self.config.shard, slot, &error))?;
             if record.is_none() {
                 return Ok(());
             }
@@ -187,17 +188,17 @@ impl Challenge {
         let won = self.candidate.clone().into_promise();
         Ok(Ok(won.map(|(promise, parent)| Won { ballot, parent, promise, floor })))
     }
+}
 
-    /// The leader whose Takeover is at `slot`, which lies before the newest snapshot.
-    async fn leader_at(&self, slot: Slot) -> Result<Option<Leader>, StartError> {
-        let key = keys::journal(self.config.shard, slot);
-        let Some(bytes) = self.cluster.store.get(Component::Journal, &key).await? else { return Ok(None) };
-        let record = Record::decode(&bytes).map_err(|error| StartError::damaged(&key, &error))?;
-        Ok(match record.section {
-            Section::Takeover(leader) => Some(leader),
-            _ => None,
-        })
-    }
+/// The leader whose Takeover is at `slot`, which lies before the newest snapshot.
+async fn leader_at(shard: ShardId, store: RegionStore, slot: Slot) -> Result<Option<Leader>, StartError> {
+    let key = keys::journal(shard, slot);
+    let Some(bytes) = store.get(Component::Journal, &key).await? else { return Ok(None) };
+    let record = Record::decode(&bytes).map_err(|error| StartError::damaged(&key, &error))?;
+    Ok(match record.section {
+        Section::Takeover(leader) => Some(leader),
+        _ => None,
+    })
 }
 
 fn off_path(shard: ShardId, slot: Slot, error: &FoldError) -> StartError {

@@ -75,6 +75,16 @@ pub(super) fn describe(route: Route) -> About {
             "The cluster, this node, its regions and shards",
             &[("200", "The cluster.", &[(JSON, Some("ClusterView"))])],
         ),
+        Route::Lease => ops(
+            "What this node is to a shard, from memory; what nodes ask each other",
+            &[("200", "Its part.", &[(JSON, Some("LeaseAnswer"))])],
+        ),
+        Route::Deposed => About {
+            summary: "Tells a leader that it was deposed; it finds out by itself",
+            body: Some(("The new leader.", &[(JSON, Some("DeposedBody"))])),
+            answers: &[("204", "It has heard.", &[])],
+            ..PLAIN
+        },
         Route::ListTopics
         | Route::CreateTopic
         | Route::GetTopic
