@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `http/route.rs` | every route with its method and path; metrics and the OpenAPI document follow it |
 //! | `http/router.rs` | from routes to handlers, and what all requests share |
-//! | `http/overview.rs` | the routes of regions and shards, beside those |
 //! | `http/error.rs` | every error with its status, code and hint: the only place that knows status codes of errors |
 //! | `http/params.rs`, `http/body.rs` | query parameters and bodies, read under limits |
 //! | `http/publish.rs`, `read.rs`, `sse.rs`, `topics.rs`, `subscriptions.rs`, `cluster.rs`, `regions.rs`, `shards.rs`, `ops.rs` | handlers |
+//! | `http/forward.rs`, `lease.rs` | requests that the leader has to answer, and what nodes ask each other |
 //! | `http/metrics.rs`, `figures.rs`, `process.rs`, `openapi.rs` | what the interface says about itself |
 
 mod answer;
@@ -16,10 +16,11 @@ mod call;
 mod cluster;
 mod error;
 mod figures;
+mod forward;
+mod lease;
 mod metrics;
 mod openapi;
 mod ops;
-mod overview;
 mod params;
 mod poll;
 mod process;
@@ -27,7 +28,6 @@ mod publish;
 mod read;
 mod regions;
 mod route;
-#[expect(unreachable_pub, reason = "`overview` adds its routes before others see it")]
 mod router;
 mod shards;
 mod sse;
@@ -36,9 +36,9 @@ mod topics;
 
 pub use metrics::HttpMetrics;
 pub use openapi::document;
-pub use overview::router;
 pub use process::ProcessMetrics;
 pub use route::Route;
+pub use router::router;
 
 pub(crate) use error::{ApiError, kinds};
 pub(crate) use process::ShardMetrics;

@@ -54,6 +54,8 @@ pub struct Settings {
     pub read: ReadSettings,
     /// Connections and slow clients.
     pub http: HttpSettings,
+    /// When another node takes over.
+    pub lease: LeaseSettings,
     /// The log.
     pub log: LogSettings,
     /// Regions and their stores.
@@ -73,6 +75,7 @@ impl Default for Settings {
             publish: PublishSettings::default(),
             read: ReadSettings::default(),
             http: HttpSettings::default(),
+            lease: LeaseSettings::default(),
             log: LogSettings::default(),
             regions: Vec::new(),
         }
@@ -147,6 +150,25 @@ impl Default for HttpSettings {
     /// the client that closes them and no request meets a closing connection.
     fn default() -> Self {
         Self { max_connections: 10_000, header_timeout_ms: 100_000, body_timeout_ms: 30_000 }
+    }
+}
+
+/// When a node that follows takes over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeaseSettings {
+    /// How long the leader must be silent, and its journal still, before another node takes over, in milliseconds.
+    pub timeout_ms: u64,
+    /// Pause between two questions to the leader whether it lives, in milliseconds.
+    pub probe_ms: u64,
+    /// Whether the node takes over at its start, whoever leads. Not for files: it is for tests that want a takeover.
+    #[serde(skip)]
+    pub usurp: bool,
+}
+
+impl Default for LeaseSettings {
+    fn default() -> Self {
+        Self { timeout_ms: 1_000, probe_ms: 250, usurp: false }
     }
 }
 

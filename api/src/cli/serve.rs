@@ -58,6 +58,12 @@ pub struct ServeArgs {
     /// Longest time for finishing requests after SIGTERM, in seconds
     #[arg(long, env = "BRIGADE_DRAIN_SECONDS", value_name = "SECONDS")]
     pub drain_seconds: Option<u64>,
+    /// Silence of the leader after which another node takes over [default: 1000]
+    #[arg(long, env = "BRIGADE_LEASE_TIMEOUT_MS", value_name = "MS")]
+    pub lease_timeout_ms: Option<u64>,
+    /// Pause between two questions to the leader whether it lives [default: 250]
+    #[arg(long, env = "BRIGADE_LEASE_PROBE_MS", value_name = "MS")]
+    pub lease_probe_ms: Option<u64>,
 }
 
 /// Format of the log.

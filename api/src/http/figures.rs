@@ -10,6 +10,8 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
+use crate::serve::{Known, Seat};
+
 /// What is known of a shard at one moment.
 #[derive(Debug)]
 pub(crate) struct ShardFigures {
@@ -20,6 +22,20 @@ pub(crate) struct ShardFigures {
     pub(crate) partitions: u64,
     /// How often this process took the shard over.
     pub(crate) takeovers: u64,
+    /// How often another node took it over from this process.
+    pub(crate) depositions: u64,
+    /// Whether it follows a leader that answers.
+    pub(crate) follows: bool,
+}
+
+impl ShardFigures {
+    /// What a node knows.
+    pub(crate) fn of(seat: &Seat) -> Self {
+        let Known { status, topics, partitions } = seat.known();
+        let (takeovers, depositions) = seat.changes();
+        let follows = seat.lead().is_err_and(|absent| absent.lives);
+        Self { status, topics, partitions, takeovers, depositions, follows }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,6 +97,7 @@ impl ShardFigures {
         let mut shard = |name, help, value: u64| gauges(encoder, name, help, [(labels, value)]);
         let leads = u64::from(status.state == "leading");
         shard("brigade_shard_is_leader", "1 while this node leads the shard", leads)?;
+        shard("brigade_shard_following", "1 while this node follows a leader that answers", self.follows.into())?;
         shard("brigade_shard_ballot_round", "Round of the ballot of this node's reign", status.ballot.round)?;
         shard("brigade_shard_committed", "Last entry committed", status.committed.0)?;
         shard("brigade_shard_sealed_sequence", "Last entry sealed", status.sealed.0)?;
@@ -94,9 +111,14 @@ impl ShardFigures {
             let help = "How long the last takeover by this node took";
             gauges(encoder, "brigade_shard_takeover_seconds", help, [(labels, took as f64 / 1000.0)])?;
         }
-        let help = "Takeovers of the shard by this process";
-        let mut takeovers = encoder.encode_descriptor("brigade_shard_takeovers", help, None, MetricType::Counter)?;
-        takeovers.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&self.takeovers, None)
+        for (name, help, value) in [
+            ("brigade_shard_takeovers", "Takeovers of the shard by this process", self.takeovers),
+            ("brigade_shard_depositions", "Takeovers of the shard from this process", self.depositions),
+        ] {
+            let mut counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            counter.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
+        }
+        Ok(())
     }
 
     /// A partition is under-replicated when a region that votes is not in sync; it is offline when this node knows of no
@@ -198,7 +220,9 @@ mod tests {
             change: None,
         };
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Fixed(ShardFigures { status, topics: 2, partitions: 5, takeovers: 4 })));
+        let (topics, partitions, takeovers, depositions, follows) = (2, 5, 4, 1, false);
+        let figures = ShardFigures { status, topics, partitions, takeovers, depositions, follows };
+        registry.register_collector(Box::new(Fixed(figures)));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [

@@ -21,12 +21,13 @@ use self::{
 use super::{
     cluster::ClusterView,
     poll::{CommitBody, PollBody, Positions},
-    regions::RegionList,
+    regions::{ChangeView, RegionList, RegionsBody},
     route::Route,
     shards::ShardList,
     subscriptions::{SeekBody, SubscriptionBody, SubscriptionList, SubscriptionView},
     topics::{TopicBody, TopicPage, TopicView},
 };
+use crate::serve::{DeposedBody, LeaseAnswer};
 
 const JSON: &str = "application/json";
 
@@ -38,9 +39,6 @@ pub fn document() -> OpenApi {
     let paths = Route::ALL.iter().fold(PathsBuilder::new(), |paths, route| {
         let operation = operation(&format!("{route:?}"), route.path(), describe(*route));
         paths.path(route.path(), PathItem::new(method(*route), operation))
-    });
-    let paths = operations::overview().into_iter().fold(paths, |paths, (name, path, about)| {
-        paths.path(path, PathItem::new(HttpMethod::Get, operation(name, path, about)))
     });
     OpenApiBuilder::new().info(info).paths(paths).components(Some(components())).build()
 }
@@ -60,7 +58,11 @@ fn operation(name: &str, path: &str, about: About) -> Operation {
         .operation_id(Some(name))
         .summary(Some(about.summary))
         .request_body(about.body.map(request_body));
-    for (name, what) in [("topic", "Name of the topic."), ("subscription", "Name of the subscription.")] {
+    for (name, what) in [
+        ("topic", "Name of the topic."),
+        ("subscription", "Name of the subscription."),
+        ("shard", "Number of the shard."),
+    ] {
         if path.contains(&format!("{{{name}}}")) {
             operation = operation.parameter(parameter(ParameterIn::Path, &(name, what)));
         }
@@ -113,10 +115,9 @@ fn components() -> Components {
     let all = with::<ErrorBody>(with::<Publication>(with::<Message>(with::<Placements>(with::<Published>(all)))));
     let all = with::<Read>(with::<Polled>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(all)))));
     let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(with::<SeekBody>(all))));
-    with::<PollBody>(with::<CommitBody>(with::<Positions>(with::<ClusterView>(with::<RegionList>(with::<ShardList>(
-        all,
-    ))))))
-    .build()
+    let all = with::<LeaseAnswer>(with::<DeposedBody>(all));
+    let all = with::<RegionList>(with::<ShardList>(with::<RegionsBody>(with::<ChangeView>(all))));
+    with::<PollBody>(with::<CommitBody>(with::<Positions>(with::<ClusterView>(all)))).build()
 }
 
 /// Adds a shape and those that it consists of.

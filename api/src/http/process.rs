@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use brigade_index::{shard::Shard, state::Topic};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -10,6 +9,7 @@ use prometheus_client::{
 };
 
 use super::figures::ShardFigures;
+use crate::serve::Seat;
 
 /// Memory, processor time and start of this process, under the names that all Prometheus clients use.
 #[derive(Debug)]
@@ -56,8 +56,8 @@ fn cpu_seconds() -> Option<f64> {
     Some((user + system) / 100.0)
 }
 
-/// State of a shard.
-pub(crate) struct ShardMetrics(pub(crate) Shard);
+/// State of a shard: of this node's present reign, or of its last one.
+pub(crate) struct ShardMetrics(pub(crate) Seat);
 
 impl fmt::Debug for ShardMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,13 +67,7 @@ impl fmt::Debug for ShardMetrics {
 
 impl Collector for ShardMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let partitions = |topic: &Topic| topic.partitions.len() as u64;
-        let (topics, partitions) = {
-            let state = self.0.state();
-            (state.topics().len() as u64, state.topics().map(partitions).sum())
-        };
-        // This process took the shard over once, to get this handle.
-        ShardFigures { status: self.0.status(), topics, partitions, takeovers: 1 }.encode(&mut encoder)
+        ShardFigures::of(&self.0).encode(&mut encoder)
     }
 }
 

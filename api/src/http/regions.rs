@@ -1,6 +1,6 @@
 //! The regions: which there are, which vote, how far each has come; and what a change of them may ask for.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::response::Response;
 use brigade_index::{
@@ -10,16 +10,17 @@ use brigade_index::{
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::{sync::oneshot, time::timeout};
 use utoipa::ToSchema;
 
 use super::{
-    answer,
+    answer, body,
     call::Call,
     error::{ApiError, kinds},
-    shards::{Progress, shard_status},
+    shards::Progress,
 };
 use crate::{
-    serve::Node,
+    serve::{Leading, Node},
     settings::{RegionSettings, RegionsProblem, check_regions, redact_url},
 };
 
@@ -100,7 +101,46 @@ impl RegionList {
 /// `GET /v1/regions`
 pub(super) async fn list(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
     call.query()?.finish()?;
-    answer::value(StatusCode::OK, &RegionList::of(&shard_status(&node), &node.settings.regions()))
+    answer::value(StatusCode::OK, &RegionList::of(&node.seat.known().status, &node.settings.regions()))
+}
+
+/// How a change of the regions goes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ChangeView {
+    /// The change that is under way, in words; `null` when the regions are as they are to be.
+    change: Option<String>,
+}
+
+/// How long a request waits for a change that is quickly done or quickly refused.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// `PUT /v1/regions`
+pub(super) async fn change(leading: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
+    call.query()?.finish()?;
+    let configured = leading.settings.regions();
+    let time = Duration::from_millis(leading.settings.http.body_timeout_ms);
+    let body: RegionsBody = body::document(call.body, &call.parts.headers, time).await?;
+    let wanted = body.wanted(&configured)?;
+    let shard = leading.shard.clone();
+    if shard.has_regions(&wanted) {
+        return answer::value(StatusCode::OK, &ChangeView { change: None });
+    }
+    let (answer, answered) = oneshot::channel();
+    leading.tasks.spawn(async move {
+        let changed = shard.change_regions(&wanted).await;
+        if let Err(error) = &changed {
+            tracing::warn!(%error, "the regions were not changed");
+        }
+        // Whoever asked may have gone, or been told that it goes on.
+        let _ = answer.send(changed);
+    });
+    match timeout(PATIENCE, answered).await {
+        Ok(Ok(changed)) => {
+            changed?;
+            answer::value(StatusCode::OK, &ChangeView { change: None })
+        }
+        _ => answer::value(StatusCode::ACCEPTED, &ChangeView { change: leading.shard.status().change }),
+    }
 }
 
 /// The regions that are to be: all of them, those that are there already too.
@@ -128,10 +168,6 @@ impl RegionsBody {
     /// # Errors
     /// Code `invalid_regions` for another number than 1, 3 or 5, bad names, names or stores that are there twice, URLs
     /// that name no store and URLs with secrets in them.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for PUT /v1/regions, which comes with the driver of several regions")
-    )]
     pub(super) fn wanted(self, configured: &[RegionSettings]) -> Result<Vec<(RegionName, String)>, ApiError> {
         let named = |RegionBody { name, url }| {
             let settings = configured.iter().find(|region| region.name == name);

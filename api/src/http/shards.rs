@@ -9,17 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{answer, call::Call, error::ApiError};
-use crate::serve::Node;
-
-/// What this node knows of the shard. The only place where views look at it.
-pub(super) fn shard_status(node: &Node) -> ShardStatus {
-    node.shard.status()
-}
-
-/// Partitions of the shard, over all topics.
-fn partition_count(node: &Node) -> u64 {
-    node.shard.state().topics().map(|topic| topic.partitions.len() as u64).sum()
-}
+use crate::serve::{Known, Node};
 
 /// The shards.
 #[derive(Debug, Serialize, ToSchema)]
@@ -160,6 +150,7 @@ impl ShardDetail {
 pub(super) async fn list(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
     call.query()?.finish()?;
     let address = node.settings.advertise.as_deref().unwrap_or_default();
-    let shard = ShardDetail::of(&shard_status(&node), (&node.name, address), partition_count(&node));
+    let Known { status, partitions, .. } = node.seat.known();
+    let shard = ShardDetail::of(&status, (&node.name, address), partitions);
     answer::value(StatusCode::OK, &ShardList { shards: vec![shard] })
 }

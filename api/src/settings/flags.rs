@@ -26,6 +26,8 @@ pub(super) fn lay_over(table: &mut Table, args: &ServeArgs) {
         (&["read", "cache_mib"], args.cache_mib),
         (&["drain_seconds"], args.drain_seconds),
         (&["dev_regions"], args.dev_regions.map(u64::from)),
+        (&["lease", "timeout_ms"], args.lease_timeout_ms),
+        (&["lease", "probe_ms"], args.lease_probe_ms),
     ];
     for (place, number) in numbers {
         // Too large for TOML is too large for every range that is checked afterwards.

@@ -17,6 +17,9 @@ const MAX_MEMORY_MIB: u64 = 1 << 20;
 /// Longest time-out or linger; beyond an hour nobody waits.
 const MAX_TIMEOUT_MS: u64 = 3_600_000;
 
+/// Shortest lease: below it, a lost packet or a busy processor looks like death.
+const MIN_LEASE_MS: u64 = 100;
+
 /// Longest linger: a publish that waits longer than this for company helps nobody.
 const MAX_LINGER_MS: u64 = 10_000;
 
@@ -53,6 +56,12 @@ impl Settings {
         within("http.max_connections", self.http.max_connections as u64, 1, 1_000_000)?;
         within("http.header_timeout_ms", self.http.header_timeout_ms, 1, MAX_TIMEOUT_MS)?;
         within("http.body_timeout_ms", self.http.body_timeout_ms, 1, MAX_TIMEOUT_MS)?;
+        within("lease.timeout_ms", self.lease.timeout_ms, MIN_LEASE_MS, MAX_TIMEOUT_MS)?;
+        within("lease.probe_ms", self.lease.probe_ms, 10, MAX_TIMEOUT_MS)?;
+        if self.lease.probe_ms > self.lease.timeout_ms / 2 {
+            let problem = format!("{} is more than half of lease.timeout_ms", self.lease.probe_ms);
+            return Err(invalid("lease.probe_ms", format!("{problem}; one lost question must not look like silence")));
+        }
         if let Err(error) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {
             return Err(invalid("log.filter", error.to_string()));
         }

@@ -31,6 +31,8 @@ const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("BRIGADE_MAX_CONNECTIONS", &["http", "max_connections"], Kind::Number),
     ("BRIGADE_HEADER_TIMEOUT_MS", &["http", "header_timeout_ms"], Kind::Number),
     ("BRIGADE_BODY_TIMEOUT_MS", &["http", "body_timeout_ms"], Kind::Number),
+    ("BRIGADE_LEASE_TIMEOUT_MS", &["lease", "timeout_ms"], Kind::Number),
+    ("BRIGADE_LEASE_PROBE_MS", &["lease", "probe_ms"], Kind::Number),
     ("BRIGADE_LOG_FORMAT", &["log", "format"], Kind::Text),
     ("BRIGADE_LOG_FILTER", &["log", "filter"], Kind::Text),
 ];

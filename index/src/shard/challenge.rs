@@ -179,7 +179,8 @@ impl Challenge {
         Ok(found)
     }
 
-    fn no_quorum(&self) -> StartError {
+    /// What keeps a quorum from answering, as of the last look.
+    pub fn no_quorum(&self) -> StartError {
         let sets = self.election.sets();
         let (needed, of) = sets.iter().map(|set| (set.quorum(), set.len())).max().unwrap_or((1, 1));
         let failed = self

@@ -59,7 +59,8 @@ async fn the_document_lists_every_route() {
         );
         operations += 1;
         // And the router has it: the fallbacks would say otherwise.
-        let path = route.path().replace("{topic}", "absent").replace("{subscription}", "absent");
+        let path =
+            route.path().replace("{topic}", "absent").replace("{subscription}", "absent").replace("{shard}", "0");
         let answer = call(&router, route.method(), &path, Body::empty()).await;
         assert_ne!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{route:?}");
         if answer.status == StatusCode::NOT_FOUND {
@@ -95,7 +96,7 @@ async fn operations() {
     let node = node().await;
     let router = router(node.clone());
     assert_eq!(get(&router, "/healthz").await.json(), json!({"status": "ok"}));
-    assert_eq!(get(&router, "/readyz").await.json(), json!({"status": "ready"}));
+    assert_eq!(get(&router, "/readyz").await.json(), json!({"status": "ready", "role": "leading"}));
     let links = get(&router, "/").await.json();
     for link in links["links"].as_object().unwrap().values() {
         assert_eq!(get(&router, link.as_str().unwrap()).await.status, StatusCode::OK, "{link}");
