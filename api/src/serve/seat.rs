@@ -170,9 +170,10 @@ impl Seat {
 
     /// What is known of the shard: by the leader everything, by others what they knew when they last led.
     pub(crate) fn known(&self) -> Known {
-        match self.lead() {
-            Ok(leading) => Known::of(&leading.shard),
-            Err(absent) => {
+        let role = self.0.role.borrow().clone();
+        match role {
+            Role::Leading(leading) => Known::of(&leading.shard),
+            Role::Absent(absent) => {
                 let mut known = self.0.last.lock().clone().unwrap_or_default();
                 let leader = absent.leader.clone().filter(|_| absent.lives);
                 known.status = ShardStatus { state: absent.state, deposed_by: leader, ..known.status };
@@ -189,6 +190,11 @@ impl Seat {
     fn sit(&self, leading: Arc<Leading>) {
         self.0.takeovers.fetch_add(1, Relaxed);
         self.0.role.send_replace(Role::Leading(leading));
+    }
+
+    /// Nobody can lead; what is committed can be read here.
+    fn read(&self, reading: Arc<Leading>) {
+        self.0.role.send_replace(Role::Leading(reading));
     }
 
     fn leave(&self, absent: Absent) {

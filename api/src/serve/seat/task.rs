@@ -7,7 +7,7 @@ use brigade_index::{
     env::Env,
     format::Leader,
     founding::{self, Cluster},
-    ids::Ballot,
+    ids::{Ballot, Sequence},
     lease::{Event, Lease, LeaseConfig, Next},
     names::RegionName,
     shard::{Challenge, Shard, ShardConfig, ShardStatus, StartError},
@@ -61,6 +61,8 @@ pub(in crate::serve) struct Task {
     seen: Ballot,
     /// Why nobody can lead at present: too few regions answer.
     quorum: Option<String>,
+    /// While nobody can lead: up to which entry this node lets read what is committed.
+    reading: Option<(Sequence, Arc<Leading>)>,
 }
 
 /// A reign of this node.
@@ -93,6 +95,7 @@ impl Task {
             named: None,
             seen: Ballot::BOOTSTRAP,
             quorum: None,
+            reading: None,
         }
     }
 
@@ -215,10 +218,14 @@ impl Task {
         match sighting {
             Ok(seen) if !seen.quorum => {
                 // Regions that were away may be back next time.
-                let challenge_problem = self.challenge.take().map_or(StartError::Missing, |gone| gone.no_quorum());
+                let gone = self.challenge.take();
+                let problem = gone.as_ref().map_or(StartError::Missing, Challenge::no_quorum);
+                if let Some(gone) = gone {
+                    self.read(&gone).await;
+                }
                 let (ballot, leader) = (seen.ballot, seen.leader);
                 self.event(Event::Looked { ballot, leader, moved: seen.moved, quorum: false });
-                Err(challenge_problem)
+                Err(problem)
             }
             Ok(seen) => {
                 let (ballot, leader, moved, quorum) = (seen.ballot, seen.leader, seen.moved, seen.quorum);
@@ -230,6 +237,31 @@ impl Task {
                 self.event(Event::LookFailed);
                 Err(error)
             }
+        }
+    }
+
+    /// While nobody can lead, what is committed can be read.
+    async fn read(&mut self, challenge: &Challenge) {
+        let up_to_date = self.reading.as_ref().is_some_and(|(committed, _)| *committed == challenge.committed());
+        if self.lease.leader_lives() || up_to_date {
+            return;
+        }
+        match challenge.read_only().await {
+            Ok(shard) => {
+                let committed = challenge.committed();
+                tracing::warn!(%committed, "nobody can lead; what is committed up to this entry can be read");
+                let leading = self.leading(shard);
+                self.seat.read(leading.clone());
+                self.read_no_more();
+                self.reading = Some((committed, leading));
+            }
+            Err(error) => tracing::warn!(%error, "what is committed cannot be read"),
+        }
+    }
+
+    fn read_no_more(&mut self) {
+        if let Some((_, reading)) = self.reading.take() {
+            self.around.tasks.spawn(async move { reading.ingest.drain().await });
         }
     }
 
@@ -274,19 +306,24 @@ impl Task {
         }
     }
 
-    fn sit(&mut self, shard: Shard, before: Option<Leader>) {
+    /// A shard with its publish and read paths.
+    fn leading(&self, shard: Shard) -> Arc<Leading> {
         let Surroundings { env, tasks, settings, draining, .. } = &self.around;
         let (ingest, metrics) = (self.around.ingest.clone(), self.around.metrics.clone());
         let ingest = Ingest::start(shard.clone(), ingest, metrics, env.clone(), tasks);
+        let (settings, draining, tasks) = (settings.clone(), draining.clone(), tasks.clone());
+        Arc::new(Leading { shard, ingest, settings, draining, tasks })
+    }
+
+    fn sit(&mut self, shard: Shard, before: Option<Leader>) {
         let (background, background_tasks) = (CancellationToken::new(), TaskTracker::new());
         background_tasks.spawn(snapshots::run(shard.clone(), background.clone()));
         if let Some(before) = before.filter(|before| before.address != self.around.config.address) {
             background_tasks.spawn(self.tell(shard.clone(), before, background.clone()));
         }
-        let leading =
-            Leading { shard, ingest, settings: settings.clone(), draining: draining.clone(), tasks: tasks.clone() };
-        let (leading, since) = (Arc::new(leading), Instant::now());
+        let (leading, since) = (self.leading(shard), Instant::now());
         self.named = None;
+        self.read_no_more();
         self.seat.sit(leading.clone());
         self.reign = Some(Reign { leading, since, background, background_tasks });
     }
@@ -363,6 +400,10 @@ impl Task {
             (Some(_), _) => "the leader does not answer",
             (None, _) => "no leader is known",
         };
+        if self.reading.is_some() && !lives && state != "standing" {
+            return;
+        }
+        self.read_no_more();
         let (ballot, problem, quorum) = (self.lease.ballot(), problem.to_owned(), self.quorum.clone());
         self.seat.leave(Absent { state, leader, ballot, lives, problem, quorum });
     }
