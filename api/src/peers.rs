@@ -118,7 +118,7 @@ mod tests {
             let body = request.into_body().collect().await.unwrap().to_bytes();
             format!("{path} {}", String::from_utf8_lossy(&body))
         };
-        let server = tokio::spawn(async { axum::serve(listener, Router::new().fallback(post(echo))).await });
+        let server = tokio::spawn(async move { axum::serve(listener, Router::new().fallback(post(echo))).await });
         let peers = HttpPeers::default();
         let request = Request::post("/a/%2e%2e/b%20?c=%00d").body(Body::from("body")).unwrap();
         let response = peers.send(&address, request).await.unwrap();
