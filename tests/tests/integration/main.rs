@@ -15,6 +15,7 @@ mod overload;
 mod publish;
 mod read;
 mod s3;
+mod seats;
 mod simulation;
 mod store_down;
 mod subscriptions;
