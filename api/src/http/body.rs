@@ -136,7 +136,7 @@ async fn pieces(
 ) -> Result<Bytes, ApiError> {
     let mut all = BytesMut::new();
     while let Some(piece) = next(body).await {
-        let piece = piece.map_err(|error| truncated(error))?;
+        let piece = piece.map_err(truncated)?;
         if all.len() + piece.len() > limits.bytes {
             return Err(too_large(all.len() + piece.len(), limits));
         }
