@@ -94,7 +94,7 @@ struct Sending {
 const CATCH_UP_WINDOW: usize = 24;
 
 /// A region that is so many entries behind is given a snapshot, and the bodies of the entries before it as copies.
-pub(super) const INSTALL_ABOVE: u64 = 20_000;
+pub(super) const INSTALL_ABOVE: u64 = if cfg!(test) { 500 } else { 20_000 };
 
 /// An entry in so many carries marks.
 const MARK_EVERY: u64 = 64;

@@ -65,7 +65,7 @@ pub(super) async fn lead(
     let (answer, first_committed) = oneshot::channel();
     let mut leading = Leading::new(shared.clone(), challenge.leader.clone(), reign, inbox, answer);
     for (region, promise) in &elected.promises {
-        leading.joined(*region, promise, challenge.stores[region].clone());
+        leading.elected(*region, promise, challenge.stores[region].clone());
     }
     leading.append_again(again);
     leading.join_the_rest(challenge, &elected);

@@ -1,5 +1,6 @@
 //! The driver against a store in memory: recovery, fencing, outages.
 
+mod change;
 mod regions;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -1,6 +1,6 @@
 //! Regions that join, leave, are taken over by another leader, or turn out to be damaged.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use tokio::time::Instant;
 
@@ -23,11 +23,32 @@ use crate::{
 };
 
 impl Leading {
+    /// A region has promised in the election. One that is far behind joins a little later.
+    pub(in crate::shard) fn elected(&mut self, region: RegionNo, promise: &Promise, store: RegionStore) {
+        if !self.is_far_behind(promise) || self.shared.state.read().regions.get(region).is_none() {
+            return self.joined(region, promise, store);
+        }
+        self.reign.put_off(region);
+        self.joining.insert(region, self.shared.health.over.child_token());
+        self.install(region, Box::new(promise.clone()), store);
+    }
+
+    fn is_far_behind(&self, promise: &Promise) -> bool {
+        self.reign.committed().0.saturating_sub(promise.fold.committed.0) > INSTALL_ABOVE
+    }
+
+    fn install(&mut self, region: RegionNo, promise: Box<Promise>, store: RegionStore) {
+        tracing::info!(region = %store.region(), from = %promise.fold.committed, "the region is far behind: it is sent a snapshot");
+        self.events.push(install(self.shared.clone(), region, promise, store));
+    }
+
     /// A region has joined the reign, which knows it already: others may read from it now, and it is sent entries.
     pub(in crate::shard) fn joined(&mut self, region: RegionNo, promise: &Promise, store: RegionStore) {
         let Some(record) = self.shared.state.read().regions.get(region).cloned() else { return };
         let (Some(extents), Some(lane)) = (self.reign.extents(region), self.reign.lane(region)) else { return };
         let view = View::new(record.clone(), store, extents.clone(), lane.accepted(), promise.floor);
+        // Until its copies have been listed it counts as having none: it must not pass for whole before that is known.
+        view.copies_missing.store(copies::wanted(&self.shared, &view).len() as u64, Relaxed);
         let view = Arc::new(view);
         self.shared.views.write().insert(region, view.clone());
         self.shared.health.set_condition(&record, Condition::Joined);
@@ -48,7 +69,8 @@ impl Leading {
                 .absent
                 .iter()
                 .any(|absence| absence.number == Some(number) && absence.kind == AbsenceKind::Refused);
-            if self.sending.contains_key(&number) || backwards || refused {
+            let known = self.sending.contains_key(&number) || self.joining.contains_key(&number);
+            if known || backwards || refused {
                 continue;
             }
             let (store, candidate) = (stores.get(&number).cloned(), candidates.remove(&number));
@@ -102,10 +124,8 @@ impl Leading {
                 return self.lose(region, by.is_some(), None, "a region could not be taken over in this reign");
             }
         };
-        let behind = self.reign.committed().0.saturating_sub(promise.fold.committed.0);
-        if behind > INSTALL_ABOVE {
-            tracing::info!(region = %store.region(), entries = behind, "the region is far behind: it is sent a snapshot");
-            self.events.push(install(self.shared.clone(), region, promise, store));
+        if self.is_far_behind(&promise) {
+            self.install(region, promise, store);
             return None;
         }
         self.promised(region, &promise, store, None)
