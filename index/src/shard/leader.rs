@@ -31,8 +31,9 @@ use super::{
 use crate::{
     format::{Leader, Value},
     ids::{RegionNo, Sequence},
-    journal::Reign,
+    journal::{Candidate, Reign},
     limits::MAX_PROPOSALS_PER_ENTRY,
+    store::RegionStore,
 };
 
 /// What the owner task is told.
@@ -116,6 +117,8 @@ pub(super) struct Leading {
     events: FuturesUnordered<Happening>,
     sending: BTreeMap<RegionNo, Sending>,
     joining: BTreeMap<RegionNo, CancellationToken>,
+    /// Regions that were asked in the election and that the committed state does not know yet.
+    early: BTreeMap<RegionNo, (RegionStore, Candidate)>,
     renew_at: Option<Instant>,
     renewing: bool,
     /// Entries from this one on can never be committed.
@@ -145,6 +148,7 @@ impl Leading {
             events: FuturesUnordered::new(),
             sending: BTreeMap::new(),
             joining: BTreeMap::new(),
+            early: BTreeMap::new(),
             renew_at: None,
             renewing: false,
             void_from: None,

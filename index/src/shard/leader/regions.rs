@@ -76,6 +76,13 @@ impl Leading {
             let (store, candidate) = (stores.get(&number).cloned(), candidates.remove(&number));
             self.join(record, store, candidate);
         }
+        for mark in &elected.backwards {
+            self.reign.lose(mark.region);
+        }
+        let unknown = |region: &RegionNo| self.shared.state.read().regions.get(*region).is_none();
+        let early = candidates.into_iter().filter(|(region, _)| unknown(region));
+        self.early =
+            early.filter_map(|(region, candidate)| Some((region, (stores.get(&region)?.clone(), candidate)))).collect();
     }
 
     pub(super) fn join(&mut self, record: RegionRecord, store: Option<RegionStore>, candidate: Option<Candidate>) {
@@ -94,7 +101,9 @@ impl Leading {
         self.shared.health.set_voters(self.reign.sets());
         let records: Vec<_> = self.shared.state.read().regions.iter().cloned().collect();
         let known = |region: RegionNo| records.iter().any(|record| record.number == region);
-        let gone: Vec<_> = self.sending.keys().chain(self.joining.keys()).copied().filter(|r| !known(*r)).collect();
+        // A region that is refused or lost is neither sent to nor joining, and leaves all the same.
+        let (_, shown) = self.shared.health.look();
+        let gone: Vec<_> = shown.into_keys().filter(|region| !known(*region)).collect();
         for region in gone {
             tracing::info!(region = %self.shared.name_of(region), "the region has left the cluster");
             if let Some(sending) = self.sending.remove(&region) {
@@ -111,7 +120,9 @@ impl Leading {
             let region = record.number;
             let known = self.sending.contains_key(&region) || self.joining.contains_key(&region);
             if !known && !self.reign.has_lost(region) {
-                self.join(record, None, None);
+                // Under one ballot a region is asked once.
+                let (store, candidate) = self.early.remove(&region).unzip();
+                self.join(record, store, candidate);
             }
         }
     }
@@ -145,6 +156,7 @@ impl Leading {
             tracing::error!(%error, "the region is refused");
             let hint = format!("replace it: brigade region replace {} NEW=URL, with an empty store", record.name);
             self.shared.health.set_condition(&record, Condition::Refused { problem: error.to_string(), hint });
+            self.reign.lose(region);
             return None;
         }
         if let Some(sequence) = install {

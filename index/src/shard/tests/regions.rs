@@ -190,7 +190,7 @@ async fn a_region_far_behind_is_given_a_snapshot_and_copies_of_what_it_misses() 
     whole_in(&shard, "b").await;
 }
 
-async fn copy_of(store: &Store) -> Vec<(object_store::path::Path, Bytes)> {
+pub(super) async fn copy_of(store: &Store) -> Vec<(object_store::path::Path, Bytes)> {
     let mut objects = Vec::new();
     for meta in store.list(None).try_collect::<Vec<_>>().await.unwrap() {
         let bytes = store.get(&meta.location).await.unwrap().bytes().await.unwrap();
@@ -199,7 +199,7 @@ async fn copy_of(store: &Store) -> Vec<(object_store::path::Path, Bytes)> {
     objects
 }
 
-async fn restore(store: &Store, objects: Vec<(object_store::path::Path, Bytes)>) {
+pub(super) async fn restore(store: &Store, objects: Vec<(object_store::path::Path, Bytes)>) {
     for meta in store.list(None).try_collect::<Vec<_>>().await.unwrap() {
         store.delete(&meta.location).await.unwrap();
     }
