@@ -101,7 +101,7 @@ pub(super) const INSTALL_ABOVE: u64 = if cfg!(test) { 500 } else { 20_000 };
 const MARK_EVERY: u64 = 64;
 
 /// When a challenger has taken a minority of the regions and got no further, this leader stands again after so long, so
-/// that all regions are its own again.
+/// that all regions are its own again; as soon as all that was sent is committed, but after as long again at the latest.
 const RENEW_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct Leading {
@@ -185,7 +185,11 @@ impl Leading {
                     None => break self.end(Role::Stopped),
                 },
                 () = sleep_until(renew_at.unwrap_or_else(Instant::now)), if renew_at.is_some() => {
-                    (self.renew_at, self.renewing) = (None, true);
+                    if self.renewing {
+                        // What was sent cannot be committed, perhaps for want of the very region that was lost.
+                        break self.end(Role::Renewing);
+                    }
+                    (self.renew_at, self.renewing) = (Some(Instant::now() + RENEW_AFTER), true);
                 }
             }
             self.hear_more();

@@ -126,6 +126,7 @@ fn shared_of(
         health,
         views: RwLock::default(),
         history: Mutex::default(),
+        met: Mutex::default(),
         installs: Mutex::default(),
         change: Mutex::new(None),
         snapshot: Mutex::new(snapshot::Progress { sequence: snapshot, bytes: 0 }),

@@ -2,6 +2,7 @@
 
 mod change;
 mod regions;
+mod takeover;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -131,7 +131,9 @@ impl Leading {
         let (promise, store) = match joined {
             Joined::Yes(promise, store) => (promise, store),
             Joined::No(by) => {
-                self.joining.remove(&region);
+                // It may have left in the meantime.
+                self.joining.remove(&region)?;
+                self.shared.meet(by.unwrap_or_default());
                 return self.lose(region, by.is_some(), None, "a region could not be taken over in this reign");
             }
         };
@@ -179,7 +181,11 @@ impl Leading {
                     region = %self.shared.name_of(region), ballot = %self.reign.ballot(), by = %record.head.ballot,
                     node = leader.node, address = leader.address, "another node has taken the region over"
                 );
-                if self.reign.sets().iter().all(|set| set.len() == 1) {
+                self.shared.meet(record.head.ballot);
+                // A region that does not vote yet may hold the entry all the same, and who took over may append that again.
+                let alone = self.reign.sets().iter().all(|set| set.len() == 1)
+                    && self.shared.state.read().regions.iter().len() == 1;
+                if alone {
                     self.void_from = self.reign.lane(region).map(|lane| lane.sequence_at(slot));
                 }
                 self.lose(region, true, Some(leader), "")
