@@ -84,6 +84,19 @@ impl Challenge {
     pub async fn look(&mut self) -> Result<Sighting, StartError> {
         self.election.look_again();
         self.failed.clear();
+        self.read_all().await?;
+        if !self.election.could_win(|region| self.read().contains_key(&region)) {
+            match self.open_unknown().await {
+                Ok(true) => self.read_all().await?,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the regions that vote cannot be found out"),
+            }
+        }
+        self.sighting()
+    }
+
+    /// Reads every path to its end, those that are slower than a quorum only as far as that is quickly done.
+    async fn read_all(&mut self) -> Result<(), StartError> {
         let mut limit = Instant::now() + PATIENCE;
         let mut known = 0;
         self.drive(|this| {
@@ -97,7 +110,10 @@ impl Challenge {
             }
             (known < this.stores.len()).then_some(limit)
         })
-        .await?;
+        .await
+    }
+
+    fn sighting(&mut self) -> Result<Sighting, StartError> {
         let read = self.read();
         if read.is_empty() {
             return Err(self.no_quorum());
@@ -202,6 +218,35 @@ impl Challenge {
         open::read_only(self).await
     }
 
+    /// Regions that promised and have lost what they had accepted.
+    fn backwards(&self) -> impl Iterator<Item = (RegionName, String)> {
+        self.election.backwards().into_iter().filter_map(|mark| {
+            let name = self.stores.get(&mark.region)?.region().clone();
+            let error = StartError::Backwards { region: name.to_string(), mark };
+            Some((
+                name.clone(),
+                format!("{error} (replace it: brigade region replace {name} NEW=URL, with an empty store)"),
+            ))
+        })
+    }
+
+    /// Regions that vote and that could not be opened by what this node was told.
+    fn unknown(&self) -> BTreeMap<RegionName, String> {
+        let voters = self.election.sets().into_iter().flat_map(|set| set.iter().collect::<Vec<_>>());
+        let absent = |region: RegionNo| self.cluster.absent.iter().any(|absence| absence.number == Some(region));
+        let unknown = voters.filter(|region| !self.stores.contains_key(region) && !absent(*region));
+        let named = unknown.filter_map(|region| {
+            let record = self.cluster.founding.iter().find(|record| record.number == region);
+            let name =
+                record.map_or_else(|| RegionName::new(&format!("number-{region}")).ok(), |r| Some(r.name.clone()));
+            Some((
+                name?,
+                "it votes, and this node was not told of it or cannot open it (name it: --region NAME=URL)".to_owned(),
+            ))
+        });
+        named.collect()
+    }
+
     /// What keeps a quorum from answering, as of the last look.
     pub fn no_quorum(&self) -> StartError {
         let sets = self.election.sets();
@@ -214,7 +259,9 @@ impl Challenge {
             let Absence { name, problem, hint, .. } = absence;
             (name.clone(), format!("{problem} ({hint})"))
         });
-        let problems: Vec<(RegionName, String)> = failed.chain(absent).collect();
+        let mut problems: Vec<(RegionName, String)> = failed.chain(absent).collect();
+        problems.extend(self.backwards());
+        problems.extend(self.unknown());
         match (of, self.failed.values().next()) {
             (1, Some(only)) => only.clone(),
             _ => StartError::Quorum { needed, of, problems },

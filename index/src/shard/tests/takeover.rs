@@ -1,13 +1,17 @@
 //! Takeovers that come to nothing, half succeed, or meet regions that fail in the middle.
 
 use super::{
-    regions::{Three, publish_many, state_of, texts, until},
+    regions::{Three, copy_of, publish_many, restore, state_of, texts, until},
     *,
 };
 use crate::{
     ids::WriteId,
     journal::Candidate,
     shard::walk::{Promised, Walk, promise},
+    store::{
+        Operation,
+        fault::{Fault, Rule},
+    },
 };
 
 /// A challenger that gets no further than one region.
@@ -72,4 +76,42 @@ async fn what_a_region_that_joins_may_hold_is_not_called_lost() {
     let (command, body) = publish_of(topic, "in doubt", None);
     let error = submit(&shard, command, body).await.unwrap_err();
     assert!(matches!(error, ProposeError::Unknown(_)), "{error}");
+}
+
+/// A cluster of one region was extended, and the node's settings still name the first only.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_looks_finds_the_regions_that_it_was_not_told_of() {
+    let env = Env::system();
+    let stores: Vec<(&str, Store)> = ["a", "b", "c"].into_iter().map(|name| (name, memory())).collect();
+    let join = || async { founding::join(&named(&["a"]), opener(&stores, &env), &env).await.unwrap() };
+    let shard = Shard::start(config("n1"), join().await, env.clone(), &TaskTracker::new()).await.unwrap();
+    shard.change_regions(&named(&["a", "b", "c"])).await.unwrap();
+    drop(shard);
+    let mut challenge = Challenge::new(config("n2"), join().await, env.clone());
+    let sighting = challenge.look().await.unwrap();
+    assert!(sighting.quorum && !sighting.moved, "{sighting:?}");
+    assert!(challenge.look().await.unwrap().quorum);
+    challenge.stand(Ballot::BOOTSTRAP, &TaskTracker::new()).await.unwrap();
+}
+
+/// Two of three regions were restored from old copies: the message names them and says what to do.
+#[tokio::test(start_paused = true)]
+async fn too_many_regions_gone_backwards_are_named() {
+    let three = Three::new();
+    let shard = three.start("leader").await;
+    let topic = create_topic(&shard, "t").await;
+    publish_many(&shard, topic, 0..100).await;
+    let stores = three.stores();
+    let (b, c) = (copy_of(&stores[1].1).await, copy_of(&stores[2].1).await);
+    publish_many(&shard, topic, 100..300).await;
+    drop(shard);
+    restore(&stores[1].1, b).await;
+    restore(&stores[2].1, c).await;
+    // The one that knows better promises in time.
+    let slow = || Rule::always(Operation::Put, Fault::Delay(Duration::from_millis(100)));
+    three.faults[1..].iter().for_each(|faults| faults.add(slow()));
+    let error = try_start(&stores, "next").await.err().expect("it cannot start").to_string();
+    for part in ["2 of 3", "b:", "c:", "old copy", "region replace b NEW=URL"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
 }
