@@ -13,7 +13,7 @@ use super::{
 use crate::{
     env::Env,
     format::Leader,
-    founding::{Absence, Cluster},
+    founding::{Absence, Cluster, Region},
     ids::{Ballot, RegionNo, Sequence, WriteId},
     journal::{Abandoned, Election, Fold, Want},
     keys::Slot,
@@ -71,7 +71,7 @@ impl Challenge {
             let number = region.record.number;
             election.add(number, WriteId(env.entropy.next_u128()));
             stores.insert(number, region.store.clone());
-            idle.insert(number, Walk::new(number, config.shard, region.store.clone()));
+            idle.insert(number, Walk::new(&region.record, &cluster.cluster_id, config.shard, region.store.clone()));
         }
         let failed = BTreeMap::new();
         Self { config, cluster, env, leader, stores, election, idle, failed, ends: None }
@@ -190,7 +190,9 @@ impl Challenge {
             found = true;
             self.election.add(record.number, WriteId(self.env.entropy.next_u128()));
             self.stores.insert(record.number, store.clone());
-            self.idle.insert(record.number, Walk::new(record.number, self.config.shard, store));
+            let walk = Walk::new(record, &self.cluster.cluster_id, self.config.shard, store.clone());
+            self.idle.insert(record.number, walk);
+            self.cluster.regions.push(Region { record: record.clone(), store });
         }
         Ok(found)
     }
@@ -292,9 +294,9 @@ impl Challenge {
             let Some((walk, result)) = done else { break };
             self.take(walk, result)?;
         }
-        for region in self.stores.keys().copied().collect::<Vec<_>>() {
-            let fresh = || Walk::new(region, self.config.shard, self.stores[&region].clone());
-            self.idle.entry(region).or_insert_with(fresh);
+        for Region { record, store } in &self.cluster.regions {
+            let fresh = || Walk::new(record, &self.cluster.cluster_id, self.config.shard, store.clone());
+            self.idle.entry(record.number).or_insert_with(fresh);
         }
         Ok(())
     }

@@ -19,7 +19,8 @@ async fn take_only(region: &'static str, stores: &[(&'static str, Store)], ballo
     let env = Env::system();
     let (name, url) = named(&[region]).remove(0);
     let store = opener(stores, &env)(&name, &url).unwrap();
-    let mut walk = Walk::new(RegionNo(0), ShardId(0), store);
+    let cluster = founding::join(&named(&[region]), opener(stores, &env), &env).await.unwrap();
+    let mut walk = Walk::new(&cluster.regions[0].record, &cluster.cluster_id, ShardId(0), store);
     let mut candidate = Candidate::new(WriteId(env.entropy.next_u128()));
     candidate.stand(ballot).unwrap();
     let leader = Leader { node: "challenger".to_owned(), address: String::new(), time_ms: 1 };
@@ -113,5 +114,38 @@ async fn too_many_regions_gone_backwards_are_named() {
     let error = try_start(&stores, "next").await.err().expect("it cannot start").to_string();
     for part in ["2 of 3", "b:", "c:", "old copy", "region replace b NEW=URL"] {
         assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+/// A node follows for long; meanwhile a region is wiped. It must not promise as an empty one when the node stands.
+#[tokio::test(start_paused = true)]
+async fn a_region_that_was_wiped_while_a_node_followed_promises_nothing() {
+    for looked in [false, true] {
+        let three = Three::new();
+        let shard = three.start("leader").await;
+        let topic = create_topic(&shard, "t").await;
+        let env = Env::system();
+        let stores = three.stores();
+        let cluster = founding::join(&named(&["a", "b", "c"]), opener(&stores, &env), &env).await.unwrap();
+        let mut challenge = Challenge::new(config("follower"), cluster, env.clone());
+        if looked {
+            challenge.look().await.unwrap();
+        }
+        // So few entries that no mark says yet how far the region had come. One of the others lags behind.
+        three.away(0, true);
+        publish_many(&shard, topic, 0..10).await;
+        drop(shard);
+        restore(&stores[2].1, Vec::new()).await;
+        three.away(1, true);
+        three.away(0, false);
+        let stood = challenge.stand(Ballot::BOOTSTRAP, &TaskTracker::new()).await;
+        let error = stood.err().expect("nobody who promises knows what was committed").to_string();
+        assert!(error.contains("c: ") && error.contains("wiped"), "{error}");
+        three.away(1, false);
+        let cluster = founding::join(&named(&["a", "b", "c"]), opener(&stores, &env), &env).await.unwrap();
+        let challenge = Challenge::new(config("follower"), cluster, env);
+        let shard = challenge.stand(Ballot { round: 90, nonce: 0 }, &TaskTracker::new()).await.unwrap();
+        assert_eq!(read_all(&shard, topic).await, texts(0..10));
+        until("refused", || state_of(&shard, "c").0 == "refused").await;
     }
 }
