@@ -25,8 +25,8 @@ use crate::{
 /// How long regions that are slower than a quorum are waited for when the paths are looked at.
 const GRACE: Duration = Duration::from_millis(300);
 
-/// How long a quorum may take to read its paths or to promise.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a quorum may take to read its paths, to promise, or to take the first entry.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a look at the paths showed.
 #[derive(Clone, Debug)]

@@ -119,6 +119,8 @@ pub(super) struct Leading {
     joining: BTreeMap<RegionNo, CancellationToken>,
     /// Regions that were asked in the election and that the committed state does not know yet.
     early: BTreeMap<RegionNo, (RegionStore, Candidate)>,
+    /// Regions that are being looked at on suspicion.
+    suspected: BTreeSet<RegionNo>,
     renew_at: Option<Instant>,
     renewing: bool,
     /// Entries from this one on can never be committed.
@@ -149,6 +151,7 @@ impl Leading {
             sending: BTreeMap::new(),
             joining: BTreeMap::new(),
             early: BTreeMap::new(),
+            suspected: BTreeSet::new(),
             renew_at: None,
             renewing: false,
             void_from: None,
@@ -218,6 +221,10 @@ impl Leading {
             Message::Suspect => {
                 for (region, sending) in &self.sending {
                     let Some(lane) = self.reign.lane(*region) else { continue };
+                    // One look at a time: a region that is away may be suspected again and again.
+                    if !self.suspected.insert(*region) {
+                        continue;
+                    }
                     let (store, slot) = (sending.view.store.clone(), lane.next_slot());
                     self.events.push(meet(self.shared.id, *region, store, slot, false, sending.stop.clone()));
                 }

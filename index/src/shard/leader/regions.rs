@@ -39,7 +39,9 @@ impl Leading {
 
     fn install(&mut self, region: RegionNo, promise: Box<Promise>, store: RegionStore) {
         tracing::info!(region = %store.region(), from = %promise.fold.committed, "the region is far behind: it is sent a snapshot");
-        self.events.push(install(self.shared.clone(), region, promise, store));
+        let Some(stop) = self.joining.get(&region).cloned() else { return };
+        let installed = install(self.shared.clone(), region, promise, store);
+        self.events.push(Box::pin(async move { stop.run_until_cancelled(installed).await.unwrap_or(Event::Nothing) }));
     }
 
     /// A region has joined the reign, which knows it already: others may read from it now, and it is sent entries.
@@ -62,19 +64,24 @@ impl Leading {
         let Challenge { election, stores, cluster, .. } = challenge;
         let mut candidates = election.into_candidates();
         let records: Vec<_> = self.shared.state.read().regions.iter().cloned().collect();
-        for record in records {
+        for mut record in records {
             let number = record.number;
             let backwards = elected.backwards.iter().any(|mark| mark.region == number);
-            let refused = cluster
-                .absent
-                .iter()
-                .any(|absence| absence.number == Some(number) && absence.kind == AbsenceKind::Refused);
-            let known = self.sending.contains_key(&number) || self.joining.contains_key(&number);
-            if known || backwards || refused {
+            if self.sending.contains_key(&number) || self.joining.contains_key(&number) || backwards {
                 continue;
             }
+            let absence = cluster.absent.iter().find(|absence| absence.name == record.name);
+            if let Some(absence) = absence {
+                // This node's settings say where it is now; what it is, its identity says.
+                record.url.clone_from(&absence.url);
+            }
             let (store, candidate) = (stores.get(&number).cloned(), candidates.remove(&number));
-            self.join(record, store, candidate);
+            self.join(record.clone(), store, candidate);
+            if let Some(absence) = absence.filter(|absence| absence.kind == AbsenceKind::Refused) {
+                // It may be put right, such as a directory that was not mounted: it is looked at again.
+                let (problem, hint) = (absence.problem.clone(), absence.hint.clone());
+                self.shared.health.set_condition(&record, Condition::Refused { problem, hint });
+            }
         }
         for mark in &elected.backwards {
             self.reign.lose(mark.region);
@@ -172,6 +179,9 @@ impl Leading {
     /// What lies where this leader wanted to append, or was told to look.
     pub(super) fn met(&mut self, met: Met) -> Option<Role> {
         let Met { region, slot, record, occupied } = met;
+        if !occupied {
+            self.suspected.remove(&region);
+        }
         match record {
             Ok(Some(record)) if record.head.ballot > self.reign.ballot() => {
                 let Section::Takeover(leader) = record.section else {

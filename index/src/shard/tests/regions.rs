@@ -29,6 +29,10 @@ impl Three {
         try_start(&self.stores(), node).await.unwrap()
     }
 
+    pub(super) async fn try_start(&self, node: &str) -> Result<Shard, StartError> {
+        try_start(&self.stores(), node).await
+    }
+
     pub(super) fn away(&self, region: usize, away: bool) {
         self.faults[region].set_unreachable(away);
     }

@@ -10,7 +10,7 @@ use crate::{
     shard::walk::{Promised, Walk, promise},
     store::{
         Operation,
-        fault::{Fault, Rule},
+        fault::{Fault, FaultStore, Rule},
     },
 };
 
@@ -148,4 +148,40 @@ async fn a_region_that_was_wiped_while_a_node_followed_promises_nothing() {
         assert_eq!(read_all(&shard, topic).await, texts(0..10));
         until("refused", || state_of(&shard, "c").0 == "refused").await;
     }
+}
+
+/// Two regions go away between their promises and the first entry: the attempt ends and says so.
+#[tokio::test(start_paused = true)]
+async fn a_takeover_whose_first_entry_hangs_ends() {
+    let three = Three::new();
+    drop(three.start("leader").await);
+    for faults in &three.faults[1..] {
+        // The Takeover lands; nothing after it.
+        let put = Rule { skip: 1, ..Rule::always(Operation::Put, Fault::Hang { applied: false }) };
+        faults.add(put);
+    }
+    let error = three.try_start("next").await.err().expect("nothing can be committed");
+    assert!(matches!(error, StartError::Quorum { needed: 2, of: 3, .. }), "{error}");
+    three.faults.iter().for_each(FaultStore::heal);
+    three.start("next").await;
+}
+
+/// A region whose directory was not mounted when the node started is looked at again.
+#[tokio::test(start_paused = true)]
+async fn a_region_that_is_put_right_joins() {
+    let three = Three::new();
+    let shard = three.start("leader").await;
+    let topic = create_topic(&shard, "t").await;
+    publish_many(&shard, topic, 0..10).await;
+    drop(shard);
+    let stores = three.stores();
+    let whole = copy_of(&stores[2].1).await;
+    restore(&stores[2].1, Vec::new()).await;
+    let shard = three.start("next").await;
+    until("refused", || state_of(&shard, "c").0 == "refused").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(state_of(&shard, "c").0, "refused");
+    publish_many(&shard, topic, 10..20).await;
+    restore(&stores[2].1, whole).await;
+    until("in sync", || state_of(&shard, "c") == ("in_sync", 0)).await;
 }
