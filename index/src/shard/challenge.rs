@@ -162,7 +162,16 @@ impl Challenge {
             .await?;
             if let Some(decided) = decided {
                 let elected = decided.ok_or(StartError::Missing)?;
-                return open::lead(self, elected, started, tasks).await;
+                match open::recovered(&self, &elected).await {
+                    Ok(recovered) => return open::lead(self, elected, recovered, started, tasks).await,
+                    Err((region, error)) => {
+                        // It promised and cannot give what it promised. The others may do without.
+                        tracing::warn!(%error, "a region cannot give what it promised");
+                        self.election.restart(region);
+                        self.failed.insert(region, error);
+                        continue;
+                    }
+                }
             }
             // A region that votes may have been added since this node was told of regions.
             if opened || Instant::now() >= deadline || !self.open_unknown().await? {

@@ -35,10 +35,33 @@ use crate::{
 /// Proposals that wait for the owner task; admission bounds their bytes.
 const INBOX: usize = 1_024;
 
+/// What a reign starts from.
+pub(super) struct Recovered {
+    state: ShardState,
+    /// Entries to be appended again.
+    again: VecDeque<Content>,
+}
+
+/// A region that does not give what it promised, and why.
+pub(super) type Unkept = (RegionNo, StartError);
+
+/// Reads what an election started from.
+pub(super) async fn recovered(challenge: &Challenge, elected: &Elected) -> Result<Recovered, Unkept> {
+    let state = recover(challenge, &elected.merged).await?;
+    let mut again = VecDeque::new();
+    for (sequence, region, accepted) in &elected.merged.reappend {
+        let content = content_of(challenge.config.shard, &challenge.stores[region], *sequence, accepted).await;
+        let (value, entry) = content.map_err(|error| (*region, error))?;
+        again.push_back(Content::unattended(value, entry));
+    }
+    Ok(Recovered { state, again })
+}
+
 /// Leads what an election gave.
 pub(super) async fn lead(
     challenge: Challenge,
     elected: Elected,
+    recovered: Recovered,
     started: Instant,
     tasks: &TaskTracker,
 ) -> Result<Shard, StartError> {
@@ -46,13 +69,7 @@ pub(super) async fn lead(
         let region = challenge.stores.get(&mark.region).map_or_else(String::new, |store| store.region().to_string());
         tracing::error!(region, up_to = %mark.sequence, "a region has lost what it had accepted; it is not used");
     }
-    let state = recover(&challenge, &elected.merged).await?;
-    let mut again = VecDeque::new();
-    for (sequence, region, accepted) in &elected.merged.reappend {
-        let store = &challenge.stores[region];
-        let (value, entry) = content_of(challenge.config.shard, store, *sequence, accepted).await?;
-        again.push_back(Content::unattended(value, entry));
-    }
+    let Recovered { state, mut again } = recovered;
     let mut reign = Reign::new(&elected, challenge.config.window);
     for region in elected.promises.keys().filter(|region| state.regions.get(**region).is_none()) {
         // It left the cluster, though this node was told of it.
@@ -155,7 +172,7 @@ fn shared_of(
 pub(super) async fn read_only(challenge: &Challenge) -> Result<Shard, StartError> {
     let (region, fold) = challenge.best().ok_or(StartError::Missing)?;
     let merged = merge(&[(region, fold)]).ok_or(StartError::Missing)?;
-    let state = recover(challenge, &merged).await?;
+    let state = recover(challenge, &merged).await.map_err(|(_, error)| error)?;
     let sets = state.regions.voters().cloned().into_iter().collect();
     let health = Health::new(sets);
     let mut views = BTreeMap::new();
@@ -186,11 +203,11 @@ pub(super) async fn read_only(challenge: &Challenge) -> Result<Shard, StartError
 }
 
 /// The state after all entries that are known to be committed.
-async fn recover(challenge: &Challenge, merged: &Merged) -> Result<ShardState, StartError> {
+async fn recover(challenge: &Challenge, merged: &Merged) -> Result<ShardState, Unkept> {
     let founding = Regions::founded(challenge.cluster.founding.iter().cloned());
     let mut state = ShardState::founded(founding.clone());
     if let Some((region, snapshot)) = &merged.snapshot {
-        state = read_snapshot(challenge, *region, snapshot).await?;
+        state = read_snapshot(challenge, *region, snapshot).await.map_err(|error| (*region, error))?;
     }
     if state.regions.voters().is_none() {
         // A snapshot from before regions were counted.
@@ -200,7 +217,7 @@ async fn recover(challenge: &Challenge, merged: &Merged) -> Result<ShardState, S
         let value = Value::decode(&accepted.section);
         let store = &challenge.stores[region];
         let key = keys::journal(challenge.config.shard, accepted.slot);
-        let value = value.map_err(|error| StartError::damaged(store.region(), &key, &error))?;
+        let value = value.map_err(|error| (*region, StartError::damaged(store.region(), &key, &error)))?;
         state.apply(&value, *sequence, accepted.body_at);
     }
     Ok(state)
@@ -243,7 +260,7 @@ pub(super) async fn known_regions(challenge: &Challenge, election: &Election) ->
     });
     let read: Vec<_> = read.collect();
     let merged = merge(&read).ok_or(StartError::Missing)?;
-    let mut state = recover(challenge, &merged).await?;
+    let mut state = recover(challenge, &merged).await.map_err(|(_, error)| error)?;
     // Entries that may or may not be committed can only add regions to ask.
     for (sequence, _, accepted) in &merged.reappend {
         if let Ok(value) = Value::decode(&accepted.section) {

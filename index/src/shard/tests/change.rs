@@ -19,7 +19,7 @@ fn refused() -> Fault {
 }
 
 /// Entries without a body, so many that a region which misses them is sent a snapshot.
-async fn many_entries(shard: &Shard) {
+pub(super) async fn many_entries(shard: &Shard) {
     for _ in 0..INSTALL_ABOVE + 100 {
         shard.propose(Vec::new()).await.unwrap();
     }

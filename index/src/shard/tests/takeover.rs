@@ -1,6 +1,9 @@
 //! Takeovers that come to nothing, half succeed, or meet regions that fail in the middle.
 
+use object_store::ObjectStoreExt;
+
 use super::{
+    change::many_entries,
     regions::{Three, copy_of, publish_many, restore, state_of, texts, until},
     *,
 };
@@ -184,4 +187,27 @@ async fn a_region_that_is_put_right_joins() {
     publish_many(&shard, topic, 10..20).await;
     restore(&stores[2].1, whole).await;
     until("in sync", || state_of(&shard, "c") == ("in_sync", 0)).await;
+}
+
+/// The newest snapshot is in one region only, where it was put in place of entries, and it cannot be read there.
+#[tokio::test(start_paused = true)]
+async fn a_region_whose_snapshot_cannot_be_read_is_done_without() {
+    let three = Three::new();
+    let shard = three.start("leader").await;
+    let topic = create_topic(&shard, "t").await;
+    publish_many(&shard, topic, 0..5).await;
+    three.away(1, true);
+    many_entries(&shard).await;
+    drop(shard);
+    three.away(1, false);
+    let shard = three.start("next").await;
+    until("in sync", || state_of(&shard, "b") == ("in_sync", 0)).await;
+    publish_many(&shard, topic, 5..10).await;
+    drop(shard);
+    let store = &three.stores()[1].1;
+    let objects: Vec<_> = copy_of(store).await;
+    let snapshot = objects.iter().find(|(key, _)| key.as_ref().contains("/snapshot/")).expect("it was given one");
+    store.delete(&snapshot.0).await.unwrap();
+    let shard = three.start("last").await;
+    assert_eq!(read_all(&shard, topic).await, texts(0..10));
 }
