@@ -9,7 +9,8 @@ use super::{
 use crate::{
     env::Env,
     format::{FoundingRegion, RegionIdentity},
-    ids::WriteId,
+    ids::{RegionNo, WriteId},
+    names::RegionName,
     region::RegionRecord,
     store::RegionStore,
 };
@@ -66,6 +67,14 @@ pub async fn admit(
     }
     // Somebody else may have been faster.
     verify(record, cluster_id, store).await
+}
+
+/// The identity of a store that was prepared to be this region and never became it: a change that broke off wrote it, and
+/// nobody can have been given the number meanwhile.
+pub async fn prepared(cluster_id: &str, number: RegionNo, name: &RegionName, store: &RegionStore) -> Option<String> {
+    let Seen::Identity(found) = look::identity(store).await else { return None };
+    let same = found.cluster_id == cluster_id && found.number == number.0 && found.region == name.as_str();
+    same.then_some(found.region_id)
 }
 
 /// Looks at one region again, such as one that was out of reach: it must carry the identity that the record says.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{ChangeError, ProposeError, RegionStatus, Shard};
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
 
 /// How often it is looked whether new regions have caught up.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A change breaks off when a region that it waits for has been out of reach for so long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Cleared however a change ends.
 struct Announced<'a>(&'a Shard);
@@ -39,14 +42,26 @@ impl Shard {
         check_wanted(wanted)?;
         let _announced = self.announce()?;
         let regions = self.state().regions.clone();
-        let mut members = BTreeSet::new();
+        let known = |name: &RegionName| regions.iter().find(|record| record.name == *name);
+        let votes = |number| regions.voters().is_some_and(|voters| voters.contains(number));
+        let (mut members, mut new) = (BTreeSet::new(), Vec::new());
         for (name, url) in wanted {
-            members.insert(match regions.iter().find(|record| record.name == *name && same_url(&record.url, url)) {
-                Some(known) => known.number,
-                None => self.add(name, url).await?,
-            });
+            match known(name) {
+                Some(record) if same_url(&record.url, url) => _ = members.insert(record.number),
+                // Before anything is written to its store.
+                Some(record) if votes(record.number) => {
+                    let text =
+                        format!("region {name} has the URL {}; a region at another URL needs another name", record.url);
+                    return Err(ChangeError::Invalid(text));
+                }
+                _ => new.push((name, url)),
+            }
         }
+        // First, since one may have the name of a region that is added.
         self.remove_learners(&regions, &members).await?;
+        for (name, url) in new {
+            members.insert(self.add(name, url).await?);
+        }
         self.caught_up(&members).await?;
         let voters = RegionSet::new(members).ok_or_else(|| ChangeError::Invalid("no region is left".to_owned()))?;
         if self.state().regions.voters() != Some(&voters) {
@@ -102,7 +117,9 @@ impl Shard {
             let votes = |record: &&RegionRecord| voters.as_ref().is_some_and(|voters| voters.contains(record.number));
             (state.regions.next_number(), state.regions.iter().filter(votes).cloned().collect::<Vec<_>>())
         };
-        let region_id = founding::new_region_id(&shared.env);
+        // One that was prepared by a change that broke off keeps the identity that it was given.
+        let prepared = founding::prepared(&shared.cluster_id, number, name, &store).await;
+        let region_id = prepared.unwrap_or_else(|| founding::new_region_id(&shared.env));
         let record = RegionRecord { number, name: name.clone(), url: founding::shown_url(url), region_id };
         self.say(&format!("region {name} is added"));
         let admitted = founding::admit(&shared.cluster_id, &record, &voters, &store, &shared.env).await;
@@ -125,6 +142,7 @@ impl Shard {
     /// Waits until every region that is new among those to vote has everything, and so has a quorum of those to vote: when
     /// others leave, what only they hold is gone (I10).
     async fn caught_up(&self, members: &BTreeSet<RegionNo>) -> Result<(), ChangeError> {
+        let mut silent_since = None;
         loop {
             self.leads().map_err(not_changed)?;
             let status = self.status();
@@ -135,12 +153,18 @@ impl Shard {
             let late = status.regions.iter().filter(of_members).filter(|region| region.state != "in_sync");
             let late: Vec<_> = late.filter(|region| !(region.votes && enough)).collect();
             if let Some(refused) = late.iter().find(|region| region.state == "refused") {
-                let (problem, hint) = (refused.problem.clone(), refused.hint.clone());
-                let (problem, hint) = (problem.unwrap_or_default(), hint.unwrap_or_default());
-                return Err(ChangeError::Store { region: refused.name.clone(), problem, hint });
+                return Err(unusable(refused));
             }
             if late.is_empty() {
                 return Ok(());
+            }
+            // Another change must be possible when a store never answers again.
+            match late.iter().find(|region| region.state == "unreachable") {
+                None => silent_since = None,
+                Some(away) if silent_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE => {
+                    return Err(unusable(away));
+                }
+                Some(_) => {}
             }
             let texts: Vec<_> = late
                 .iter()
@@ -153,6 +177,12 @@ impl Shard {
             sleep(LOOK_EVERY).await;
         }
     }
+}
+
+fn unusable(region: &RegionStatus) -> ChangeError {
+    let (problem, hint) = (region.problem.clone(), region.hint.clone());
+    let (problem, hint) = (problem.unwrap_or_default(), hint.unwrap_or_default());
+    ChangeError::Store { region: region.name.clone(), problem, hint }
 }
 
 fn same_url(known: &str, wanted: &str) -> bool {

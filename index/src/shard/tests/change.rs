@@ -10,7 +10,7 @@ use crate::{
     shard::leader::INSTALL_ABOVE,
     store::{
         Operation,
-        fault::{Answer, Fault, Rule},
+        fault::{Answer, Fault, FaultStore, Rule},
     },
 };
 
@@ -116,4 +116,35 @@ async fn a_refused_region_is_replaced() {
         whole_in(&shard, region).await;
     }
     assert!(shard.ready().is_ok());
+}
+
+/// A change breaks off after it has written a new region's identity; begun again, it goes on with the same store. One that
+/// waits for a store which is gone ends, so that another can begin.
+#[tokio::test(start_paused = true)]
+async fn a_change_that_broke_off_is_begun_again() {
+    let env = Env::system();
+    let faults: Vec<_> = (0..3).map(|seed| FaultStore::new(memory(), seed)).collect();
+    let stores: Vec<(&str, Store)> =
+        NAMES.into_iter().zip(&faults).map(|(name, faults)| (name, Arc::new(faults.clone()) as Store)).collect();
+    let cluster = founding::join(&named(&["a"]), opener(&stores, &env), &env).await.unwrap();
+    let shard = Shard::start(config("n"), cluster, env.clone(), &TaskTracker::new()).await.unwrap();
+    let topic = create_topic(&shard, "t").await;
+    publish_many(&shard, topic, 0..5).await;
+    let voters: Vec<_> = shard.state().regions.iter().cloned().collect();
+    let (name, url) = named(&["b"]).remove(0);
+    let record = RegionRecord { number: RegionNo(1), region_id: founding::new_region_id(&env), name, url };
+    let store = opener(&stores, &env)(&record.name, &record.url).unwrap();
+    founding::admit(&shard.shared.cluster_id, &record, &voters, &store, &env).await.unwrap();
+    // Its identity can be written, and nothing else.
+    faults[2].add(Rule { skip: 1, ..Rule::always(Operation::Put, refused()) });
+    let error = shard.change_regions(&named(&NAMES)).await.unwrap_err();
+    assert!(matches!(&error, ChangeError::Store { region, .. } if region.as_str() == "c"), "{error}");
+    assert_eq!(shard.status().change, None);
+    let elsewhere: Vec<_> = named(&NAMES).into_iter().map(|(name, url)| (name, format!("{url}/elsewhere"))).collect();
+    let error = shard.change_regions(&elsewhere).await.unwrap_err();
+    assert!(matches!(&error, ChangeError::Invalid(text) if text.contains("another name")), "{error}");
+    faults[2].heal();
+    shard.change_regions(&named(&NAMES)).await.unwrap();
+    publish_many(&shard, topic, 5..10).await;
+    assert_eq!(shard.status().voters, (0..3).map(RegionNo).collect::<Vec<_>>());
 }
