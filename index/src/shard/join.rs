@@ -68,6 +68,10 @@ impl Joiner {
                 Ok(Promised::Void) => return Joined::No(None),
                 // It is looked at again from the start.
                 Err(StartError::Absent(_)) => self.store = None,
+                Err(error @ StartError::Damaged { .. }) => {
+                    self.refuse(&error);
+                    sleep(REFUSED).await;
+                }
                 Err(error) => self.note(&error),
             }
             sleep(pause).await;
@@ -112,6 +116,16 @@ impl Joiner {
                 sleep(REFUSED).await;
                 None
             }
+        }
+    }
+
+    /// Its path is damaged. It is read again now and then, but somebody has to act.
+    fn refuse(&self, error: &StartError) {
+        let name = &self.record.name;
+        let hint = format!("replace it: brigade region replace {name} NEW=URL, with an empty store");
+        let (problem, log_hint) = (error.to_string(), hint.clone());
+        if self.shared.health.set_condition(&self.record, Condition::Refused { problem, hint }) {
+            tracing::error!(region = %name, %error, hint = log_hint, "a region is refused");
         }
     }
 

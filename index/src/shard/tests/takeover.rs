@@ -211,3 +211,24 @@ async fn a_region_whose_snapshot_cannot_be_read_is_done_without() {
     let shard = three.start("last").await;
     assert_eq!(read_all(&shard, topic).await, texts(0..10));
 }
+
+/// An object on the path of one region is damaged: it is refused with a remedy, and the others lead.
+#[tokio::test(start_paused = true)]
+async fn a_region_with_a_damaged_path_is_refused() {
+    let three = Three::new();
+    let shard = three.start("leader").await;
+    let topic = create_topic(&shard, "t").await;
+    publish_many(&shard, topic, 0..10).await;
+    until("in sync", || state_of(&shard, "c") == ("in_sync", 0)).await;
+    drop(shard);
+    let store = &three.stores()[2].1;
+    let objects = copy_of(store).await;
+    let (key, bytes) = objects.iter().find(|(key, _)| key.as_ref().ends_with("/000000000005")).unwrap();
+    store.put(key, bytes.slice(..40).into()).await.unwrap();
+    let shard = three.start("next").await;
+    assert_eq!(read_all(&shard, topic).await, texts(0..10));
+    until("refused", || state_of(&shard, "c").0 == "refused").await;
+    let status = shard.status();
+    let region = status.regions.iter().find(|region| region.name.as_str() == "c").unwrap();
+    assert!(region.hint.as_ref().unwrap().contains("region replace c NEW=URL"), "{region:?}");
+}
