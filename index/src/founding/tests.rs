@@ -340,7 +340,7 @@ async fn a_wiped_region_is_refused() {
     assert_eq!(names(&cluster), ["ap", "eu"]);
     let (absence, text) = only_absent(&cluster);
     assert_eq!((absence.kind, absence.number), (AbsenceKind::Refused, Some(RegionNo(2))));
-    assert!(text.contains("it was wiped") && text.contains("brigade region replace us=URL"), "{text}");
+    assert!(text.contains("it was wiped") && text.contains("brigade region replace us NEW=URL"), "{text}");
     let again = verify(&first.founding[2], &first.cluster_id, absence.store.as_ref().unwrap()).await.unwrap_err();
     assert_eq!((again.kind, again.problem.contains("wiped")), (AbsenceKind::Refused, true));
     // Its journal is back, from a copy.

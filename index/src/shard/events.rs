@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use object_store::PutPayload;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -60,6 +60,9 @@ pub(super) enum Source {
 /// First and longest pause between attempts of an append.
 const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_millis(1_000);
+
+/// An append that has not landed by then is in trouble, whatever the store may say in the end.
+const SILENCE: Duration = Duration::from_secs(4);
 
 /// Puts the same bytes at the same key until it is known what lies there.
 pub(super) async fn append(
@@ -127,7 +130,20 @@ async fn put(shared: &Shared, view: &View, slot: Slot, payload: PutPayload, id: 
     let key = keys::journal(shared.id, slot);
     let mut pause = RETRY_MIN;
     loop {
-        match view.store.create(Component::Journal, &key, payload.clone(), id).await {
+        let mut creating = std::pin::pin!(view.store.create(Component::Journal, &key, payload.clone(), id));
+        let created = match timeout(SILENCE, &mut creating).await {
+            Ok(created) => created,
+            Err(_) => {
+                // The store's own patience is much longer, and so long nobody would know why nothing is committed.
+                let problem = format!("no answer to an append for {} s", SILENCE.as_secs());
+                let hint = "it goes on by itself when the store answers; check the network and the store".to_owned();
+                if shared.health.failed_with(view.record.number, problem.clone(), hint) {
+                    tracing::warn!(region = %view.record.name, problem, "an append takes long");
+                }
+                creating.await
+            }
+        };
+        match created {
             Ok(created) => return created,
             Err(error) => {
                 if shared.health.failed(view.record.number, &error) {

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     format::{SnapshotRef, Value, decode_snapshot},
-    founding::AbsenceKind,
+    founding::{Absence, AbsenceKind},
     ids::{Ballot, RegionNo, Sequence},
     journal::{Elected, Election, Merged, Reign, merge},
     keys,
@@ -110,20 +110,25 @@ fn unanswered(shared: &Shared) -> StartError {
     StartError::Quorum { needed, of, problems: regions.into_values().filter_map(problem).collect() }
 }
 
+/// What is known of regions that could not be joined, by name: a region that was added later is not in every list.
+fn note_absent(health: &Health, absent: &[Absence], state: &ShardState) {
+    for absence in absent {
+        let Some(record) = state.regions.iter().find(|record| record.name == absence.name) else { continue };
+        let (problem, hint) = (absence.problem.clone(), absence.hint.clone());
+        if absence.kind == AbsenceKind::Refused {
+            health.set_condition(record, Condition::Refused { problem, hint });
+        } else {
+            health.failed_with(record.number, problem, hint);
+        }
+    }
+}
+
 fn share(challenge: &Challenge, elected: &Elected, reign: &Reign, state: ShardState) -> Arc<Shared> {
     let health = Health::new(reign.sets());
     for record in state.regions.iter() {
         health.set_condition(record, Condition::Joining);
     }
-    for absence in &challenge.cluster.absent {
-        let Some(record) = absence.number.and_then(|number| state.regions.get(number)) else { continue };
-        if absence.kind == AbsenceKind::Refused {
-            let (problem, hint) = (absence.problem.clone(), absence.hint.clone());
-            health.set_condition(record, Condition::Refused { problem, hint });
-        } else {
-            health.failed_with(record.number, absence.problem.clone(), absence.hint.clone());
-        }
-    }
+    note_absent(&health, &challenge.cluster.absent, &state);
     for mark in &elected.backwards {
         if let Some(record) = state.regions.get(mark.region) {
             let error = StartError::Backwards { region: record.name.to_string(), mark: *mark };
@@ -188,11 +193,7 @@ pub(super) async fn read_only(challenge: &Challenge) -> Result<Shard, StartError
         let view = View::new(record.clone(), store.clone(), fold.extents.clone(), fold.committed, 0);
         views.insert(number, Arc::new(view));
     }
-    for absence in &challenge.cluster.absent {
-        if let Some(number) = absence.number {
-            health.failed_with(number, absence.problem.clone(), absence.hint.clone());
-        }
-    }
+    note_absent(&health, &challenge.cluster.absent, &state);
     health.end(Role::Reading(challenge.no_quorum().to_string()));
     let snapshot = merged.snapshot.as_ref().map_or(Sequence(0), |(_, snapshot)| snapshot.sequence);
     let (ballot, started_ms) = (challenge.election.sighted().0, challenge.env.clock.now_ms());

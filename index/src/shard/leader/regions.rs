@@ -162,8 +162,8 @@ impl Leading {
         if let Err(mark) = self.reign.join(region, promise) {
             let record = self.shared.state.read().regions.get(region).cloned()?;
             let error = StartError::Backwards { region: record.name.to_string(), mark };
-            tracing::error!(%error, "the region is refused");
             let hint = format!("replace it: brigade region replace {} NEW=URL, with an empty store", record.name);
+            tracing::error!(%error, hint, "the region is refused");
             self.shared.health.set_condition(&record, Condition::Refused { problem: error.to_string(), hint });
             self.reign.lose(region);
             return None;

@@ -232,3 +232,25 @@ async fn a_region_with_a_damaged_path_is_refused() {
     let region = status.regions.iter().find(|region| region.name.as_str() == "c").unwrap();
     assert!(region.hint.as_ref().unwrap().contains("region replace c NEW=URL"), "{region:?}");
 }
+
+/// Two stores take requests and never answer: publishes are refused long before the stores' own time-outs add up.
+#[tokio::test(start_paused = true)]
+async fn stores_that_hang_are_noticed_soon() {
+    let three = Three::new();
+    let shard = three.start("leader").await;
+    let topic = create_topic(&shard, "t").await;
+    publish_many(&shard, topic, 0..5).await;
+    for faults in &three.faults[1..] {
+        faults.add(Rule { operation: None, ..Rule::always(Operation::Put, Fault::Hang { applied: false }) });
+    }
+    let (command, body) = publish_of(topic, "hangs", Some(1));
+    let hanging = tokio::spawn({
+        let shard = shard.clone();
+        async move { submit(&shard, command, body).await }
+    });
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(matches!(shard.ready(), Err(ProposeError::Quorum(_))));
+    three.faults.iter().for_each(FaultStore::heal);
+    assert!(hanging.await.unwrap().is_ok());
+    assert!(shard.ready().is_ok());
+}
