@@ -88,6 +88,8 @@ pub(crate) struct Shared {
     /// The regions that have joined.
     views: RwLock<BTreeMap<RegionNo, Arc<View>>>,
     history: Mutex<history::History>,
+    /// The highest ballot of other leaders that was met.
+    met: Mutex<Ballot>,
     /// Snapshots put in place of entries in this reign.
     installs: Mutex<BTreeMap<RegionNo, Install>>,
     /// The change of regions that is under way, in words.
@@ -109,6 +111,12 @@ impl Shared {
         views.retain(|view| view.accepted() >= sequence);
         views.sort_by_key(|view| (self.health.is_failing(view.record.number), view.latency_us()));
         views
+    }
+
+    /// Another leader's ballot was met.
+    fn meet(&self, ballot: Ballot) {
+        let mut met = self.met.lock();
+        *met = ballot.max(*met);
     }
 
     fn views_all(&self) -> Vec<Arc<View>> {
@@ -232,6 +240,12 @@ impl Shard {
     /// Resolves when the reign is over, for whatever reason.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         self.shared.health.over.clone().cancelled_owned()
+    }
+
+    /// The highest ballot of other leaders that this one has met: who stands next must be above it, though the region that
+    /// has it may be slow to say so.
+    pub fn met(&self) -> Ballot {
+        *self.shared.met.lock()
     }
 
     /// Somebody says that another node has taken over. This one believes nobody: it looks where its next append would go.

@@ -206,6 +206,11 @@ impl Election {
         self.candidates.values().filter(|candidate| candidate.promise().is_some()).count()
     }
 
+    /// Regions that have promised and lost what they had accepted, by the mark that says so.
+    pub fn backwards(&self) -> Vec<Mark> {
+        backwards(&self.folds(Candidate::promise))
+    }
+
     /// The result, once a quorum has promised. `Some(None)` when the promises contradict each other (I5).
     pub fn decide(&self) -> Option<Option<Elected>> {
         let ballot = self.ballot?;

@@ -190,6 +190,12 @@ impl Reign {
         self.lost.entry(region).or_insert(accepted);
     }
 
+    /// The region joins again later, with the same promise; nothing was sent to it yet.
+    pub fn put_off(&mut self, region: RegionNo) {
+        self.lanes.remove(&region);
+        self.extents.remove(&region);
+    }
+
     /// The region is no concern of this reign any more.
     pub fn leave(&mut self, region: RegionNo) {
         self.lanes.remove(&region);

@@ -2,7 +2,7 @@
 
 use super::fold::{Fold, FoldError};
 use crate::{
-    format::{Floor, Leader, Record},
+    format::{Floor, Leader, Record, Section},
     ids::{Ballot, WriteId},
     keys::Slot,
 };
@@ -27,7 +27,8 @@ pub enum Want {
     },
     /// Nothing: the region has promised.
     Promised,
-    /// Nothing: the floor moved in between, so this Takeover counts for nothing in this region, for ever.
+    /// Nothing: the floor moved in between, so this Takeover counts for nothing in this region, for ever; or the ballot was
+    /// used here before.
     Void,
 }
 
@@ -161,7 +162,10 @@ impl Candidate {
             self.landed(before);
             return Ok(Ok(()));
         }
-        self.step = Step::Folding;
+        // A ballot has one owner, so this is an earlier attempt of its own under another identity. A second Takeover of one
+        // ballot could not be on the path.
+        let again = matches!(record.section, Section::Takeover(_)) && self.ballot == Some(record.head.ballot);
+        self.step = if again { Step::Void } else { Step::Folding };
         Ok(self.check_ballot())
     }
 

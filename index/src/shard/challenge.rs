@@ -13,7 +13,7 @@ use super::{
 use crate::{
     env::Env,
     format::Leader,
-    founding::{Absence, Cluster},
+    founding::{Absence, Cluster, Region},
     ids::{Ballot, RegionNo, Sequence, WriteId},
     journal::{Abandoned, Election, Fold, Want},
     keys::Slot,
@@ -25,8 +25,8 @@ use crate::{
 /// How long regions that are slower than a quorum are waited for when the paths are looked at.
 const GRACE: Duration = Duration::from_millis(300);
 
-/// How long a quorum may take to read its paths or to promise.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a quorum may take to read its paths, to promise, or to take the first entry.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a look at the paths showed.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl Challenge {
             let number = region.record.number;
             election.add(number, WriteId(env.entropy.next_u128()));
             stores.insert(number, region.store.clone());
-            idle.insert(number, Walk::new(number, config.shard, region.store.clone()));
+            idle.insert(number, Walk::new(&region.record, &cluster.cluster_id, config.shard, region.store.clone()));
         }
         let failed = BTreeMap::new();
         Self { config, cluster, env, leader, stores, election, idle, failed, ends: None }
@@ -84,6 +84,19 @@ impl Challenge {
     pub async fn look(&mut self) -> Result<Sighting, StartError> {
         self.election.look_again();
         self.failed.clear();
+        self.read_all().await?;
+        if !self.election.could_win(|region| self.read().contains_key(&region)) {
+            match self.open_unknown().await {
+                Ok(true) => self.read_all().await?,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the regions that vote cannot be found out"),
+            }
+        }
+        self.sighting()
+    }
+
+    /// Reads every path to its end, those that are slower than a quorum only as far as that is quickly done.
+    async fn read_all(&mut self) -> Result<(), StartError> {
         let mut limit = Instant::now() + PATIENCE;
         let mut known = 0;
         self.drive(|this| {
@@ -97,7 +110,10 @@ impl Challenge {
             }
             (known < this.stores.len()).then_some(limit)
         })
-        .await?;
+        .await
+    }
+
+    fn sighting(&mut self) -> Result<Sighting, StartError> {
         let read = self.read();
         if read.is_empty() {
             return Err(self.no_quorum());
@@ -174,7 +190,9 @@ impl Challenge {
             found = true;
             self.election.add(record.number, WriteId(self.env.entropy.next_u128()));
             self.stores.insert(record.number, store.clone());
-            self.idle.insert(record.number, Walk::new(record.number, self.config.shard, store));
+            let walk = Walk::new(record, &self.cluster.cluster_id, self.config.shard, store.clone());
+            self.idle.insert(record.number, walk);
+            self.cluster.regions.push(Region { record: record.clone(), store });
         }
         Ok(found)
     }
@@ -202,6 +220,35 @@ impl Challenge {
         open::read_only(self).await
     }
 
+    /// Regions that promised and have lost what they had accepted.
+    fn backwards(&self) -> impl Iterator<Item = (RegionName, String)> {
+        self.election.backwards().into_iter().filter_map(|mark| {
+            let name = self.stores.get(&mark.region)?.region().clone();
+            let error = StartError::Backwards { region: name.to_string(), mark };
+            Some((
+                name.clone(),
+                format!("{error} (replace it: brigade region replace {name} NEW=URL, with an empty store)"),
+            ))
+        })
+    }
+
+    /// Regions that vote and that could not be opened by what this node was told.
+    fn unknown(&self) -> BTreeMap<RegionName, String> {
+        let voters = self.election.sets().into_iter().flat_map(|set| set.iter().collect::<Vec<_>>());
+        let absent = |region: RegionNo| self.cluster.absent.iter().any(|absence| absence.number == Some(region));
+        let unknown = voters.filter(|region| !self.stores.contains_key(region) && !absent(*region));
+        let named = unknown.filter_map(|region| {
+            let record = self.cluster.founding.iter().find(|record| record.number == region);
+            let name =
+                record.map_or_else(|| RegionName::new(&format!("number-{region}")).ok(), |r| Some(r.name.clone()));
+            Some((
+                name?,
+                "it votes, and this node was not told of it or cannot open it (name it: --region NAME=URL)".to_owned(),
+            ))
+        });
+        named.collect()
+    }
+
     /// What keeps a quorum from answering, as of the last look.
     pub fn no_quorum(&self) -> StartError {
         let sets = self.election.sets();
@@ -214,7 +261,9 @@ impl Challenge {
             let Absence { name, problem, hint, .. } = absence;
             (name.clone(), format!("{problem} ({hint})"))
         });
-        let problems: Vec<(RegionName, String)> = failed.chain(absent).collect();
+        let mut problems: Vec<(RegionName, String)> = failed.chain(absent).collect();
+        problems.extend(self.backwards());
+        problems.extend(self.unknown());
         match (of, self.failed.values().next()) {
             (1, Some(only)) => only.clone(),
             _ => StartError::Quorum { needed, of, problems },
@@ -245,9 +294,9 @@ impl Challenge {
             let Some((walk, result)) = done else { break };
             self.take(walk, result)?;
         }
-        for region in self.stores.keys().copied().collect::<Vec<_>>() {
-            let fresh = || Walk::new(region, self.config.shard, self.stores[&region].clone());
-            self.idle.entry(region).or_insert_with(fresh);
+        for Region { record, store } in &self.cluster.regions {
+            let fresh = || Walk::new(record, &self.cluster.cluster_id, self.config.shard, store.clone());
+            self.idle.entry(record.number).or_insert_with(fresh);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::sleep;
 
-use super::{ChangeError, ProposeError, Shard};
+use super::{ChangeError, ProposeError, RegionStatus, Shard};
 use crate::{
     command::Command,
     founding,
@@ -122,19 +122,18 @@ impl Shard {
         Ok(())
     }
 
-    /// Waits until every region that is to vote has everything.
+    /// Waits until every region that is new among those to vote has everything, and so has a quorum of those to vote: when
+    /// others leave, what only they hold is gone (I10).
     async fn caught_up(&self, members: &BTreeSet<RegionNo>) -> Result<(), ChangeError> {
         loop {
             self.leads().map_err(not_changed)?;
             let status = self.status();
-            let voters = self.state().regions.voters().cloned();
-            let late: Vec<_> = status
-                .regions
-                .iter()
-                .filter(|region| members.contains(&region.number) && region.state != "in_sync")
-                // A region that votes already and is away keeps nobody from joining in its place's neighbourhood.
-                .filter(|region| voters.as_ref().is_none_or(|voters| !voters.contains(region.number)))
-                .collect();
+            let of_members = |region: &&RegionStatus| members.contains(&region.number);
+            let whole = status.regions.iter().filter(of_members).filter(|region| region.state == "in_sync").count();
+            // A region that votes already and is away keeps nobody from joining, as long as enough others are whole.
+            let enough = whole > members.len() / 2;
+            let late = status.regions.iter().filter(of_members).filter(|region| region.state != "in_sync");
+            let late: Vec<_> = late.filter(|region| !(region.votes && enough)).collect();
             if let Some(refused) = late.iter().find(|region| region.state == "refused") {
                 let (problem, hint) = (refused.problem.clone(), refused.hint.clone());
                 let (problem, hint) = (problem.unwrap_or_default(), hint.unwrap_or_default());

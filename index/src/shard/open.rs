@@ -8,14 +8,15 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::task::TaskTracker;
 
 use super::{
     Challenge, ProposeError, Shard, Shared, StartError,
+    challenge::PATIENCE,
     content::content_of,
-    health::{Condition, Health, Role},
+    health::{Condition, Health, RegionHealth, Role},
     leader::{Content, Leading},
     snapshot,
     view::View,
@@ -65,15 +66,31 @@ pub(super) async fn lead(
     let (answer, first_committed) = oneshot::channel();
     let mut leading = Leading::new(shared.clone(), challenge.leader.clone(), reign, inbox, answer);
     for (region, promise) in &elected.promises {
-        leading.joined(*region, promise, challenge.stores[region].clone());
+        leading.elected(*region, promise, challenge.stores[region].clone());
     }
     leading.append_again(again);
     leading.join_the_rest(challenge, &elected);
     tasks.spawn(leading.run());
-    first_committed.await.unwrap_or(Err(ProposeError::ShuttingDown))?;
+    match timeout(PATIENCE, first_committed).await {
+        Ok(answer) => answer.unwrap_or(Err(ProposeError::ShuttingDown))?,
+        // Regions that promised have gone away. With the last handle the reign ends.
+        Err(_) => return Err(unanswered(&shared)),
+    }
     let took = started.elapsed();
     shared.takeover_ms.store(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), std::sync::atomic::Ordering::Relaxed);
     Ok(Shard { shared, owner })
+}
+
+/// Too few regions have taken the first entry.
+fn unanswered(shared: &Shared) -> StartError {
+    let (_, regions) = shared.health.look();
+    let problem = |region: RegionHealth| {
+        let failing = region.failing?;
+        Some((region.record.name, format!("{} ({})", failing.problem, failing.hint)))
+    };
+    let set = shared.state.read().regions.voters().cloned();
+    let (needed, of) = set.map_or((1, 1), |set| (set.quorum(), set.len()));
+    StartError::Quorum { needed, of, problems: regions.into_values().filter_map(problem).collect() }
 }
 
 fn share(challenge: &Challenge, elected: &Elected, reign: &Reign, state: ShardState) -> Arc<Shared> {
@@ -126,6 +143,7 @@ fn shared_of(
         health,
         views: RwLock::default(),
         history: Mutex::default(),
+        met: Mutex::default(),
         installs: Mutex::default(),
         change: Mutex::new(None),
         snapshot: Mutex::new(snapshot::Progress { sequence: snapshot, bytes: 0 }),

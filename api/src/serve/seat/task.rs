@@ -370,6 +370,7 @@ impl Task {
                 }
             }
         }
+        self.seen = self.seen.max(shard.met());
         let status = shard.status();
         tracing::warn!(state = status.state, ballot = %status.ballot, "this node leads no more");
         self.lease.event(self.now(), Event::Deposed { reigned: reign.since.elapsed() }, self.random());
