@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use brigade_index::{ids::Sequence, region::RegionSet};
+use brigade_index::{
+    ids::{Ballot, Sequence},
+    region::RegionSet,
+};
 
 use crate::object::{Content, Entry};
 
@@ -11,6 +14,8 @@ use crate::object::{Content, Entry};
 pub struct Ghost {
     /// Contents of all entries that any leader has committed, by timeline.
     pub logs: BTreeMap<u64, Vec<Content>>,
+    /// The ballot under which each was committed first, as far as anybody knew.
+    pub ballots: BTreeMap<u64, Vec<Ballot>>,
     /// What the leader of a promotion started from, committed or not.
     pub carried: Vec<Content>,
     /// Who votes behind which committed entry of the newest timeline; ascending.
@@ -23,12 +28,21 @@ impl Ghost {
     /// Nothing is committed yet.
     pub fn new(voters: RegionSet) -> Self {
         let logs = BTreeMap::from([(0, Vec::new())]);
-        Self { logs, carried: Vec::new(), voters: vec![(Sequence(0), voters)], served: Vec::new() }
+        let ballots = BTreeMap::from([(0, Vec::new())]);
+        Self { logs, ballots, carried: Vec::new(), voters: vec![(Sequence(0), voters)], served: Vec::new() }
     }
 
     /// The log of a timeline.
     pub fn log(&self, timeline: u64) -> &[Content] {
         self.logs.get(&timeline).map_or(&[], Vec::as_slice)
+    }
+
+    /// Entries of a timeline that were committed under ballots below this one.
+    pub fn before(&self, ballot: Ballot) -> impl Iterator<Item = (Sequence, Content)> + '_ {
+        let timeline = ballot.timeline();
+        let ballots = self.ballots.get(&timeline).map_or(&[][..], Vec::as_slice);
+        let entries = self.log(timeline).iter().zip(ballots).zip(1..);
+        entries.filter(move |((_, own), _)| **own < ballot).map(|((content, _), sequence)| (Sequence(sequence), *content))
     }
 
     /// The newest timeline.
@@ -50,7 +64,9 @@ impl Ghost {
         if !before.starts_with(committed) {
             return Err(format!("promotion: {committed:?} is no prefix of what was committed, {before:?}"));
         }
+        let ballots = self.ballots[&self.newest()][..committed.len()].to_vec();
         self.logs.insert(timeline, committed.to_vec());
+        self.ballots.insert(timeline, ballots);
         self.carried = carried;
         Ok(())
     }
@@ -61,12 +77,15 @@ impl Ghost {
     /// When another content was committed before (I1), or one of a timeline that was left (promotion).
     pub fn commit(
         &mut self,
-        timeline: u64,
+        ballot: Ballot,
         committed: Sequence,
         log: &BTreeMap<Sequence, Entry>,
         authors: impl Fn(Content) -> u64,
     ) -> Result<(), String> {
-        let Some(own) = self.logs.get_mut(&timeline) else { return Err("a timeline that nobody began".to_owned()) };
+        let timeline = ballot.timeline();
+        let (Some(own), Some(ballots)) = (self.logs.get_mut(&timeline), self.ballots.get_mut(&timeline)) else {
+            return Err("a timeline that nobody began".to_owned());
+        };
         for (sequence, entry) in log.range(..=committed) {
             let at = sequence.0 as usize - 1;
             match own.get(at) {
@@ -80,6 +99,7 @@ impl Ghost {
                         return Err(format!("promotion: entry {sequence} comes from the timeline that was left"));
                     }
                     own.push(entry.content);
+                    ballots.push(ballot);
                     if let Some(voters) = &entry.voters {
                         self.voters.push((*sequence, voters.clone()));
                     }

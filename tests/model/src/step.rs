@@ -135,14 +135,16 @@ impl State {
         }
         if committed.0 as usize > known.len() {
             let author = |content| if timeline == 0 { 0 } else { author(content) };
-            Arc::make_mut(&mut self.ghost).commit(timeline, committed, &leading.log, author)?;
+            Arc::make_mut(&mut self.ghost).commit(leading.reign.ballot(), committed, &leading.log, author)?;
         }
         if !leading.serving && leading.reign.committed() >= leading.reign.own() {
             leading.serving = true;
-            let known = self.ghost.log(timeline);
-            if !leading.contents(leading.reign.sealed()).starts_with(known) {
-                return Err(format!("I5: b{} serves without all of {known:?}", leading.nonce));
+            let has = |sequence| leading.log.get(&sequence).map(|entry| entry.content);
+            let mut before = self.ghost.before(leading.reign.ballot());
+            if let Some((sequence, content)) = before.find(|(sequence, content)| has(*sequence) != Some(*content)) {
+                return Err(format!("I5: b{} serves without entry {sequence}, {content}", leading.nonce));
             }
+            drop(before);
             Arc::make_mut(&mut self.ghost).served.push(leading.nonce);
         }
         Ok(())
