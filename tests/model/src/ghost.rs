@@ -20,8 +20,10 @@ pub struct Ghost {
     pub carried: Vec<Content>,
     /// Who votes behind which committed entry of the newest timeline; ascending.
     pub voters: Vec<(Sequence, RegionSet)>,
-    /// Timelines and the attempts that have served, oldest first.
+    /// The attempts that have served, oldest first.
     pub served: Vec<u64>,
+    /// The timeline of each attempt that has led.
+    pub led: BTreeMap<Content, u64>,
 }
 
 impl Ghost {
@@ -29,7 +31,7 @@ impl Ghost {
     pub fn new(voters: RegionSet) -> Self {
         let logs = BTreeMap::from([(0, Vec::new())]);
         let ballots = BTreeMap::from([(0, Vec::new())]);
-        Self { logs, ballots, carried: Vec::new(), voters: vec![(Sequence(0), voters)], served: Vec::new() }
+        Self { logs, ballots, carried: Vec::new(), voters: vec![(Sequence(0), voters)], served: Vec::new(), led: BTreeMap::new() }
     }
 
     /// The log of a timeline.
@@ -59,7 +61,13 @@ impl Ghost {
     ///
     /// # Errors
     /// When that is not what the timeline before has committed.
-    pub fn branch(&mut self, timeline: u64, committed: &[Content], carried: Vec<Content>) -> Result<(), String> {
+    pub fn branch(
+        &mut self,
+        timeline: u64,
+        committed: &[Content],
+        carried: Vec<Content>,
+        voters: &RegionSet,
+    ) -> Result<(), String> {
         let before = self.log(self.newest());
         if !before.starts_with(committed) {
             return Err(format!("promotion: {committed:?} is no prefix of what was committed, {before:?}"));
@@ -68,6 +76,7 @@ impl Ghost {
         self.logs.insert(timeline, committed.to_vec());
         self.ballots.insert(timeline, ballots);
         self.carried = carried;
+        self.voters.push((Sequence(committed.len() as u64), voters.clone()));
         Ok(())
     }
 
@@ -80,7 +89,6 @@ impl Ghost {
         ballot: Ballot,
         committed: Sequence,
         log: &BTreeMap<Sequence, Entry>,
-        authors: impl Fn(Content) -> u64,
     ) -> Result<(), String> {
         let timeline = ballot.timeline();
         let (Some(own), Some(ballots)) = (self.logs.get_mut(&timeline), self.ballots.get_mut(&timeline)) else {
@@ -95,7 +103,7 @@ impl Ghost {
                 }
                 None if at > own.len() => return Err(format!("I1: entry {sequence} is committed without those before")),
                 None => {
-                    if authors(entry.content) < timeline && self.carried.get(at) != Some(&entry.content) {
+                    if self.led.get(&entry.content).is_some_and(|led| *led < timeline) && self.carried.get(at) != Some(&entry.content) {
                         return Err(format!("promotion: entry {sequence} comes from the timeline that was left"));
                     }
                     own.push(entry.content);

@@ -108,6 +108,18 @@ fn three_regions() -> Vec<Scenario> {
             ..three.clone()
         },
         Scenario {
+            name: "three-regions-cut",
+            about: "three regions, two ballots, two entries, one truncation mark before anything is deleted",
+            floors: 1,
+            ..three.clone()
+        },
+        Scenario {
+            name: "three-regions-away",
+            about: "three regions, two ballots, two entries; a region that was away gets a snapshot in place of entries",
+            installs: true,
+            ..three.clone()
+        },
+        Scenario {
             name: "three-regions-truncation",
             about: "three regions, three ballots, two entries, one truncation mark, snapshots that reach only some",
             attempts: 3,

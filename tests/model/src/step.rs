@@ -106,9 +106,10 @@ impl State {
         let mut leading = Leading::new(scenario, standing.nonce, standing.election, &elected);
         let (timeline, start) = (leading.timeline(), leading.reign.start());
         let ghost = Arc::make_mut(&mut self.ghost);
+        ghost.led.insert(leading.nonce as u8, timeline);
         if timeline > ghost.newest() {
             let carried = leading.contents(Sequence(leading.reign.own().0 - 1));
-            ghost.branch(timeline, &leading.contents(start), carried)?;
+            ghost.branch(timeline, &leading.contents(start), carried, leading.reign.voters())?;
         }
         if start.0 as usize > ghost.log(timeline).len() {
             return Err(format!("I2: a leader starts from mark {start}, which is not committed"));
@@ -121,8 +122,6 @@ impl State {
     /// Writes down what a leader holds for committed.
     fn acknowledge(&mut self, scenario: &Scenario, leading: &mut Leading) -> Result<(), String> {
         let committed = broken::acknowledged(leading, scenario);
-        let promotion = scenario.promotion.map_or(u64::MAX, |(attempt, _)| attempt as u64 + 1);
-        let author = |content: u8| u64::from(u64::from(content) >= promotion);
         let timeline = leading.timeline();
         let known = self.ghost.log(timeline);
         // All committed before, as far as it has contents for it (I1).
@@ -134,8 +133,7 @@ impl State {
             return Err(format!("I1: entry {sequence} was committed as {content}, not what b{} has", leading.nonce));
         }
         if committed.0 as usize > known.len() {
-            let author = |content| if timeline == 0 { 0 } else { author(content) };
-            Arc::make_mut(&mut self.ghost).commit(leading.reign.ballot(), committed, &leading.log, author)?;
+            Arc::make_mut(&mut self.ghost).commit(leading.reign.ballot(), committed, &leading.log)?;
         }
         if !leading.serving && leading.reign.committed() >= leading.reign.own() {
             leading.serving = true;
