@@ -167,9 +167,12 @@ impl Election {
         };
         let ballot = Ballot { round, nonce };
         self.ballot = Some(ballot);
-        let promoted = self.promoted.as_ref();
+        let promoted = |region| self.promoted.as_ref().is_some_and(|alone| alone.contains(region));
+        let of = self.candidates.iter().filter(|(region, _)| promoted(**region));
+        let newest = of.map(|(_, candidate)| candidate.fold().promised.timeline()).max();
         self.candidates.iter_mut().try_for_each(|(region, candidate)| {
-            if promoted.is_some_and(|alone| alone.contains(*region)) {
+            // One that an earlier promotion has left behind spoils what the others hold.
+            if promoted(*region) && Some(candidate.fold().promised.timeline()) == newest {
                 candidate.promote();
             }
             candidate.stand(ballot)

@@ -27,9 +27,6 @@ pub fn decide(election: &Election, scenario: &Scenario) -> Option<Option<Option<
         })),
         Mutation::ForgetLaterSets => Some(decide_by(election, scenario, |start, _| vec![start], |_| {})),
         Mutation::InstallForgets => Some(decide_by(election, scenario, |start, folds| needed_sets(&start, folds), forget)),
-        Mutation::MergeTimelines => {
-            Some(decide_by(election, scenario, |start, folds| needed_sets(&start, folds), |_| {}))
-        }
         _ => None,
     }
 }

@@ -45,6 +45,4 @@ pub enum Mutation {
     ForgetLaterSets,
     /// A region that joins is taken to hold all settled entries that it has some copy of.
     HeldTooFar,
-    /// Promises of an older timeline count.
-    MergeTimelines,
 }

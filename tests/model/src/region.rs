@@ -141,6 +141,8 @@ impl Region {
     pub fn delete(&mut self, slot: Slot) {
         if let Some(object) = self.objects.remove(&slot) {
             self.gone.insert(slot, object.head.id);
+            self.path = Ok(Fold::start(self.newest()));
+            self.walk();
         }
     }
 

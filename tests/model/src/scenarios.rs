@@ -141,6 +141,7 @@ fn three_regions() -> Vec<Scenario> {
             marks: true,
             patient: true,
             symmetric: false,
+            wedge: true,
             ..three
         },
     ]
