@@ -85,6 +85,16 @@ impl fmt::Display for Ballot {
     }
 }
 
+impl std::str::FromStr for Ballot {
+    type Err = std::num::ParseIntError;
+
+    /// From its display: round, point, nonce in hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (round, nonce) = text.split_once('.').unwrap_or((text, ""));
+        Ok(Self { round: round.parse()?, nonce: u64::from_str_radix(nonce, 16)? })
+    }
+}
+
 /// Unique identity of one write, carried inside the object, by which a writer recognises its own success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteId(pub u128);

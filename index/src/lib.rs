@@ -8,6 +8,7 @@ pub mod founding;
 pub mod ids;
 pub mod journal;
 pub mod keys;
+pub mod lease;
 pub mod limits;
 pub mod names;
 pub mod region;

@@ -169,8 +169,9 @@ fn floor() -> impl Strategy<Value = Floor> {
         origin,
     });
     let place = (any::<u64>(), slot(), slot(), ballot());
-    (place, snapshot_ref(), vec(extent, 0..4), option::of(region_set()), marks()).prop_map(
-        |((k, slot, parent, promised), snapshot, extents, voters, marks)| Floor {
+    let leader = (name(), name(), any::<i64>()).prop_map(|(node, address, time_ms)| Leader { node, address, time_ms });
+    (place, snapshot_ref(), vec(extent, 0..4), option::of(region_set()), marks(), option::of(leader)).prop_map(
+        |((k, slot, parent, promised), snapshot, extents, voters, marks, leader)| Floor {
             k,
             slot,
             parent,
@@ -179,6 +180,7 @@ fn floor() -> impl Strategy<Value = Floor> {
             extents,
             voters,
             marks,
+            leader,
         },
     )
 }

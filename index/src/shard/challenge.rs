@@ -14,8 +14,8 @@ use crate::{
     env::Env,
     format::Leader,
     founding::{Absence, Cluster},
-    ids::{Ballot, RegionNo, WriteId},
-    journal::{Abandoned, Election, Want},
+    ids::{Ballot, RegionNo, Sequence, WriteId},
+    journal::{Abandoned, Election, Fold, Want},
     keys::Slot,
     names::RegionName,
     region::RegionSet,
@@ -179,7 +179,31 @@ impl Challenge {
         Ok(found)
     }
 
-    fn no_quorum(&self) -> StartError {
+    /// The highest committed mark of the paths that were read.
+    pub fn committed(&self) -> Sequence {
+        self.best().map_or(Sequence(0), |(_, fold)| fold.committed)
+    }
+
+    /// The path that was read and tells most of what is committed.
+    pub(super) fn best(&self) -> Option<(RegionNo, &Fold)> {
+        let read = self.stores.keys().filter_map(|region| {
+            let candidate = self.election.candidate(*region)?;
+            candidate.at_end().then(|| (*region, candidate.fold()))
+        });
+        read.max_by_key(|(_, fold)| fold.committed)
+    }
+
+    /// What is committed by what the last look showed, for reading only: when too few regions answer for anybody to lead.
+    /// It takes no proposals, and does not grow.
+    ///
+    /// # Errors
+    /// When no path was read, or what it tells of is missing.
+    pub async fn read_only(&self) -> Result<Shard, StartError> {
+        open::read_only(self).await
+    }
+
+    /// What keeps a quorum from answering, as of the last look.
+    pub fn no_quorum(&self) -> StartError {
         let sets = self.election.sets();
         let (needed, of) = sets.iter().map(|set| (set.quorum(), set.len())).max().unwrap_or((1, 1));
         let failed = self

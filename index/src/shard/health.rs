@@ -32,6 +32,8 @@ pub(super) enum Role {
     Broken(String),
     /// It led and has stopped.
     Stopped,
+    /// It never led: it tells what is committed while nobody can lead, for this reason.
+    Reading(String),
 }
 
 /// What a region is to the reign.
@@ -134,6 +136,7 @@ impl Health {
             Role::Renewing => Err(ProposeError::NotLeader { leader: None }),
             Role::Broken(problem) => Err(ProposeError::Unknown(problem.clone())),
             Role::Stopped => Err(ProposeError::ShuttingDown),
+            Role::Reading(problem) => Err(ProposeError::Quorum(problem.clone())),
             Role::Leading => inner.check_quorum(),
         }
     }

@@ -62,7 +62,7 @@ impl Joiner {
             match promise(&mut walk, candidate, &self.leader).await {
                 Ok(Promised::Yes(promise)) => {
                     self.shared.health.succeeded(number);
-                    return Joined::Yes(Box::new(promise), store);
+                    return Joined::Yes(promise, store);
                 }
                 Ok(Promised::Abandoned(abandoned)) => return Joined::No(Some(abandoned.ballot)),
                 Ok(Promised::Void) => return Joined::No(None),

@@ -4,6 +4,9 @@
 //! [`crate::state::ShardState::apply`] what an entry does. A region that is slow or away never holds up the others: its
 //! appends are futures of their own, and a commit needs a quorum only.
 
+mod regions;
+mod send;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -18,23 +21,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Challenge, Committed, OnDone, Proposal, ProposeError, Shared,
+    OnDone, Proposal, ProposeError, Shared,
     content::{Entry, Tail},
-    events::{Event, Happening, Met, Source, append, install, meet},
-    health::{Condition, Role},
-    join::{Joined, Joiner},
+    events::{Event, Happening, meet},
+    health::Role,
     snapshot::{CutAt, Cuts},
     view::View,
 };
 use crate::{
-    command::Command,
-    format::{HEAD_BYTES, Leader, Section, Value},
+    format::{Leader, Value},
     ids::{RegionNo, Sequence},
-    journal::{Cargo, Elected, Promise, Reign},
-    keys::Slot,
-    limits::{ENTRY_TARGET_BYTES, MAX_PROPOSALS_PER_ENTRY},
-    region::RegionRecord,
-    store::RegionStore,
+    journal::Reign,
+    limits::MAX_PROPOSALS_PER_ENTRY,
 };
 
 /// What the owner task is told.
@@ -88,8 +86,6 @@ struct Sealed {
 /// A region that is appended to.
 struct Sending {
     view: Arc<View>,
-    /// Appends in flight whose content has to be read from another region first.
-    old: usize,
     /// Cancelled when no more is sent.
     stop: CancellationToken,
 }
@@ -98,7 +94,7 @@ struct Sending {
 const CATCH_UP_WINDOW: usize = 24;
 
 /// A region that is so many entries behind is given a snapshot, and the bodies of the entries before it as copies.
-const INSTALL_ABOVE: u64 = 20_000;
+pub(super) const INSTALL_ABOVE: u64 = 20_000;
 
 /// An entry in so many carries marks.
 const MARK_EVERY: u64 = 64;
@@ -155,55 +151,6 @@ impl Leading {
             stopping: None,
             started: Some(started),
         }
-    }
-
-    /// A region has joined the reign, which knows it already: others may read from it now, and it is sent entries.
-    pub(super) fn joined(&mut self, region: RegionNo, promise: &Promise, store: RegionStore) {
-        let Some(record) = self.shared.state.read().regions.get(region).cloned() else { return };
-        let (Some(extents), Some(lane)) = (self.reign.extents(region), self.reign.lane(region)) else { return };
-        let view = View::new(record.clone(), store, extents.clone(), lane.accepted(), promise.floor);
-        let view = Arc::new(view);
-        self.shared.views.write().insert(region, view.clone());
-        self.shared.health.set_condition(&record, Condition::Joined);
-        let stop = self.shared.health.over.child_token();
-        self.events.push(Box::pin(super::copies::complete(self.shared.clone(), view.clone(), stop.clone())));
-        self.sending.insert(region, Sending { view, old: 0, stop });
-    }
-
-    /// Entries that the reign begins with: those to be appended again, and its own first one.
-    pub(super) fn append_again(&mut self, contents: VecDeque<Content>) {
-        contents.into_iter().for_each(|content| self.keep(content));
-    }
-
-    /// The regions that have not promised yet do so in the background.
-    pub(super) fn join_the_rest(&mut self, challenge: Challenge, elected: &Elected) {
-        let Challenge { election, stores, cluster, .. } = challenge;
-        let mut candidates = election.into_candidates();
-        let records: Vec<_> = self.shared.state.read().regions.iter().cloned().collect();
-        for record in records {
-            let number = record.number;
-            let backwards = elected.backwards.iter().any(|mark| mark.region == number);
-            let refused = cluster
-                .absent
-                .iter()
-                .any(|absence| absence.number == Some(number) && absence.kind == crate::founding::AbsenceKind::Refused);
-            if self.sending.contains_key(&number) || backwards || refused {
-                continue;
-            }
-            let (store, candidate) = (stores.get(&number).cloned(), candidates.remove(&number));
-            self.join(record, store, candidate);
-        }
-    }
-
-    fn join(&mut self, record: RegionRecord, store: Option<RegionStore>, candidate: Option<crate::journal::Candidate>) {
-        let (region, stop) = (record.number, self.shared.health.over.child_token());
-        self.joining.insert(region, stop.clone());
-        self.shared.health.set_condition(&record, Condition::Joining);
-        let joiner = Joiner { shared: self.shared.clone(), record, store, candidate, leader: self.leader.clone() };
-        self.events.push(Box::pin(async move {
-            let joined = stop.run_until_cancelled(joiner.run()).await;
-            joined.map_or(Event::Nothing, |joined| Event::Joined(region, joined))
-        }));
     }
 
     /// Leads until deposed, broken, or asked to stop.
@@ -278,96 +225,6 @@ impl Leading {
         }
     }
 
-    /// Seals what waits, as far as the window allows, and sends every region what can be sent to it.
-    fn pump(&mut self) {
-        while !self.renewing && !self.queue.is_empty() && self.in_flight() < self.window as u64 {
-            let Some(content) = self.seal() else { break };
-            self.keep(content);
-        }
-        let regions: Vec<_> = self.sending.keys().copied().collect();
-        regions.into_iter().for_each(|region| self.send_to(region));
-        self.shared.in_flight.store(self.in_flight(), Relaxed);
-    }
-
-    fn in_flight(&self) -> u64 {
-        self.reign.sealed().0 - self.reign.committed().0
-    }
-
-    /// Packs waiting proposals into one entry, at least one and as many as fit.
-    fn seal(&mut self) -> Option<Content> {
-        let (mut value, mut body, mut parts) = (Value::default(), Vec::new(), Vec::new());
-        let mut at = 0_u64;
-        while let Some(proposal) = self.queue.front() {
-            let bytes: u64 = proposal.body.iter().map(|chunk| chunk.len() as u64).sum();
-            let full = at + bytes > ENTRY_TARGET_BYTES as u64 || parts.len() >= MAX_PROPOSALS_PER_ENTRY;
-            let changes = proposal.commands.iter().any(|command| matches!(command, Command::SetVoters(_)));
-            if !parts.is_empty() && (full || changes) {
-                break;
-            }
-            let Some(Proposal { mut commands, body: chunks, done }) = self.queue.pop_front() else { break };
-            if changes && self.reign.is_changing() {
-                done(Err(ProposeError::Unavailable("another change of the regions is under way".to_owned())));
-                continue;
-            }
-            commands.iter_mut().for_each(|command| shift(command, at));
-            parts.push(Part { commands: commands.len(), at, done });
-            value.commands.append(&mut commands);
-            body.extend(chunks);
-            at += bytes;
-            if changes {
-                break;
-            }
-        }
-        if parts.is_empty() {
-            return None;
-        }
-        value.time_ms = self.shared.env.clock.now_ms();
-        let voters = value.voters().cloned();
-        let changed = voters.is_some();
-        let sequence = self.reign.seal(voters);
-        if changed {
-            self.shared.health.set_voters(self.reign.sets());
-        }
-        if sequence.0.is_multiple_of(MARK_EVERY) {
-            value.marks = self.reign.marks();
-        }
-        let entry = Entry { sequence, section: value.encode(), body };
-        Some(Content { value, entry, parts })
-    }
-
-    fn keep(&mut self, content: Content) {
-        let Content { value, entry, parts } = content;
-        let body_at = (HEAD_BYTES + entry.section.len()) as u64;
-        let (sequence, bytes) = (entry.sequence, entry.bytes());
-        self.shared.sealed.store(sequence.0, Relaxed);
-        self.sealed.push_back(Sealed { sequence, value, bytes, body_at, parts });
-        self.tail.push(entry);
-    }
-
-    fn send_to(&mut self, region: RegionNo) {
-        let Some(sending) = self.sending.get_mut(&region) else { return };
-        let behind = self.reign.lane(region).map_or(0, |lane| self.reign.sealed().0.saturating_sub(lane.accepted().0));
-        let catches_up = behind > 2 * self.window as u64;
-        self.reign.set_window(region, if catches_up { CATCH_UP_WINDOW.max(self.window) } else { self.window });
-        while let Some(cargo) = self.reign.upcoming(region) {
-            let source = match cargo {
-                Cargo::Install(sequence) => {
-                    Source::Install(sequence, self.shared.installs.lock().get(&region).cloned())
-                }
-                Cargo::Commit(sequence) => match self.tail.get(sequence) {
-                    Some(entry) => Source::Memory(entry),
-                    None => Source::Old(sequence),
-                },
-            };
-            if matches!(source, Source::Old(_)) {
-                sending.old += 1;
-            }
-            let Some(send) = self.reign.send(region) else { return };
-            let (shared, view, stop) = (self.shared.clone(), sending.view.clone(), sending.stop.clone());
-            self.events.push(Box::pin(append(shared, view, send, source, stop)));
-        }
-    }
-
     /// Takes in what has happened. `Some` when the reign is over.
     fn take(&mut self, event: Event) -> Option<Role> {
         match event {
@@ -387,189 +244,6 @@ impl Leading {
             Event::Nothing => {}
         }
         None
-    }
-
-    fn landed(&mut self, region: RegionNo, slot: Slot) {
-        if self.shared.health.succeeded(region) {
-            tracing::info!(region = %self.shared.name_of(region), "the region takes writes again");
-        }
-        let before = self.reign.committed();
-        let committed = self.reign.landed(region, slot);
-        if let (Some(sending), Some(lane)) = (self.sending.get(&region), self.reign.lane(region)) {
-            sending.view.set_accepted(lane.accepted());
-        }
-        if committed > before {
-            self.commit_up_to(committed);
-        }
-        let accepted = self.reign.regions().filter_map(|region| Some(self.reign.lane(region)?.accepted()));
-        let everywhere = accepted.min().unwrap_or(committed);
-        self.tail.trim(everywhere, committed);
-    }
-
-    fn commit_up_to(&mut self, committed: Sequence) {
-        let mut regions_changed = false;
-        while self.sealed.front().is_some_and(|sealed| sealed.sequence <= committed) {
-            if let Some(sealed) = self.sealed.pop_front() {
-                regions_changed |= sealed.value.commands.iter().any(|command| {
-                    matches!(command, Command::AddRegion(_) | Command::RemoveRegion(_) | Command::SetVoters(_))
-                });
-                self.commit(sealed);
-            }
-        }
-        if regions_changed {
-            self.regions_changed();
-        }
-    }
-
-    /// Applies a committed entry and only then answers (I6).
-    fn commit(&mut self, sealed: Sealed) {
-        let Sealed { sequence, value, bytes, body_at, parts } = sealed;
-        assert!(sequence <= self.reign.committed(), "I6: only what is committed is acknowledged");
-        let (mut outcomes, touched) = self.shared.state.write().apply(&value, sequence, body_at);
-        self.shared.committed.store(sequence.0, Relaxed);
-        self.shared.history.lock().committed(sequence, bytes);
-        self.shared.waiters.wake(&touched);
-        for part in parts {
-            let rest = outcomes.split_off(part.commands);
-            let outcomes = std::mem::replace(&mut outcomes, rest);
-            let body_at = body_at + part.at;
-            (part.done)(Ok(Committed { sequence, body_at, outcomes }));
-        }
-        if self.reign.own() <= sequence
-            && let Some(started) = self.started.take()
-        {
-            let _ = started.send(Ok(()));
-        }
-    }
-
-    /// Regions were added, removed, or vote from now on.
-    fn regions_changed(&mut self) {
-        self.shared.health.set_voters(self.reign.sets());
-        let records: Vec<_> = self.shared.state.read().regions.iter().cloned().collect();
-        let known = |region: RegionNo| records.iter().any(|record| record.number == region);
-        let gone: Vec<_> = self.sending.keys().chain(self.joining.keys()).copied().filter(|r| !known(*r)).collect();
-        for region in gone {
-            tracing::info!(region = %self.shared.name_of(region), "the region has left the cluster");
-            if let Some(sending) = self.sending.remove(&region) {
-                sending.stop.cancel();
-            }
-            if let Some(stop) = self.joining.remove(&region) {
-                stop.cancel();
-            }
-            self.reign.leave(region);
-            self.shared.views.write().remove(&region);
-            self.shared.health.forget(region);
-        }
-        for record in records {
-            let region = record.number;
-            let known = self.sending.contains_key(&region) || self.joining.contains_key(&region);
-            if !known && !self.reign.has_lost(region) {
-                self.join(record, None, None);
-            }
-        }
-    }
-
-    fn region_joined(&mut self, region: RegionNo, joined: Joined) -> Option<Role> {
-        let (promise, store) = match joined {
-            Joined::Yes(promise, store) => (promise, store),
-            Joined::No(by) => {
-                self.joining.remove(&region);
-                return self.lose(region, by.is_some(), None, "a region could not be taken over in this reign");
-            }
-        };
-        let behind = self.reign.committed().0.saturating_sub(promise.fold.committed.0);
-        if behind > INSTALL_ABOVE {
-            tracing::info!(region = %store.region(), entries = behind, "the region is far behind: it is sent a snapshot");
-            self.events.push(install(self.shared.clone(), region, promise, store));
-            return None;
-        }
-        self.promised(region, &promise, store, None)
-    }
-
-    fn promised(
-        &mut self,
-        region: RegionNo,
-        promise: &Promise,
-        store: RegionStore,
-        install: Option<Sequence>,
-    ) -> Option<Role> {
-        self.joining.remove(&region)?;
-        if let Err(mark) = self.reign.join(region, promise) {
-            let record = self.shared.state.read().regions.get(region).cloned()?;
-            let error = super::StartError::Backwards { region: record.name.to_string(), mark };
-            tracing::error!(%error, "the region is refused");
-            let hint = format!("replace it: brigade region replace {} NEW=URL, with an empty store", record.name);
-            self.shared.health.set_condition(&record, Condition::Refused { problem: error.to_string(), hint });
-            return None;
-        }
-        if let Some(sequence) = install {
-            self.reign.install(region, promise, sequence);
-        }
-        tracing::info!(region = %store.region(), from = %promise.fold.committed, "a region joins");
-        self.joined(region, promise, store);
-        None
-    }
-
-    /// What lies where this leader wanted to append, or was told to look.
-    fn met(&mut self, met: Met) -> Option<Role> {
-        let Met { region, slot, record, occupied } = met;
-        match record {
-            Ok(Some(record)) if record.head.ballot > self.reign.ballot() => {
-                let Section::Takeover(leader) = record.section else {
-                    return self.break_region(region, slot, "it is of a later reign and no takeover");
-                };
-                tracing::warn!(
-                    region = %self.shared.name_of(region), ballot = %self.reign.ballot(), by = %record.head.ballot,
-                    node = leader.node, address = leader.address, "another node has taken the region over"
-                );
-                if self.reign.sets().iter().all(|set| set.len() == 1) {
-                    self.void_from = self.reign.lane(region).map(|lane| lane.sequence_at(slot));
-                }
-                self.lose(region, true, Some(leader), "")
-            }
-            Ok(Some(_)) if occupied => {
-                self.break_region(region, slot, "it is not what this leader wrote and no takeover")
-            }
-            Ok(None) if occupied => self.break_region(region, slot, "it exists and cannot be read"),
-            Err(problem) if occupied => self.break_region(region, slot, &problem),
-            _ => None,
-        }
-    }
-
-    /// The region is not appended to any more in this reign.
-    fn lose(&mut self, region: RegionNo, taken: bool, leader: Option<Leader>, reason: &str) -> Option<Role> {
-        if !reason.is_empty() {
-            tracing::warn!(region = %self.shared.name_of(region), reason, "a region is lost to this reign");
-        }
-        let record = self.shared.state.read().regions.get(region).cloned();
-        if let Some(record) = &record {
-            self.shared.health.set_condition(record, Condition::Lost);
-        }
-        if let Some(sending) = self.sending.remove(&region) {
-            sending.stop.cancel();
-        }
-        self.reign.lose(region);
-        if self.reign.is_over() {
-            return Some(if taken || leader.is_some() { Role::Deposed(leader) } else { Role::Renewing });
-        }
-        self.renew_at.get_or_insert_with(|| Instant::now() + RENEW_AFTER);
-        None
-    }
-
-    fn break_region(&mut self, region: RegionNo, slot: Slot, problem: &str) -> Option<Role> {
-        let name = self.shared.name_of(region);
-        let key = crate::keys::journal(self.shared.id, slot);
-        let problem = format!("object {key} of region {name} is damaged: {problem}");
-        tracing::error!(problem, "a region's journal is broken; it is not written to any more");
-        if let Some(sending) = self.sending.remove(&region) {
-            sending.stop.cancel();
-        }
-        self.reign.lose(region);
-        if let Some(record) = self.shared.state.read().regions.get(region) {
-            let hint = format!("replace it: brigade region replace {name} NEW=URL, with an empty store");
-            self.shared.health.set_condition(record, Condition::Refused { problem: problem.clone(), hint });
-        }
-        self.reign.is_over().then_some(Role::Broken(problem))
     }
 
     /// Where the path of each region may be cut behind an entry.
@@ -632,12 +306,5 @@ impl Drop for Ended {
         // The first end stays, so this one counts only when there was no other.
         self.0.health.end(Role::Broken("the task of the reign ended".to_owned()));
         self.0.waiters.wake_all();
-    }
-}
-
-/// Makes places of batches relative to the entry's body.
-fn shift(command: &mut Command, by: u64) {
-    if let Command::Publish(publish) = command {
-        publish.batches.iter_mut().for_each(|batch| batch.at += by);
     }
 }

@@ -1,6 +1,9 @@
 //! From a won election to a reign: recover the state, and start the task that leads.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::{
@@ -12,15 +15,16 @@ use tokio_util::task::TaskTracker;
 use super::{
     Challenge, ProposeError, Shard, Shared, StartError,
     content::content_of,
-    health::{Condition, Health},
+    health::{Condition, Health, Role},
     leader::{Content, Leading},
     snapshot,
+    view::View,
     waiters::Waiters,
 };
 use crate::{
     format::{SnapshotRef, Value, decode_snapshot},
     founding::AbsenceKind,
-    ids::{RegionNo, Sequence},
+    ids::{Ballot, RegionNo, Sequence},
     journal::{Elected, Election, Merged, Reign, merge},
     keys,
     state::{Regions, ShardState},
@@ -49,6 +53,10 @@ pub(super) async fn lead(
         again.push_back(Content::unattended(value, entry));
     }
     let mut reign = Reign::new(&elected, challenge.config.window);
+    for region in elected.promises.keys().filter(|region| state.regions.get(**region).is_none()) {
+        // It left the cluster, though this node was told of it.
+        reign.leave(*region);
+    }
     let shared = share(&challenge, &elected, &reign, state);
     let own = reign.seal(None);
     let value = Value { time_ms: shared.env.clock.now_ms(), marks: reign.marks(), ..Value::default() };
@@ -90,9 +98,20 @@ fn share(challenge: &Challenge, elected: &Elected, reign: &Reign, state: ShardSt
         }
     }
     let snapshot = elected.merged.snapshot.as_ref().map_or(Sequence(0), |(_, snapshot)| snapshot.sequence);
-    Arc::new(Shared {
+    Arc::new(shared_of(challenge, elected.ballot, state, health, snapshot, challenge.env.clock.now_ms()))
+}
+
+fn shared_of(
+    challenge: &Challenge,
+    ballot: Ballot,
+    state: ShardState,
+    health: Health,
+    snapshot: Sequence,
+    started_ms: i64,
+) -> Shared {
+    Shared {
         id: challenge.config.shard,
-        ballot: elected.ballot,
+        ballot,
         leader: challenge.leader.clone(),
         cluster_id: challenge.cluster.cluster_id.clone(),
         opener: challenge.cluster.opener.clone(),
@@ -100,7 +119,7 @@ fn share(challenge: &Challenge, elected: &Elected, reign: &Reign, state: ShardSt
         committed: state.applied.0.into(),
         sealed: state.applied.0.into(),
         in_flight: 0.into(),
-        started_ms: challenge.env.clock.now_ms(),
+        started_ms,
         takeover_ms: 0.into(),
         state: RwLock::new(state),
         waiters: Waiters::default(),
@@ -111,7 +130,41 @@ fn share(challenge: &Challenge, elected: &Elected, reign: &Reign, state: ShardSt
         change: Mutex::new(None),
         snapshot: Mutex::new(snapshot::Progress { sequence: snapshot, bytes: 0 }),
         snapshotting: tokio::sync::Mutex::new(()),
-    })
+    }
+}
+
+/// A handle for reading what one path says is committed, from whichever region has it.
+pub(super) async fn read_only(challenge: &Challenge) -> Result<Shard, StartError> {
+    let (region, fold) = challenge.best().ok_or(StartError::Missing)?;
+    let merged = merge(&[(region, fold)]).ok_or(StartError::Missing)?;
+    let state = recover(challenge, &merged).await?;
+    let sets = state.regions.voters().cloned().into_iter().collect();
+    let health = Health::new(sets);
+    let mut views = BTreeMap::new();
+    for record in state.regions.iter() {
+        let (number, candidate) = (record.number, challenge.election.candidate(record.number));
+        let read = candidate.filter(|candidate| candidate.at_end()).zip(challenge.stores.get(&number));
+        let Some((candidate, store)) = read else {
+            health.set_condition(record, Condition::Joining);
+            continue;
+        };
+        health.set_condition(record, Condition::Joined);
+        let fold = candidate.fold();
+        let view = View::new(record.clone(), store.clone(), fold.extents.clone(), fold.committed, 0);
+        views.insert(number, Arc::new(view));
+    }
+    for absence in &challenge.cluster.absent {
+        if let Some(number) = absence.number {
+            health.failed_with(number, absence.problem.clone(), absence.hint.clone());
+        }
+    }
+    health.end(Role::Reading(challenge.no_quorum().to_string()));
+    let snapshot = merged.snapshot.as_ref().map_or(Sequence(0), |(_, snapshot)| snapshot.sequence);
+    let (ballot, started_ms) = (challenge.election.sighted().0, challenge.env.clock.now_ms());
+    let shared = shared_of(challenge, ballot, state, health, snapshot, started_ms);
+    *shared.views.write() = views;
+    let (owner, _nobody) = mpsc::channel(1);
+    Ok(Shard { shared: Arc::new(shared), owner })
 }
 
 /// The state after all entries that are known to be committed.

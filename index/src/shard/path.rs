@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use futures::{FutureExt, future::BoxFuture};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::StartError;
 use crate::{
@@ -40,10 +40,14 @@ impl PathReader {
         }
         while self.ahead.len() < self.depth {
             let next = self.ahead.back().map_or(slot, |(last, _)| last.next());
-            self.ahead.push_back((next, spawn(first_bytes(self.shard, self.store.clone(), next))));
+            self.ahead.push_back((
+                next,
+                AbortOnDropHandle::new(tokio::spawn(first_bytes(self.shard, self.store.clone(), next))),
+            ));
         }
         let Some((_, bytes)) = self.ahead.pop_front() else { return Ok(None) };
-        let Some(bytes) = bytes.await? else {
+        let read = bytes.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let Some(bytes) = read? else {
             self.forget();
             return Ok(None);
         };
@@ -60,27 +64,20 @@ impl PathReader {
     }
 }
 
-type Reading = BoxFuture<'static, Result<Option<Bytes>, StoreError>>;
-
-/// Starts reading at once, not when its turn comes.
-fn spawn(reading: Reading) -> Reading {
-    let task = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(reading));
-    task.map(|joined| joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))).boxed()
-}
+/// A read that goes on by itself, and ends when nobody wants it any more.
+type Reading = AbortOnDropHandle<Result<Option<Bytes>, StoreError>>;
 
 /// The first bytes of the object at `slot`, to the end of its section.
-fn first_bytes(shard: ShardId, store: RegionStore, slot: Slot) -> Reading {
-    Box::pin(async move {
-        let key = keys::journal(shard, slot);
-        let Some(bytes) = store.get_range(Component::Journal, &key, 0..FIRST_READ).await? else { return Ok(None) };
-        match Record::needed(&bytes) {
-            Ok(needed) if needed > bytes.len() && bytes.len() as u64 == FIRST_READ => {
-                store.get_range(Component::Journal, &key, 0..needed as u64).await
-            }
-            // Whole, or damaged: decoding tells.
-            _ => Ok(Some(bytes)),
+async fn first_bytes(shard: ShardId, store: RegionStore, slot: Slot) -> Result<Option<Bytes>, StoreError> {
+    let key = keys::journal(shard, slot);
+    let Some(bytes) = store.get_range(Component::Journal, &key, 0..FIRST_READ).await? else { return Ok(None) };
+    match Record::needed(&bytes) {
+        Ok(needed) if needed > bytes.len() && bytes.len() as u64 == FIRST_READ => {
+            store.get_range(Component::Journal, &key, 0..needed as u64).await
         }
-    })
+        // Whole, or damaged: decoding tells.
+        _ => Ok(Some(bytes)),
+    }
 }
 
 /// The newest floor of the region, found by listing.

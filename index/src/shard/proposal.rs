@@ -157,6 +157,27 @@ pub struct RegionStatus {
 }
 
 impl ShardStatus {
+    /// Of a node that has not led the shard yet.
+    pub fn unknown(shard: ShardId) -> Self {
+        Self {
+            shard,
+            state: "looking",
+            ballot: Ballot::BOOTSTRAP,
+            committed: Sequence(0),
+            sealed: Sequence(0),
+            in_flight: 0,
+            snapshot: Sequence(0),
+            snapshot_bytes: 0,
+            deposed_by: None,
+            store_problem: None,
+            leader_since_ms: None,
+            takeover_ms: None,
+            voters: Vec::new(),
+            regions: Vec::new(),
+            change: None,
+        }
+    }
+
     /// How many of the voters are a quorum.
     pub fn quorum(&self) -> usize {
         self.voters.len() / 2 + 1

@@ -86,19 +86,18 @@ impl Shard {
             return Err(last.map_or_else(|| not_durable(&durable, voters.as_ref()), StartError::Store));
         }
         let marked = join_all(cuts.iter().map(|cut| mark(shared, cut, &snapshot, voters.as_ref(), &marks))).await;
-        let mut done = false;
+        let mut covered = progress.sequence;
         for result in marked {
             match result {
-                Ok(()) => done = true,
+                Ok(sequence) => covered = covered.max(sequence),
                 Err(error @ StartError::Contended(_)) => return Err(error),
                 Err(error) => tracing::warn!(%error, "a truncation mark was not written"),
             }
         }
-        if done {
-            *shared.snapshot.lock() = Progress { sequence, bytes: size };
-            tracing::debug!(%sequence, bytes = size, regions = durable.len(), "snapshot written");
-        }
-        Ok(sequence)
+        let bytes = if covered == sequence { size } else { progress.bytes };
+        *shared.snapshot.lock() = Progress { sequence: covered, bytes };
+        tracing::debug!(%sequence, bytes = size, regions = durable.len(), "snapshot written");
+        Ok(covered)
     }
 }
 
@@ -109,14 +108,14 @@ fn not_durable(durable: &BTreeSet<RegionNo>, voters: Option<&RegionSet>) -> Star
 }
 
 /// Writes the mark of one region that says: all up to the snapshot is in it, the path goes on behind its last entry in
-/// this reign.
+/// this reign. Gives the last entry that the region's newest mark covers.
 async fn mark(
     shared: &Shared,
     cut: &CutAt,
     snapshot: &SnapshotRef,
     voters: Option<&RegionSet>,
     marks: &[Mark],
-) -> Result<(), StartError> {
+) -> Result<Sequence, StartError> {
     let view = &cut.view;
     let k = view.floor.load(Relaxed) + 1;
     let floor = Floor {
@@ -134,7 +133,7 @@ async fn mark(
     match view.store.create(Component::Snapshot, &key, floor.encode(id).into(), id).await? {
         Created::Landed => {
             view.floor.store(k, Relaxed);
-            Ok(())
+            Ok(snapshot.sequence)
         }
         Created::Occupied => learn_floor(shared, view).await,
     }
@@ -142,12 +141,12 @@ async fn mark(
 
 /// The next mark is there already: this node's own, whose answer was lost, or one that a former leader wrote with its
 /// last breath, which is as good for everything before this reign. Or this node is deposed.
-async fn learn_floor(shared: &Shared, view: &View) -> Result<(), StartError> {
+async fn learn_floor(shared: &Shared, view: &View) -> Result<Sequence, StartError> {
     let newest = newest_floor(shared.id, &view.store).await?;
     let newest = newest.ok_or_else(|| StartError::missing(view.store.region(), &keys::floors(shared.id)))?;
     if newest.promised > shared.ballot {
         return Err(StartError::Contended(newest.promised));
     }
     view.floor.store(newest.k, Relaxed);
-    Ok(())
+    Ok(newest.snapshot.sequence)
 }

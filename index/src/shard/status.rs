@@ -19,19 +19,26 @@ impl Shard {
     pub fn status(&self) -> ShardStatus {
         let shared = &self.shared;
         let (role, regions) = shared.health.look();
+        let over = !matches!(role, Role::Leading | Role::Reading(_));
         let (state, deposed_by) = match role {
             Role::Leading => ("leading", None),
             Role::Deposed(leader) => ("deposed", leader),
             Role::Renewing => ("renewing", None),
             Role::Broken(_) => ("broken", None),
             Role::Stopped => ("stopped", None),
+            Role::Reading(_) => ("reading", None),
         };
         let committed = Sequence(shared.committed.load(Relaxed));
         let voters: Vec<RegionNo> = {
             let state = shared.state.read();
             state.regions.voters().map(|voters| voters.iter().collect()).unwrap_or_default()
         };
-        let regions = regions.into_values().map(|region| self.region_status(region, committed, &voters)).collect();
+        let regions = regions.into_values().map(|region| {
+            let status = self.region_status(region, committed, &voters);
+            // Whoever leads now knows how far it is.
+            if over { RegionStatus { state: "deposed", ..status } } else { status }
+        });
+        let regions = regions.collect();
         let takeover_ms = shared.takeover_ms.load(Relaxed);
         let progress = *shared.snapshot.lock();
         ShardStatus {

@@ -69,7 +69,7 @@ impl Walk {
 /// How a region that was to promise ended up.
 pub(super) enum Promised {
     /// It has promised.
-    Yes(Promise),
+    Yes(Box<Promise>),
     /// A higher ballot has taken it.
     Abandoned(Abandoned),
     /// Its floor moved in between; in this reign it cannot promise any more.
@@ -88,7 +88,7 @@ pub(super) async fn promise(
         match want {
             Want::Promised => {
                 let fold = candidate.promise().cloned().unwrap_or_default();
-                return Ok(Promised::Yes(Promise { fold, floor: candidate.floor_number() }));
+                return Ok(Promised::Yes(Box::new(Promise { fold, floor: candidate.floor_number() })));
             }
             Want::Void | Want::Rest => return Ok(Promised::Void),
             _ => {}

@@ -113,7 +113,8 @@ fn snapshot(world: &World) {
     let Some(node) = world.newest() else { return };
     let world = world.clone();
     tokio::spawn(async move {
-        let written = node.node.shard.snapshot().await;
+        let Ok(leading) = node.node.seat.lead() else { return };
+        let written = leading.shard.snapshot().await;
         let outcome = written.map_or_else(|error| error.to_string(), |sequence| format!("up to {sequence}"));
         world.say(format_args!("snapshot of {}: {outcome}", node.name));
     });

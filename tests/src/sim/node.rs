@@ -38,16 +38,13 @@ pub(super) struct SimNode {
     ended: CancellationToken,
     /// Whether it takes new requests.
     open: AtomicBool,
-    /// Ends its background work.
-    background: CancellationToken,
 }
 
 impl SimNode {
     pub(super) fn new(name: String, node: Node, faults: FaultStore, connection: Connection) -> Self {
         let router = brigade::http::router(node.clone());
-        let (ended, background) = (CancellationToken::new(), CancellationToken::new());
-        tokio::spawn(brigade_compactor::snapshots::run(node.shard.clone(), background.clone()));
-        Self { name, node, faults, router, connection, ended, open: AtomicBool::new(true), background }
+        let ended = CancellationToken::new();
+        Self { name, node, faults, router, connection, ended, open: AtomicBool::new(true) }
     }
 
     /// Ends it as SIGKILL would.
@@ -55,13 +52,11 @@ impl SimNode {
         self.open.store(false, Relaxed);
         self.connection.end();
         self.ended.cancel();
-        self.background.cancel();
     }
 
     /// Ends it as SIGTERM would; as SIGKILL would when that takes too long. True if it was orderly.
     pub(super) async fn stop(self: &Arc<Self>) -> bool {
         self.open.store(false, Relaxed);
-        self.background.cancel();
         let orderly = timeout(STOP, self.node.shut_down()).await.is_ok();
         self.kill();
         orderly

@@ -10,17 +10,23 @@ use std::{
 };
 
 use axum::body::Body;
-use brigade::{serve::start_node_on, settings::Settings};
+use brigade::{
+    peers::{PeerError, Peers},
+    serve::start_node_on,
+    settings::{LeaseSettings, Settings},
+};
 use brigade_index::{
     env::Env,
     names::RegionName,
+    shard::Opener,
     store::{
         self, Operation, RegionStore, StoreMetrics, StoreOptions, StoreTiming,
         fault::{Answer, Fault, FaultStore, Latency, Rule},
     },
 };
 use bytes::Bytes;
-use http::Request;
+use futures::{FutureExt, future::BoxFuture};
+use http::{Request, Response};
 use object_store::ObjectStore;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
@@ -37,6 +43,19 @@ const STARTS: u32 = 100;
 
 /// Longest start that is waited for.
 const START: Duration = Duration::from_secs(60);
+
+/// Longer than any simulation, in milliseconds.
+const NEVER_MS: u64 = 3_600_000;
+
+/// Nodes that cannot reach each other.
+struct NoPeers;
+
+impl Peers for NoPeers {
+    fn send(&self, address: &str, _: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, PeerError>> {
+        let refused = PeerError::Unreachable { address: address.to_owned(), problem: "there is no network".to_owned() };
+        async { Err(refused) }.boxed()
+    }
+}
 
 /// How the store behaves when nothing special happens.
 #[derive(Clone, Debug)]
@@ -168,8 +187,12 @@ impl World {
         let store = RegionStore::new(region, Arc::new(connection.clone()), metrics.clone(), timing, env.clone());
         let mut settings = Settings { node_name: Some(name.clone()), ..Settings::default() };
         settings.publish.request_timeout_ms = 5_000;
+        settings.advertise = Some(format!("http://{name}"));
+        // It takes over at its start, whoever leads, and never again.
+        settings.lease = LeaseSettings { timeout_ms: NEVER_MS, probe_ms: NEVER_MS, usurp: true };
+        let opener: Opener = Arc::new(move |_, _| Ok(store.clone()));
         self.say(format_args!("{name} starts"));
-        let started = timeout(START, start_node_on(settings, store, metrics, env)).await;
+        let started = timeout(START, start_node_on(settings, opener, metrics, env, Arc::new(NoPeers))).await;
         let problem = match started {
             Ok(Ok(node)) => {
                 let node = Arc::new(SimNode::new(name, node, faults, connection));
@@ -201,8 +224,7 @@ impl World {
     /// Looks for nodes that have stopped for a reason that must never be: the store loses nothing here.
     pub(super) fn inspect(&self) {
         for node in lock(&self.nodes).iter().filter(|node| node.is_open()) {
-            let status = node.node.shard.status();
-            if status.state == "broken" {
+            if let Some(status) = node.node.seat.status().filter(|status| status.state == "broken") {
                 lock(&self.problems).push(format!("{} is broken: {status:?}", node.name));
             }
         }

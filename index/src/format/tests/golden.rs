@@ -127,6 +127,7 @@ fn floor() -> Floor {
         extents: vec![Extent { first: Sequence(1), ballot: BALLOT, origin: 1 }],
         voters: None,
         marks: Vec::new(),
+        leader: None,
     }
 }
 
