@@ -175,7 +175,10 @@ impl Challenge {
             }
             // A region that votes may have been added since this node was told of regions.
             if opened || Instant::now() >= deadline || !self.open_unknown().await? {
-                return Err(self.no_quorum());
+                // Floors that moved meanwhile are a matter of bad luck: the next attempt begins with the new ones.
+                let void = self.stores.keys().any(|region| self.election.want(*region) == Want::Void);
+                let ballot = self.election.ballot().filter(|_| void);
+                return Err(ballot.map_or_else(|| self.no_quorum(), StartError::Contended));
             }
             opened = true;
         }

@@ -17,8 +17,8 @@ use brigade::{
 };
 use brigade_index::{
     env::Env,
+    founding::Opener,
     names::RegionName,
-    shard::Opener,
     store::{
         self, Operation, RegionStore, StoreMetrics, StoreOptions, StoreTiming,
         fault::{Answer, Fault, FaultStore, Latency, Rule},

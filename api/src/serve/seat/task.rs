@@ -202,6 +202,10 @@ impl Task {
         let event = timeout(limit, asking).await.unwrap_or(Event::Silent);
         let lived = self.lease.leader_lives();
         let ended = event == Event::Ended;
+        if matches!(event, Event::Answered(_)) {
+            // What was read before is old when the leader falls silent, and its floors have moved.
+            self.challenge = None;
+        }
         self.event(event);
         if lived && !self.lease.leader_lives() {
             tracing::warn!(node = leader.node, address = leader.address, ended, "the leader does not answer");
