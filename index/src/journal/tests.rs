@@ -33,17 +33,7 @@ fn set(regions: &[RegionNo]) -> RegionSet {
 fn head(kind: Kind, slot: Slot, parent: Slot, sequence: u64, committed: u64) -> Head {
     let id = WriteId(u128::from(slot.ballot.nonce) << 64 | u128::from(slot.index) << 8 | 1);
     let (sequence, committed) = (Sequence(sequence), Sequence(committed));
-    Head {
-        kind,
-        id,
-        ballot: slot.ballot,
-        parent,
-        sequence,
-        committed,
-        section_len: 0,
-        section_crc: 0,
-        body_len: 0,
-    }
+    Head { kind, id, ballot: slot.ballot, parent, sequence, committed, section_len: 0, section_crc: 0, body_len: 0 }
 }
 
 fn record(bytes: Vec<u8>) -> Record {
@@ -150,7 +140,10 @@ mod fold {
         assert_eq!(fold.extents.find(Sequence(3)), Some(Place::Copy));
         assert_eq!(fold.extents.find(Sequence(5)), Some(Place::Journal(slot(1, 4))));
         fold.accept(&commit(slot(2, 1), slot(1, 5), 4, 3)).unwrap();
-        assert_eq!((keys(&fold), fold.extents.find(Sequence(4))), (vec![(4, 2), (5, 1)], Some(Place::Journal(slot(2, 1)))));
+        assert_eq!(
+            (keys(&fold), fold.extents.find(Sequence(4))),
+            (vec![(4, 2), (5, 1)], Some(Place::Journal(slot(2, 1))))
+        );
         assert_eq!(fold.extents.find(Sequence(5)), Some(Place::Journal(slot(1, 4))));
     }
 
@@ -306,7 +299,8 @@ mod election {
         let paths = [(A, reign_of(1, 1..=3, 1)), (B, reign_of(2, 1..=2, 0))];
         let elected = elect(&[A, B, C], &paths).decide().unwrap().unwrap();
         assert_eq!((elected.ballot.round, elected.merged.committed), (9, Sequence(1)));
-        let again: Vec<_> = elected.merged.reappend.iter().map(|(n, region, at)| (n.0, *region, at.ballot.round)).collect();
+        let again: Vec<_> =
+            elected.merged.reappend.iter().map(|(n, region, at)| (n.0, *region, at.ballot.round)).collect();
         assert_eq!(again, [(2, B, 2), (3, A, 1)]);
         assert_eq!(elect(&[A, B, C], &paths[..1]).decide(), None);
     }
@@ -551,7 +545,10 @@ mod lane {
         assert!(!lane.install(Sequence(5)) && lane.install(Sequence(9)));
         lane.send();
         lane.landed(slot(3, 0));
-        assert_eq!((lane.accepted(), lane.behind(Sequence(8)), lane.behind(Sequence(9))), (Sequence(9), None, Some(slot(3, 1))));
+        assert_eq!(
+            (lane.accepted(), lane.behind(Sequence(8)), lane.behind(Sequence(9))),
+            (Sequence(9), None, Some(slot(3, 1)))
+        );
         assert_eq!(lane.upcoming(), Cargo::Commit(Sequence(10)));
     }
 }

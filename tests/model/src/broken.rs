@@ -26,7 +26,9 @@ pub fn decide(election: &Election, scenario: &Scenario) -> Option<Option<Option<
             })
         })),
         Mutation::ForgetLaterSets => Some(decide_by(election, scenario, |start, _| vec![start], |_| {})),
-        Mutation::InstallForgets => Some(decide_by(election, scenario, |start, folds| needed_sets(&start, folds), forget)),
+        Mutation::InstallForgets => {
+            Some(decide_by(election, scenario, |start, folds| needed_sets(&start, folds), forget))
+        }
         _ => None,
     }
 }
@@ -71,7 +73,8 @@ fn decide_by(
         spoil(&mut fold);
         Some((region, Promise { fold, floor: part.floor_number() }))
     };
-    let promises: BTreeMap<_, _> = scenario.regions().filter_map(|region| promise(region, candidate(region)?)).collect();
+    let promises: BTreeMap<_, _> =
+        scenario.regions().filter_map(|region| promise(region, candidate(region)?)).collect();
     let folds: Vec<_> = promises.iter().map(|(region, promise)| (*region, &promise.fold)).collect();
     let start = set(&scenario.voters);
     let has = |region| promises.contains_key(&region);

@@ -33,9 +33,10 @@ fn path(state: &State, number: RegionNo, fold: &Fold) -> Option<String> {
     if !state.ghost.logs.values().any(|log| log.starts_with(&contents)) {
         return Some(format!("I2: region {number} says that {contents:?} is committed"));
     }
-    let lost = fold.log.range(..=fold.committed).find(|(sequence, accepted)| {
-        fold.extents.find(**sequence) != Some(Place::Journal(accepted.slot))
-    });
+    let lost = fold
+        .log
+        .range(..=fold.committed)
+        .find(|(sequence, accepted)| fold.extents.find(**sequence) != Some(Place::Journal(accepted.slot)));
     lost.map(|(sequence, _)| format!("I10: region {number} does not know where its entry {sequence} is"))
 }
 
@@ -53,7 +54,9 @@ fn quorums(state: &State, paths: &[(RegionNo, &Fold)]) -> Option<String> {
             let found = found(state, &quorum, Sequence(sequence));
             if found != Some(*expected) {
                 let regions: Vec<_> = quorum.iter().map(|(region, _)| region.0).collect();
-                return Some(format!("I6: entry {sequence}, committed as {expected}, is {found:?} by regions {regions:?}"));
+                return Some(format!(
+                    "I6: entry {sequence}, committed as {expected}, is {found:?} by regions {regions:?}"
+                ));
             }
         }
     }
@@ -76,8 +79,7 @@ fn found(state: &State, quorum: &[(RegionNo, &Fold)], sequence: Sequence) -> Opt
 /// Slots of a region whose object may be deleted now.
 pub fn deletable(scenario: &Scenario, region: &Region) -> Vec<Slot> {
     let takeovers = scenario.breaks(Mutation::DeleteTakeovers);
-    let may = |slot: &&Slot| {
-        region.objects.get(slot).is_some_and(|object| takeovers || object.head.kind != Kind::Takeover)
-    };
+    let may =
+        |slot: &&Slot| region.objects.get(slot).is_some_and(|object| takeovers || object.head.kind != Kind::Takeover);
     region.below.iter().filter(may).copied().collect()
 }

@@ -31,7 +31,14 @@ impl Ghost {
     pub fn new(voters: RegionSet) -> Self {
         let logs = BTreeMap::from([(0, Vec::new())]);
         let ballots = BTreeMap::from([(0, Vec::new())]);
-        Self { logs, ballots, carried: Vec::new(), voters: vec![(Sequence(0), voters)], served: Vec::new(), led: BTreeMap::new() }
+        Self {
+            logs,
+            ballots,
+            carried: Vec::new(),
+            voters: vec![(Sequence(0), voters)],
+            served: Vec::new(),
+            led: BTreeMap::new(),
+        }
     }
 
     /// The log of a timeline.
@@ -44,7 +51,9 @@ impl Ghost {
         let timeline = ballot.timeline();
         let ballots = self.ballots.get(&timeline).map_or(&[][..], Vec::as_slice);
         let entries = self.log(timeline).iter().zip(ballots).zip(1..);
-        entries.filter(move |((_, own), _)| **own < ballot).map(|((content, _), sequence)| (Sequence(sequence), *content))
+        entries
+            .filter(move |((_, own), _)| **own < ballot)
+            .map(|((content, _), sequence)| (Sequence(sequence), *content))
     }
 
     /// The newest timeline.
@@ -101,9 +110,13 @@ impl Ghost {
                 Some(known) => {
                     return Err(format!("I1: entry {sequence} was committed as {known} and now as {}", entry.content));
                 }
-                None if at > own.len() => return Err(format!("I1: entry {sequence} is committed without those before")),
+                None if at > own.len() => {
+                    return Err(format!("I1: entry {sequence} is committed without those before"));
+                }
                 None => {
-                    if self.led.get(&entry.content).is_some_and(|led| *led < timeline) && self.carried.get(at) != Some(&entry.content) {
+                    if self.led.get(&entry.content).is_some_and(|led| *led < timeline)
+                        && self.carried.get(at) != Some(&entry.content)
+                    {
                         return Err(format!("promotion: entry {sequence} comes from the timeline that was left"));
                     }
                     own.push(entry.content);

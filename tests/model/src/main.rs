@@ -90,6 +90,10 @@ fn report(scenario: &Scenario, outcome: &Outcome) -> bool {
         run::print(way, flaw);
     }
     let result = if flaw.is_some() { "VIOLATED" } else { "no violation" };
-    println!("{:42} {states:>10} states {:>8.1} s  {end}, {result}, progress {progress}", scenario.name, took.as_secs_f64());
+    println!(
+        "{:42} {states:>10} states {:>8.1} s  {end}, {result}, progress {progress}",
+        scenario.name,
+        took.as_secs_f64()
+    );
     flaw.is_none()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use brigade_index::{
     format::{Floor, Record, SnapshotRef},
     ids::{Ballot, RegionNo, Sequence, WriteId},
-    journal::{Abandoned, Candidate, Election, Elected, FoldError, Promise, Reign, Want},
+    journal::{Abandoned, Candidate, Elected, Election, FoldError, Promise, Reign, Want},
     keys::Slot,
     region::RegionSet,
 };

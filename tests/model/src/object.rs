@@ -67,7 +67,9 @@ impl Object {
         let Head { kind, ballot, sequence, committed, .. } = self.head;
         match &self.section {
             Section::Commit(value) => {
-                let voters = value.voters().map(|voters| format!(" voters {:?}", voters.iter().map(|r| r.0).collect::<Vec<_>>()));
+                let voters = value
+                    .voters()
+                    .map(|voters| format!(" voters {:?}", voters.iter().map(|r| r.0).collect::<Vec<_>>()));
                 format!("Commit(n{sequence}:{} c{committed}{})", value.time_ms, voters.unwrap_or_default())
             }
             Section::Install(_) => format!("Install(n{sequence})"),

@@ -197,7 +197,12 @@ impl fmt::Debug for State {
             }
         }
         if let Some(reader) = &self.reader {
-            writeln!(f, "    reader: at {:?}, was shown {:?}", reader.fold.as_ref().map(|fold| name(&fold.at)), reader.shown)?;
+            writeln!(
+                f,
+                "    reader: at {:?}, was shown {:?}",
+                reader.fold.as_ref().map(|fold| name(&fold.at)),
+                reader.shown
+            )?;
         }
         writeln!(f, "    committed: {:?}, voters {:?}", self.ghost.logs, self.ghost.in_force())
     }

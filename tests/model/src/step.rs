@@ -380,10 +380,10 @@ impl Leading {
         let unchecked = scenario.breaks(Mutation::FloorWithoutSnapshot);
         let durable = |region| unchecked || state.region(region).has_snapshot(covered);
         if scenario.breaks(Mutation::FloorTooEarly) {
-            let quorum = covered.sequence <= self.reign.committed() && durable(region) && self.reign.has_quorum(durable);
+            let quorum =
+                covered.sequence <= self.reign.committed() && durable(region) && self.reign.has_quorum(durable);
             return self.reign.lane(region).filter(|_| quorum)?.behind(covered.sequence);
         }
         self.reign.floor(region, covered.sequence, durable)
     }
 }
-

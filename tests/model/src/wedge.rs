@@ -20,10 +20,12 @@ pub fn deliver(scenario: &Scenario, state: &State, region: RegionNo) -> Option<S
 /// The first quorum that is stuck, or the rule that broke while it went on.
 pub fn flaw(scenario: &Scenario, state: &State) -> Option<String> {
     let voters: Vec<RegionNo> = state.ghost.in_force().iter().collect();
-    (0u32..1 << voters.len()).filter(|mask| mask.count_ones() as usize == state.ghost.in_force().quorum()).find_map(|mask| {
-        let quorum = (0..voters.len()).filter(|at| mask >> at & 1 == 1).map(|at| voters[at]).collect();
-        RegionSet::new(quorum).and_then(|quorum| stuck(scenario, state, &quorum))
-    })
+    (0u32..1 << voters.len()).filter(|mask| mask.count_ones() as usize == state.ghost.in_force().quorum()).find_map(
+        |mask| {
+            let quorum = (0..voters.len()).filter(|at| mask >> at & 1 == 1).map(|at| voters[at]).collect();
+            RegionSet::new(quorum).and_then(|quorum| stuck(scenario, state, &quorum))
+        },
+    )
 }
 
 /// Attempts that may fail since a truncation mark moved: such a Takeover is void, and the next attempt counts.
