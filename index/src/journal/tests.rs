@@ -124,7 +124,8 @@ mod fold {
 
     #[test]
     fn a_reign_begins_at_the_latest_behind_what_is_held() {
-        let mut fold = path(&[(1, 1..=2, 0), (2, 1..=0, 0)]);
+        let mut fold = path(&[(1, 1..=2, 0)]);
+        fold.accept(&takeover(ballot(2), START)).unwrap();
         let skipping = fold.accept(&commit(slot(2, 0), slot(1, 2), 4, 0));
         assert!(matches!(skipping, Err(FoldError::Sequence { .. })), "{skipping:?}");
         fold.accept(&commit(slot(2, 0), slot(1, 2), 3, 0)).unwrap();
@@ -133,7 +134,8 @@ mod fold {
 
     #[test]
     fn an_install_covers_what_is_below_and_forgets_nothing_above() {
-        let mut fold = path(&[(1, 1..=5, 1), (2, 1..=0, 0)]);
+        let mut fold = path(&[(1, 1..=5, 1)]);
+        fold.accept(&takeover(ballot(2), START)).unwrap();
         fold.accept(&install(slot(2, 0), slot(1, 5), 3)).unwrap();
         // Entries 4 and 5 may be committed by this very copy.
         assert_eq!((fold.base(), fold.committed, keys(&fold)), (Sequence(3), Sequence(3), vec![(4, 1), (5, 1)]));

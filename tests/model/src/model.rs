@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use brigade_index::ids::Sequence;
+use brigade_index::ids::{RegionNo, Sequence};
 use stateright::{Model, Property};
 
 use crate::{
@@ -52,7 +52,43 @@ impl Exploration {
             }
             state = step(scenario, &state, &Action::Lead(0)).unwrap_or(state);
         }
-        state
+        self.ahead(state)
+    }
+
+    /// Lets the first leader fill the regions that are ahead: everything is sent before it hears of anything, so that
+    /// marks stay as far behind as the window lets them.
+    fn ahead(&self, mut state: State) -> State {
+        let scenario = &self.0;
+        let ahead = || scenario.ahead.iter().copied().map(RegionNo);
+        loop {
+            let before = state.clone();
+            let mut take = |action: Action| {
+                let next = step(scenario, &state, &action);
+                next.map(|next| state = next).is_some()
+            };
+            for region in ahead() {
+                while take(Action::Send(0, region)) {}
+            }
+            for region in ahead() {
+                while let Some(next) = wedge::deliver(scenario, &state, region) {
+                    state = next;
+                }
+            }
+            let Some(Node::Leading(leading)) = state.nodes.first().map(AsRef::as_ref) else { return state };
+            for (region, slot) in leading.clone().flying.into_keys() {
+                state = step(scenario, &state, &Action::Landed(0, region, slot)).unwrap_or(state);
+            }
+            while let Some(Node::Leading(leading)) = state.nodes.first().map(AsRef::as_ref)
+                && !scenario.ahead.is_empty()
+                && leading.serving
+                && leading.reign.sealed().0 < scenario.entries
+            {
+                state = step(scenario, &state, &Action::Seal(0)).unwrap_or(state);
+            }
+            if state == before {
+                return state;
+            }
+        }
     }
 
     fn leader(&self, state: &State, node: usize, leading: &Leading, actions: &mut Vec<Action>) {

@@ -31,6 +31,8 @@ pub struct Scenario {
     pub attempts: usize,
     /// How many regions have promised to the first attempt, which leads at the start; 0: it has yet to be elected.
     pub founded: u16,
+    /// Regions that have all entries of the first leader at the start already.
+    pub ahead: Vec<u16>,
     /// Last sequence that is sealed; a leader's own first entry may lie above.
     pub entries: u64,
     /// Appends in flight to one region.
@@ -72,6 +74,7 @@ impl Default for Scenario {
             voters: vec![1],
             attempts: 2,
             founded: 1,
+            ahead: Vec::new(),
             entries: 2,
             window: 1,
             copies: 1,

@@ -109,14 +109,20 @@ fn three_regions() -> Vec<Scenario> {
         },
         Scenario {
             name: "three-regions-cut",
-            about: "three regions, two ballots, two entries, one truncation mark before anything is deleted",
+            about: "three regions, two ballots, three entries, one truncation mark; two of them hold all at the start",
+            entries: 3,
+            window: 2,
             floors: 1,
+            ahead: vec![1, 3],
             ..three.clone()
         },
         Scenario {
             name: "three-regions-away",
-            about: "three regions, two ballots, two entries; a region that was away gets a snapshot in place of entries",
+            about: "three regions, two ballots, three entries; a region that was away gets a snapshot in place of entries",
+            entries: 3,
+            window: 2,
             installs: true,
+            ahead: vec![1, 3],
             ..three.clone()
         },
         Scenario {
