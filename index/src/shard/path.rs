@@ -51,7 +51,8 @@ impl PathReader {
             self.forget();
             return Ok(None);
         };
-        self.depth = (self.depth * 2).min(MAX_AHEAD);
+        // No more ahead than was read already, so that what is read past the end costs no more than the rest.
+        self.depth = (self.depth + 1).min(MAX_AHEAD);
         let damaged =
             |error: FrameError| StartError::damaged(self.store.region(), &keys::journal(self.shard, slot), &error);
         Record::decode(&bytes).map(Some).map_err(damaged)
