@@ -37,7 +37,10 @@ mod walk;
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -121,6 +124,27 @@ impl Shared {
 
     fn views_all(&self) -> Vec<Arc<View>> {
         self.views.read().values().cloned().collect()
+    }
+
+    fn has_several_regions(&self) -> bool {
+        self.views.read().len() > 1
+    }
+
+    /// Whether a commit can do without this region: a quorum of the others takes writes, and about as fast as it does.
+    fn has_spare_for(&self, view: &View) -> bool {
+        let (slow, behind) = (view.append_time() * 3, self.committed.load(Relaxed).saturating_sub(SPARE_LAG));
+        let views = self.views.read();
+        let sets = self.health.sets();
+        sets.iter().all(|set| {
+            set.has_quorum(|region| {
+                let other = views.get(&region).filter(|other| other.record.number != view.record.number);
+                other.is_some_and(|other| {
+                    other.append_time() <= slow
+                        && other.accepted().0 >= behind
+                        && !self.health.is_failing(region)
+                })
+            })
+        })
     }
 
     fn name_of(&self, region: RegionNo) -> String {
@@ -262,6 +286,9 @@ impl Shard {
         }
     }
 }
+
+/// A region that is so many entries behind is no help to a commit.
+const SPARE_LAG: u64 = 32;
 
 /// Attempts to take over before giving up.
 const ATTEMPTS: u64 = 8;

@@ -1,10 +1,20 @@
 //! What the owner task of a reign waits for: appends, looks at what deposed it, regions that join.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
+<<<<<<< HEAD
 use futures::future::BoxFuture;
 use object_store::PutPayload;
 use tokio::time::{sleep, timeout};
+=======
+use futures::future::{BoxFuture, Either, select};
+use object_store::{PutPayload, path::Path};
+use tokio::time::{Instant, sleep, timeout};
+>>>>>>> bench
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -16,9 +26,9 @@ use super::{
 use crate::{
     format::{Head, Install, Kind, Record, SnapshotRef, encode_snapshot},
     ids::{RegionNo, Sequence, ShardId, WriteId},
-    journal::{Append, Promise},
+    journal::{Append, Cargo, Promise},
     keys::{self, Slot},
-    store::{Component, Created, RegionStore},
+    store::{Component, Created, RegionStore, StoreError},
 };
 
 /// Something that has happened to a region.
@@ -64,6 +74,12 @@ const RETRY_MAX: Duration = Duration::from_millis(1_000);
 /// An append that has not landed by then is in trouble, whatever the store may say in the end.
 const SILENCE: Duration = Duration::from_secs(4);
 
+/// Shortest time after which an append counts as slow, and the time while nothing is known of a region: a local disk does
+/// not get faster by being asked twice.
+const LEAST_PATIENCE: Duration = Duration::from_millis(10);
+/// See [`LEAST_PATIENCE`].
+const UNKNOWN_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Puts the same bytes at the same key until it is known what lies there.
 pub(super) async fn append(
     shared: Arc<Shared>,
@@ -75,7 +91,7 @@ pub(super) async fn append(
     let region = view.record.number;
     let appended = stop.run_until_cancelled(async {
         let (payload, id) = payload(&shared, &view, &send, source).await;
-        put(&shared, &view, send.slot, payload, id).await
+        put(&shared, &view, &send, payload, id).await
     });
     match appended.await {
         Some(Created::Landed) => Event::Landed(region, send.slot),
@@ -126,11 +142,11 @@ async fn read_old(shared: &Shared, view: &View, sequence: Sequence) -> Entry {
     }
 }
 
-async fn put(shared: &Shared, view: &View, slot: Slot, payload: PutPayload, id: WriteId) -> Created {
-    let key = keys::journal(shared.id, slot);
+async fn put(shared: &Shared, view: &View, send: &Append, payload: PutPayload, id: WriteId) -> Created {
+    let key = keys::journal(shared.id, send.slot);
     let mut pause = RETRY_MIN;
     loop {
-        let mut creating = std::pin::pin!(view.store.create(Component::Journal, &key, payload.clone(), id));
+        let mut creating = pin!(put_twice(shared, view, send, &key, &payload, id));
         let created = match timeout(SILENCE, &mut creating).await {
             Ok(created) => created,
             Err(_) => {
@@ -153,6 +169,44 @@ async fn put(shared: &Shared, view: &View, slot: Slot, payload: PutPayload, id: 
         }
         sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+/// Puts an object, and sends it a second time when it takes longer than usual and the commit waits for this region: with
+/// no region to spare, a commit is as slow as the slowest of those that are left. The two carry the same bytes, so that
+/// it does not matter which of them lands; a second attempt after a time-out is no different.
+async fn put_twice(
+    shared: &Shared,
+    view: &View,
+    send: &Append,
+    key: &Path,
+    payload: &PutPayload,
+    id: WriteId,
+) -> Result<Created, StoreError> {
+    let create = || view.store.create(Component::Journal, key, payload.clone(), id);
+    if !shared.has_several_regions() {
+        return create().await;
+    }
+    let (started, usual) = (Instant::now(), view.append_time());
+    let mut first = pin!(create());
+    let patience = if usual.is_zero() { UNKNOWN_PATIENCE } else { (usual + usual / 4).max(LEAST_PATIENCE) };
+    if let Ok(result) = timeout(patience, &mut first).await {
+        view.appended(started.elapsed());
+        return result;
+    }
+    // Now, not when it is there: a region that hangs is to be known as slow.
+    view.appended(started.elapsed());
+    let (Cargo::Commit(sequence) | Cargo::Install(sequence)) = send.cargo;
+    if shared.committed.load(Relaxed) >= sequence.0 || shared.has_spare_for(view) {
+        let result = first.await;
+        view.appended(started.elapsed());
+        return result;
+    }
+    let second = pin!(create());
+    match select(first, second).await {
+        Either::Left((Ok(created), _)) | Either::Right((Ok(created), _)) => Ok(created),
+        Either::Left((Err(_), other)) => other.await,
+        Either::Right((Err(_), other)) => other.await,
     }
 }
 

@@ -88,6 +88,11 @@ impl Health {
         self.inner.lock().sets = sets;
     }
 
+    /// Quorums of each of these are needed now.
+    pub(super) fn sets(&self) -> Vec<RegionSet> {
+        self.inner.lock().sets.clone()
+    }
+
     /// A region has come to be known, or its condition has changed. True if this is news.
     pub(super) fn set_condition(&self, record: &RegionRecord, condition: Condition) -> bool {
         let mut inner = self.inner.lock();
