@@ -27,6 +27,7 @@ mod node;
 mod seat;
 mod signals;
 
+use node::prepare_node;
 pub use node::{Node, StartError, start_node, start_node_on};
 pub use seat::{Absent, Leading, Seat};
 pub(crate) use seat::{DeposedBody, Known, LeaseAnswer};
@@ -104,15 +105,21 @@ pub async fn run(mut settings: Settings) -> Result<(), ServeError> {
     if settings.advertise.is_none() && !address.ip().is_unspecified() {
         settings.advertise = Some(format!("http://{address}"));
     }
+    let starting = tokio::select! {
+        biased;
+        _ = signals.next() => return Err(ServeError::Interrupted),
+        starting = prepare_node(settings, Env::system()) => starting?,
+    };
+    // Before it leads: while it takes over and recovers, others ask it whether it lives.
+    let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
+    let server = connections::serve(listener, starting.node.clone(), stop.clone(), connections.clone());
+    let accepting = connections.spawn(server);
     let node = tokio::select! {
         biased;
         _ = signals.next() => return Err(ServeError::Interrupted),
-        node = start_node(settings, Env::system()) => node?,
+        node = starting.settle() => node?,
     };
     greet(&node, address);
-    let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
-    let server = connections::serve(listener, node.clone(), stop.clone(), connections.clone());
-    let accepting = connections.spawn(server);
     let signal = signals.next().await;
     tracing::info!(signal, "finishing requests in flight");
     let drained = timeout(Duration::from_secs(node.settings.drain_seconds), async {

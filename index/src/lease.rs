@@ -116,6 +116,8 @@ struct Known {
     ended: Option<Duration>,
     /// Whether the last question went without an answer.
     suspicious: bool,
+    /// Whether the paths were looked at since then.
+    watched: bool,
     next_probe: Duration,
 }
 
@@ -197,15 +199,13 @@ impl Lease {
         if asks && !known.suspicious {
             return if now >= known.next_probe { Next::Probe } else { Next::Wait(known.next_probe) };
         }
-        // The first look after the last sign of life: from here on, the paths are watched.
-        if asks && self.look.is_none_or(|look| look.started < known.heard) {
-            return self.look(now);
-        }
-        let (due, next_probe) = (self.stand_due(known), known.next_probe);
+        let (due, next_probe, watched) = (self.stand_due(known), known.next_probe, known.watched);
         if asks && now >= next_probe {
             return Next::Probe;
         }
-        match self.stand_or_look(now, due) {
+        // The first look after the last sign of life: from here on, the paths are watched.
+        let next = if asks && !watched { self.look(now) } else { self.stand_or_look(now, due) };
+        match next {
             Next::Wait(until) if asks => Next::Wait(until.min(next_probe)),
             next => next,
         }
@@ -290,7 +290,7 @@ impl Lease {
         known.ballot = ballot;
         known.heard = now;
         known.next_probe = now + probe;
-        known.fresh = false;
+        (known.fresh, known.watched) = (false, false);
         (known.suspicious, known.taking_over, known.ended) = (false, None, None);
     }
 
@@ -299,7 +299,7 @@ impl Lease {
         let Some(known) = &mut self.known else { return };
         known.next_probe = now + probe;
         if now < *known.taking_over.get_or_insert(now) + TAKING_OVER {
-            (known.heard, known.suspicious) = (now, false);
+            (known.heard, known.suspicious, known.watched) = (now, false, false);
         } else {
             known.suspicious = true;
         }
@@ -324,6 +324,7 @@ impl Lease {
             self.still_since = now;
         }
         if same {
+            self.known.iter_mut().for_each(|known| known.watched = known.suspicious);
             return;
         }
         let (node, address) = (&self.config.node, &self.config.address);
@@ -342,6 +343,7 @@ impl Lease {
             taking_over: None,
             ended: None,
             suspicious: false,
+            watched: false,
             next_probe: now,
         });
     }

@@ -81,14 +81,14 @@ pub(super) async fn forward(node: &Arc<Node>, route: Route, leader: &Leader, cal
             return Err(ApiError::new(kinds::SHUTTING_DOWN, "the node is shutting down"));
         }
     };
+    // The leader got a body that was cut off, which it does not store; what it says of that explains nothing.
+    if let Some(refusal) = refusal.get() {
+        return Err(refusal.to_error());
+    }
     match answer {
         Ok(Ok(response)) => Ok(pass_back(node, leader, response)),
         failed => {
             node.seat.hint();
-            // The leader got a body that was cut off, which it does not store.
-            if let Some(refusal) = refusal.get() {
-                return Err(refusal.to_error());
-            }
             Err(unanswered(route, leader, failed))
         }
     }

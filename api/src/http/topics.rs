@@ -36,14 +36,14 @@ pub(super) struct TopicBody {
     /// Compression of stored batches: `none`, `lz4` (default) or `zstd`.
     #[schema(value_type = Option<String>)]
     compression: Option<Compression>,
-    /// `sync`, the only value with one region.
+    /// `sync`, the only value so far.
     replication: Option<String>,
 }
 
 impl TopicBody {
     fn patch(self) -> Result<SettingsPatch, ApiError> {
         if let Some(replication) = self.replication.filter(|replication| replication != "sync") {
-            let problem = format!("replication {replication:?} needs several regions; with one region it is \"sync\"");
+            let problem = format!("replication {replication:?} is not available; it is \"sync\"");
             return Err(ApiError::new(kinds::INVALID_SETTINGS, problem));
         }
         let (partitions, max_message_bytes, compression) = (self.partitions, self.max_message_bytes, self.compression);

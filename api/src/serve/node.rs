@@ -83,9 +83,29 @@ pub enum StartError {
 /// # Errors
 /// When the stores cannot be opened, do not answer, or hold damaged objects.
 pub async fn start_node(settings: Settings, env: Env) -> Result<Node, StartError> {
+    prepare_node(settings, env).await?.settle().await
+}
+
+/// A node that knows its cluster and neither leads nor follows yet.
+pub(super) async fn prepare_node(settings: Settings, env: Env) -> Result<Starting, StartError> {
     let metrics = StoreMetrics::new();
     let opener = opener(&settings, metrics.clone(), env.clone());
-    start_node_on(settings, opener, metrics, env, Arc::new(HttpPeers::default())).await
+    prepare(settings, opener, metrics, env, Arc::new(HttpPeers::default())).await
+}
+
+/// A node on its way. Requests that it is given wait until it leads or follows, or are refused.
+pub(super) struct Starting {
+    pub(super) node: Node,
+    task: Task,
+}
+
+impl Starting {
+    /// Leads, or follows a leader that lives, from then on for as long as the node lives.
+    pub(super) async fn settle(mut self) -> Result<Node, StartError> {
+        self.task.settle().await?;
+        self.node.tasks.spawn(self.task.run());
+        Ok(self.node)
+    }
 }
 
 /// Opens stores with what `settings` say of the region of that name.
@@ -111,6 +131,16 @@ pub async fn start_node_on(
     env: Env,
     peers: Arc<dyn Peers>,
 ) -> Result<Node, StartError> {
+    prepare(settings, opener, metrics, env, peers).await?.settle().await
+}
+
+async fn prepare(
+    settings: Settings,
+    opener: Opener,
+    metrics: StoreMetrics,
+    env: Env,
+    peers: Arc<dyn Peers>,
+) -> Result<Starting, StartError> {
     let named = settings.regions().into_iter().map(|region| Ok((RegionName::new(&region.name)?, region.url)));
     let named = named.collect::<Result<Vec<_>, NameError>>()?;
     let cluster = founding::join(&named, opener, &env).await?;
@@ -143,13 +173,13 @@ pub async fn start_node_on(
     around.metrics.register(&mut registry);
     http_metrics.register(&mut registry);
     registry.register_collector(Box::new(ProcessMetrics { started_ms: env.clock.now_ms() }));
-    let mut task = Task::new(around);
+    let task = Task::new(around);
     let seat = task.seat();
     registry.register_collector(Box::new(ShardMetrics(seat.clone())));
-    task.settle().await?;
-    tasks.spawn(task.run());
     let (registry, name, waiting) = (Arc::new(registry), name.into(), Arc::new(Semaphore::new(WAITING)));
-    Ok(Node { seat, peers, registry, http_metrics, env, settings, name, cluster_id, draining, tasks, waiting, stop })
+    let node =
+        Node { seat, peers, registry, http_metrics, env, settings, name, cluster_id, draining, tasks, waiting, stop };
+    Ok(Starting { node, task })
 }
 
 fn ingest_settings(settings: &Settings) -> IngestSettings {

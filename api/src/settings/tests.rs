@@ -58,6 +58,9 @@ fn what_is_unknown_or_wrong_is_refused_with_its_name_and_place() {
     assert!(refusal("", &[("BRIGADE_REGION", "a=memory://,b=memory://")]).contains("give 1, 3 or 5"));
     assert!(refusal("", &[("BRIGADE_REGION", "../a=memory://")]).contains("name"));
     assert!(refusal("", &[("BRIGADE_ADVERTISE", "http://u:p@host")]).contains("password"));
+    assert!(refusal("[lease]\nprobe_ms = 800", &[]).contains("lease.probe_ms"));
+    assert!(refusal("", &[("BRIGADE_LEASE_TIMEOUT_MS", "0")]).contains("lease.timeout_ms"));
+    assert!(refusal("[lease]\nusurp = true", &[]).contains("usurp"));
     assert!(refusal("[log]\nfilter = \"a=loud\"", &[]).contains("log.filter"));
     let missing = ServeArgs { config: Some("/nonexistent/brigade.toml".into()), ..ServeArgs::default() };
     assert!(load(&missing, |_| None).unwrap_err().to_string().contains("/nonexistent/brigade.toml"));

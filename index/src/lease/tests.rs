@@ -93,7 +93,7 @@ fn a_silent_leader_is_challenged_after_the_lease_time_and_two_looks() {
         }
     }
     assert!((ms(1_000)..ms(1_300)).contains(&now), "{now:?}");
-    assert!(looks == 2 && probes >= 4, "{looks} looks, {probes} probes");
+    assert!(looks == 3 && probes >= 4, "{looks} looks, {probes} probes");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod operations;
 mod overload;
 mod publish;
 mod read;
+mod regions;
 mod s3;
 mod seats;
 mod simulation;

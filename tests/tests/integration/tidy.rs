@@ -24,13 +24,14 @@ const CRATES: [(&str, &[&str]); 6] = [
 ];
 
 /// Files and directories that decide and do nothing else: no runtime, no store, no clock.
-const PURE: [&str; 13] = [
+const PURE: [&str; 14] = [
     "index/src/batch",
     "index/src/batch.rs",
     "index/src/command.rs",
     "index/src/format",
     "index/src/ids.rs",
     "index/src/journal",
+    "index/src/lease.rs",
     "index/src/names.rs",
     "index/src/state",
     "index/src/state.rs",
