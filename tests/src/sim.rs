@@ -118,7 +118,11 @@ async fn play(seed: u64, trace: Trace) -> Result<Summary, Vec<String>> {
     let played = act(seed, &world, &mut random).await;
     world.end();
     let problems = world.problems();
-    if problems.is_empty() { played } else { Err(problems.into_iter().chain(played.err().into_iter().flatten()).collect()) }
+    if problems.is_empty() {
+        played
+    } else {
+        Err(problems.into_iter().chain(played.err().into_iter().flatten()).collect())
+    }
 }
 
 async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, Vec<String>> {

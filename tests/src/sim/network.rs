@@ -119,7 +119,8 @@ async fn deliver(
     there: &Fate,
     back: &Fate,
 ) -> Result<Response<Body>, PeerError> {
-    let unreachable = |problem: &str| PeerError::Unreachable { address: address.to_owned(), problem: problem.to_owned() };
+    let unreachable =
+        |problem: &str| PeerError::Unreachable { address: address.to_owned(), problem: problem.to_owned() };
     let broken = |problem: &str| PeerError::Broken { address: address.to_owned(), problem: problem.to_owned() };
     sleep(there.latency).await;
     let Some(to) = network.node_at(address) else { return Err(unreachable("refused")) };

@@ -107,5 +107,7 @@ async fn is_refused(world: &World, ruined: &SimRegion) -> Result<(), String> {
 }
 
 fn regions(world: &World) -> String {
-    world.leader().map_or_else(|| "nobody leads".to_owned(), |(node, _, status)| format!("{node}: {:?}", status.regions))
+    world
+        .leader()
+        .map_or_else(|| "nobody leads".to_owned(), |(node, _, status)| format!("{node}: {:?}", status.regions))
 }

@@ -48,7 +48,9 @@ pub(super) async fn every_region_alone(world: &World, founding: &[RegionRecord])
         let told = tell(&region, status.committed, founding).await;
         let (state, contents) = told.map_err(|problem| format!("region {region} alone: {problem}"))?;
         if state != expected {
-            return Err(format!("region {region} adds up to another state than the leader's:\n{state:?}\n{expected:?}"));
+            return Err(format!(
+                "region {region} adds up to another state than the leader's:\n{state:?}\n{expected:?}"
+            ));
         }
         if let Some((other, theirs)) = &first {
             for (sequence, content) in &contents {

@@ -375,7 +375,7 @@ async fn start_once(
 ) -> Result<brigade::serve::Node, String> {
     let env = node.clock.env(random.random());
     let metrics = StoreMetrics::new();
-    let regions = world.wanted().iter().map(|region| RegionSettings {
+    let regions = world.wanted().into_iter().map(|region| RegionSettings {
         name: region.name().to_string(),
         url: region.url().to_owned(),
         store: StoreOptions::default(),

@@ -15,8 +15,8 @@ use brigade::{
 };
 use brigade_index::{
     env::Env,
+    founding::Opener,
     names::RegionName,
-    shard::Opener,
     store::{self, RegionStore, StoreMetrics, StoreOptions, StoreTiming},
 };
 use bytes::Bytes;

@@ -93,7 +93,8 @@ async fn ruin(world: &World, random: &mut StdRng) {
     if timeout(RIPE, ripen(world, &status)).await.is_err() {
         return;
     }
-    world.say(format_args!("region {region} is {}", if copy.is_some() { "restored from an old copy" } else { "wiped" }));
+    world
+        .say(format_args!("region {region} is {}", if copy.is_some() { "restored from an old copy" } else { "wiped" }));
     region.restore(copy.unwrap_or_else(InMemory::new));
     *lock(&world.ruined) = Some(region);
 }
