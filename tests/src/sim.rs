@@ -136,11 +136,12 @@ async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, V
 
     world.say("calm");
     world.calm();
-    sets::become_whole(world, random).await.map_err(one)?;
+    sets::as_wanted(world, random).await.map_err(one)?;
     stop.set();
     for client in clients {
         client.await.map_err(|error| one(format!("a client: {error}")))?.map_err(one)?;
     }
+    sets::whole(world).await.map_err(one)?;
     let first = world.read_all().await.map_err(one)?;
     // What is read must not depend on what these nodes have in memory.
     world.nodes().iter().for_each(|node| world.kill(node));

@@ -2,10 +2,10 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// A node's way to the world. Clones share it.
@@ -14,7 +14,8 @@ pub(super) struct Gate(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    paused: watch::Sender<bool>,
+    paused: AtomicBool,
+    goes_on: Notify,
     ended: CancellationToken,
     /// Requests to stores.
     requests: AtomicU64,
@@ -22,17 +23,20 @@ struct Inner {
 
 impl Gate {
     pub(super) fn new() -> Self {
-        let (paused, ended) = (watch::Sender::new(false), CancellationToken::new());
-        Self(Arc::new(Inner { paused, ended, requests: AtomicU64::new(0) }))
+        let (paused, goes_on, ended) = (AtomicBool::new(false), Notify::new(), CancellationToken::new());
+        Self(Arc::new(Inner { paused, goes_on, ended, requests: AtomicU64::new(0) }))
     }
 
     /// While paused, a node sends and hears nothing; what it has sent takes effect, and it hears of that afterwards.
     pub(super) fn pause(&self, on: bool) {
-        self.0.paused.send_replace(on);
+        self.0.paused.store(on, Relaxed);
+        if !on {
+            self.0.goes_on.notify_waiters();
+        }
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        *self.0.paused.borrow()
+        self.0.paused.load(Relaxed)
     }
 
     /// The node dies: it sends and hears nothing more.
@@ -51,9 +55,9 @@ impl Gate {
 
     /// Waits while the node is paused; for ever when it is dead.
     pub(super) async fn pass(&self) {
-        let mut paused = self.0.paused.subscribe();
-        // An error says that nobody will ever open the gate.
-        let _ = paused.wait_for(|paused| !paused).await;
+        while self.is_paused() {
+            self.0.goes_on.notified().await;
+        }
         if self.is_ended() {
             std::future::pending::<()>().await;
         }

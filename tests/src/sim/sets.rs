@@ -48,8 +48,8 @@ pub(super) async fn change_to(world: &World, wanted: &[SimRegion]) -> String {
     }
 }
 
-/// After all trouble: a ruined region is noticed and replaced, the regions are those that are wanted, and have everything.
-pub(super) async fn become_whole(world: &World, random: &mut StdRng) -> Result<(), String> {
+/// After all trouble: a ruined region is noticed and replaced, and the regions are those that are wanted.
+pub(super) async fn as_wanted(world: &World, random: &mut StdRng) -> Result<(), String> {
     let ruined = lock(&world.ruined).take();
     if let Some(ruined) = ruined {
         is_refused(world, &ruined).await?;
@@ -61,11 +61,14 @@ pub(super) async fn become_whole(world: &World, random: &mut StdRng) -> Result<(
     }
     let wanted = world.wanted();
     let changed = tokio::time::timeout(PAUSE * PATIENCE, change_to(world, &wanted)).await;
-    changed.map_err(|_| format!("the regions do not become {wanted:?}: {}", regions(world)))?;
-    whole(world).await
+    changed.map_err(|_| {
+        let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+        format!("the regions do not become {}: {}", names.join(", "), regions(world))
+    })?;
+    Ok(())
 }
 
-/// Waits until every region has everything.
+/// Waits until every region has everything, when nothing is published any more.
 pub(super) async fn whole(world: &World) -> Result<(), String> {
     for _ in 0..PATIENCE {
         let list = world.insist("GET", "/v1/regions", &Value::Null).await?;
