@@ -13,8 +13,8 @@ use brigade_index::{
     shard::{ProposeError, Shard, ShardStatus},
 };
 use brigade_ingest::Ingest;
-use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::settings::Settings;
@@ -99,7 +99,10 @@ impl Known {
 pub struct Seat(Arc<Inner>);
 
 struct Inner {
-    role: watch::Sender<Role>,
+    role: RwLock<Role>,
+    /// Wakes whoever waits for another role, in the order in which they came: the channels of the runtime that could serve
+    /// here wake at random, and a simulation would not be the same twice.
+    changed: Arc<Notify>,
     /// Somebody says that the leader has changed or is gone.
     hint: Notify,
     /// How the last reign ended.
@@ -112,7 +115,8 @@ impl Seat {
     fn new() -> Self {
         let absent = Absent::without_leader("looking", "the node has just started");
         Self(Arc::new(Inner {
-            role: watch::Sender::new(Role::Absent(Arc::new(absent))),
+            role: RwLock::new(Role::Absent(Arc::new(absent))),
+            changed: Arc::default(),
             hint: Notify::new(),
             last: Mutex::default(),
             takeovers: AtomicU64::new(0),
@@ -125,7 +129,7 @@ impl Seat {
     /// # Errors
     /// Who leads instead, as far as that is known.
     pub fn lead(&self) -> Result<Arc<Leading>, Arc<Absent>> {
-        let role = self.0.role.borrow().clone();
+        let role = self.0.role.read().clone();
         match role {
             Role::Absent(absent) => Err(absent),
             Role::Leading(leading) => match leading.shard.leads() {
@@ -147,12 +151,7 @@ impl Seat {
 
     /// Resolves when the role may have changed since this call was made.
     pub fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut role = self.0.role.subscribe();
-        role.mark_unchanged();
-        async move {
-            // An error says that the node is gone.
-            let _ = role.changed().await;
-        }
+        self.0.changed.clone().notified_owned()
     }
 
     /// Somebody says that the leader has changed or is gone: the task finds out by itself whether that is so.
@@ -162,7 +161,7 @@ impl Seat {
 
     /// State of the present reign, or of the last one when the node does not lead.
     pub fn status(&self) -> Option<ShardStatus> {
-        match &*self.0.role.borrow() {
+        match &*self.0.role.read() {
             Role::Leading(leading) => Some(leading.shard.status()),
             Role::Absent(_) => self.0.last.lock().as_ref().map(|known| known.status.clone()),
         }
@@ -170,7 +169,7 @@ impl Seat {
 
     /// What is known of the shard: by the leader everything, by others what they knew when they last led.
     pub(crate) fn known(&self) -> Known {
-        let role = self.0.role.borrow().clone();
+        let role = self.0.role.read().clone();
         match role {
             Role::Leading(leading) => Known::of(&leading.shard),
             Role::Absent(absent) => {
@@ -189,30 +188,33 @@ impl Seat {
 
     fn sit(&self, leading: Arc<Leading>) {
         self.0.takeovers.fetch_add(1, Relaxed);
-        self.0.role.send_replace(Role::Leading(leading));
+        self.set(Role::Leading(leading));
     }
 
     /// Nobody can lead; what is committed can be read here.
     fn read(&self, reading: Arc<Leading>) {
-        self.0.role.send_replace(Role::Leading(reading));
+        self.set(Role::Leading(reading));
     }
 
+    fn set(&self, role: Role) {
+        *self.0.role.write() = role;
+        self.0.changed.notify_waiters();
+    }
+
+    /// Only the node's own task changes the role, so that nothing happens between the look and the change.
     fn leave(&self, absent: Absent) {
-        self.0.role.send_if_modified(|role| match role {
-            Role::Absent(present) if **present == absent => false,
+        let role = self.0.role.read().clone();
+        match role {
+            Role::Absent(present) if *present == absent => return,
             Role::Leading(leading) => {
                 let status = leading.shard.status();
                 if status.state == "deposed" {
                     self.0.depositions.fetch_add(1, Relaxed);
                 }
                 *self.0.last.lock() = Some(Known { status, ..Known::of(&leading.shard) });
-                *role = Role::Absent(Arc::new(absent));
-                true
             }
-            Role::Absent(_) => {
-                *role = Role::Absent(Arc::new(absent));
-                true
-            }
-        });
+            Role::Absent(_) => {}
+        }
+        self.set(Role::Absent(Arc::new(absent)));
     }
 }

@@ -6,15 +6,9 @@ use std::{
     time::Duration,
 };
 
-<<<<<<< HEAD
-use futures::future::BoxFuture;
-use object_store::PutPayload;
-use tokio::time::{sleep, timeout};
-=======
 use futures::future::{BoxFuture, Either, select};
 use object_store::{PutPayload, path::Path};
 use tokio::time::{Instant, sleep, timeout};
->>>>>>> bench
 use tokio_util::sync::CancellationToken;
 
 use super::{

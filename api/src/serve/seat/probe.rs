@@ -32,7 +32,7 @@ pub(crate) struct LeaseAnswer {
 impl Seat {
     /// The answer to a question about the lease.
     pub(crate) fn lease(&self, shard: ShardId) -> LeaseAnswer {
-        let (state, ballot, committed) = match &*self.0.role.borrow() {
+        let (state, ballot, committed) = match &*self.0.role.read() {
             Role::Absent(absent) => (absent.state, absent.ballot, 0),
             Role::Leading(leading) => {
                 let status = leading.shard.status();
