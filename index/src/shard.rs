@@ -139,9 +139,7 @@ impl Shared {
             set.has_quorum(|region| {
                 let other = views.get(&region).filter(|other| other.record.number != view.record.number);
                 other.is_some_and(|other| {
-                    other.append_time() <= slow
-                        && other.accepted().0 >= behind
-                        && !self.health.is_failing(region)
+                    other.append_time() <= slow && other.accepted().0 >= behind && !self.health.is_failing(region)
                 })
             })
         })
