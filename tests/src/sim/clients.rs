@@ -39,14 +39,20 @@ pub(super) fn start(world: &World, random: &mut StdRng, stop: &Stop) -> Vec<Clie
     let mut clients: Vec<Client> = Vec::new();
     for (name, identity) in senders {
         let sender = Sender { name, identity, world: world.clone(), random: StdRng::seed_from_u64(random.random()) };
-        clients.push(tokio::spawn(sender.run(stop.clone())));
+        clients.push(spawn(world, sender.run(stop.clone())));
     }
     for partition in 0..PARTITIONS {
         let random = StdRng::seed_from_u64(random.random());
-        clients.push(tokio::spawn(read(world.clone(), partition, random, stop.clone())));
+        clients.push(spawn(world, read(world.clone(), partition, random, stop.clone())));
     }
-    clients.push(tokio::spawn(consume(world.clone(), StdRng::seed_from_u64(random.random()), stop.clone())));
+    clients.push(spawn(world, consume(world.clone(), StdRng::seed_from_u64(random.random()), stop.clone())));
     clients
+}
+
+/// A client that has found something wrong says so at once, and no more is done.
+fn spawn(world: &World, client: impl Future<Output = Result<(), String>> + Send + 'static) -> Client {
+    let world = world.clone();
+    tokio::spawn(async move { client.await.inspect_err(|wrong| world.problem(wrong)) })
 }
 
 struct Sender {
