@@ -38,6 +38,8 @@ impl Shard {
     pub async fn change_regions(&self, wanted: &[(RegionName, String)]) -> Result<(), ChangeError> {
         check_wanted(wanted)?;
         let _announced = self.announce()?;
+        // Whoever leads no more must not write a number into a region that the cluster has given to another.
+        self.propose(Vec::new()).await.map_err(not_changed)?;
         let regions = self.state().regions.clone();
         let mut members = BTreeSet::new();
         for (name, url) in wanted {
