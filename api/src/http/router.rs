@@ -102,7 +102,7 @@ where
         async move {
             let forwarded = is_forwarded(&call.parts.headers);
             match seated(&node, forwarded).await {
-                Ok(leading) => handle(leading, call).await,
+                Ok(leading) => handle(leading.clone(), call).await.map_err(|error| doubted(&leading, error)),
                 Err(absent) => match absent.leader.as_ref().filter(|_| absent.lives && !forwarded) {
                     Some(leader) => forward(&node, route, leader, call).await,
                     None => Err(forward::refuse(&absent, call).await),
@@ -110,6 +110,16 @@ where
             }
         }
     })
+}
+
+/// Whoever only reads what some region shows as committed may know too little: what it does not find, there may be.
+fn doubted(leading: &Leading, error: ApiError) -> ApiError {
+    let depends = matches!(error.status.as_u16(), 404 | 409 | 410 | 416) || error.code == kinds::PARTITION_NOT_FOUND.1;
+    if depends && leading.shard.status().state == "reading" {
+        let message = format!("too few regions answer to know whether this is so: {}", error.message);
+        return ApiError::new(kinds::QUORUM_UNAVAILABLE, message);
+    }
+    error
 }
 
 /// A handler that tells what is known: the leader knows best, and without one every node tells what it knows.

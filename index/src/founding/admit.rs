@@ -10,7 +10,6 @@ use crate::{
     env::Env,
     format::{FoundingRegion, RegionIdentity},
     ids::{RegionNo, WriteId},
-    names::RegionName,
     region::RegionRecord,
     store::RegionStore,
 };
@@ -20,27 +19,26 @@ pub fn new_region_id(env: &Env) -> String {
     WriteId(env.entropy.next_u128()).to_string()
 }
 
-/// Writes the identity of a region that is being added to a running cluster. `voters` are the regions that vote now.
+/// Writes the identity of a region that is being added to a running cluster. `voters` are the regions that vote now. Gives
+/// the region as its store has it.
 ///
-/// Repeating it with the same record is harmless: a store that carries the identity already is left as it is.
+/// Repeating it is harmless. An identity that was written when the region was to be added before, and that came to nothing,
+/// is taken over with its number: no number above the cluster's latest was ever given.
 ///
 /// # Errors
-/// When the store does not answer, or is not empty: it has another identity, or a journal.
+/// When the store does not answer, or is not empty: it has another identity, or a journal without one.
 pub async fn admit(
     cluster_id: &str,
     record: &RegionRecord,
     voters: &[RegionRecord],
     store: &RegionStore,
     env: &Env,
-) -> Result<(), Absence> {
+) -> Result<RegionRecord, Absence> {
     let subject = Subject { name: &record.name, url: &record.url };
     let absent = |absence| numbered(absence, record, store);
     match look::identity(store).await {
-        Seen::Identity(found) if is(&found, record, cluster_id) => return Ok(()),
-        Seen::Identity(found) => return Err(absent(subject.taken(&found))),
         Seen::Nothing => {}
-        Seen::Damaged(problem) => return Err(absent(subject.damaged(&problem))),
-        Seen::Unreachable(silence) => return Err(absent(subject.unreachable(&silence))),
+        seen => return adopt(cluster_id, record, seen).map_err(absent),
     }
     match look::journal(store).await {
         Ok(false) => {}
@@ -66,15 +64,26 @@ pub async fn admit(
         return Err(absent(subject.unreachable(&(&error).into())));
     }
     // Somebody else may have been faster.
-    verify(record, cluster_id, store).await
+    adopt(cluster_id, record, look::identity(store).await).map_err(absent)
 }
 
-/// The identity of a store that was prepared to be this region and never became it: a change that broke off wrote it, and
-/// nobody can have been given the number meanwhile.
-pub async fn prepared(cluster_id: &str, number: RegionNo, name: &RegionName, store: &RegionStore) -> Option<String> {
-    let Seen::Identity(found) = look::identity(store).await else { return None };
-    let same = found.cluster_id == cluster_id && found.number == number.0 && found.region == name.as_str();
-    same.then_some(found.region_id)
+/// The region by the identity that was found, if that can be the one that is to be added.
+fn adopt(cluster_id: &str, record: &RegionRecord, seen: Seen) -> Result<RegionRecord, Absence> {
+    let subject = Subject { name: &record.name, url: &record.url };
+    match seen {
+        Seen::Identity(found)
+            if found.cluster_id == cluster_id
+                && found.region == record.name.as_str()
+                && found.number >= record.number.0 =>
+        {
+            Ok(RegionRecord { number: RegionNo(found.number), region_id: found.region_id, ..record.clone() })
+        }
+        Seen::Identity(found) => Err(subject.taken(&found)),
+        // It was there before, or was written just now.
+        Seen::Nothing => Err(subject.wiped(cluster_id)),
+        Seen::Damaged(problem) => Err(subject.damaged(&problem)),
+        Seen::Unreachable(silence) => Err(subject.unreachable(&silence)),
+    }
 }
 
 /// Looks at one region again, such as one that was out of reach: it must carry the identity that the record says.

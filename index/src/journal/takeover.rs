@@ -180,7 +180,10 @@ impl Candidate {
             // The floor itself may know of a higher ballot.
             return Ok(self.check_ballot());
         };
-        let own = record.head.id == self.id;
+        // A ballot has one owner (I4): a Takeover under the candidate's own is an earlier attempt of the same reign, such as
+        // one that was made before the cluster knew the region. A second one would end that very reign.
+        let of_reign = matches!(record.section, Section::Takeover(_)) && self.ballot == Some(record.head.ballot);
+        let own = record.head.id == self.id || of_reign;
         let before = own.then(|| self.fold.clone());
         self.fold.accept(record)?;
         if let Some(before) = before {
@@ -224,5 +227,37 @@ impl Candidate {
     /// The promise, once the region has promised: the fold before the Takeover, which lies where that fold ends.
     pub fn promise(&self) -> Option<&Fold> {
         self.promise.as_ref().filter(|_| self.step == Step::Promised)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_earlier_takeover_of_the_same_reign_is_the_promise() {
+        let ballot = Ballot { round: 3, nonce: 7 };
+        let mut first = Candidate::new(WriteId(1));
+        first.stand(ballot).unwrap();
+        first.floor(None);
+        first.object(None).unwrap().unwrap();
+        let Want::Put { slot, parent, .. } = first.want() else { panic!("{first:?}") };
+        let takeover = Leader::default().takeover(ballot, parent, first.id());
+        let takeover = Record::decode(&takeover).unwrap();
+
+        let mut second = Candidate::new(WriteId(2));
+        second.stand(ballot).unwrap();
+        second.floor(None);
+        assert_eq!(second.want(), Want::Object(slot));
+        second.object(Some(&takeover)).unwrap().unwrap();
+        assert_eq!(second.want(), Want::Floor);
+        second.floor(None);
+        assert_eq!(second.promise().map(|fold| fold.at), Some(slot), "it takes the region over no second time");
+
+        let mut other = Candidate::new(WriteId(3));
+        other.stand(Ballot { round: 3, nonce: 8 }).unwrap();
+        other.floor(None);
+        other.object(Some(&takeover)).unwrap().unwrap();
+        assert_eq!(other.want(), Want::Object(Slot::first(ballot)), "another reign goes on behind it");
     }
 }

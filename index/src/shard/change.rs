@@ -41,6 +41,8 @@ impl Shard {
     pub async fn change_regions(&self, wanted: &[(RegionName, String)]) -> Result<(), ChangeError> {
         check_wanted(wanted)?;
         let _announced = self.announce()?;
+        // Whoever leads no more must not write a number into a region that the cluster has given to another.
+        self.propose(Vec::new()).await.map_err(not_changed)?;
         let regions = self.state().regions.clone();
         let known = |name: &RegionName| regions.iter().find(|record| record.name == *name);
         let votes = |number| regions.voters().is_some_and(|voters| voters.contains(number));
@@ -117,13 +119,12 @@ impl Shard {
             let votes = |record: &&RegionRecord| voters.as_ref().is_some_and(|voters| voters.contains(record.number));
             (state.regions.next_number(), state.regions.iter().filter(votes).cloned().collect::<Vec<_>>())
         };
-        // One that was prepared by a change that broke off keeps the identity that it was given.
-        let prepared = founding::prepared(&shared.cluster_id, number, name, &store).await;
-        let region_id = prepared.unwrap_or_else(|| founding::new_region_id(&shared.env));
+        let region_id = founding::new_region_id(&shared.env);
         let record = RegionRecord { number, name: name.clone(), url: founding::shown_url(url), region_id };
         self.say(&format!("region {name} is added"));
         let admitted = founding::admit(&shared.cluster_id, &record, &voters, &store, &shared.env).await;
-        admitted.map_err(|absence| unusable(absence.problem, absence.hint))?;
+        let record = admitted.map_err(|absence| unusable(absence.problem, absence.hint))?;
+        let number = record.number;
         self.carry_out(Command::AddRegion(record)).await?;
         Ok(number)
     }

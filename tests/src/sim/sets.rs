@@ -60,6 +60,7 @@ pub(super) async fn as_wanted(world: &World, random: &mut StdRng) -> Result<(), 
         world.set_wanted(wanted);
     }
     let wanted = world.wanted();
+    world.tell(wanted.clone());
     let changed = tokio::time::timeout(PAUSE * PATIENCE, change_to(world, &wanted)).await;
     changed.map_err(|_| {
         let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();

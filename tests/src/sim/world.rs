@@ -65,6 +65,8 @@ pub(super) struct Inner {
     regions: Mutex<Vec<SimRegion>>,
     /// The regions that the cluster is to have.
     wanted: Mutex<Vec<SimRegion>>,
+    /// The regions that nodes are told of when they start.
+    told: Mutex<Vec<SimRegion>>,
     /// One that has lost what it held.
     pub(super) ruined: Mutex<Option<SimRegion>>,
     /// Nodes that live, or are being started.
@@ -103,6 +105,7 @@ impl World {
             began: Instant::now(),
             regions: Mutex::default(),
             wanted: Mutex::default(),
+            told: Mutex::default(),
             ruined: Mutex::default(),
             nodes: Mutex::default(),
             lives: Mutex::default(),
@@ -113,7 +116,8 @@ impl World {
             regions_held: tokio::sync::Mutex::default(),
         }));
         let founding: Vec<_> = (0..world.weather.regions).map(|_| world.add_region(&mut random)).collect();
-        world.set_wanted(founding);
+        world.set_wanted(founding.clone());
+        world.tell(founding);
         world
     }
 
@@ -162,6 +166,11 @@ impl World {
 
     pub(super) fn set_wanted(&self, wanted: Vec<SimRegion>) {
         *lock(&self.wanted) = wanted;
+    }
+
+    /// Nodes that start from now on are told of these regions.
+    pub(super) fn tell(&self, regions: Vec<SimRegion>) {
+        *lock(&self.told) = regions;
     }
 
     /// All nodes see how a region behaves now.
@@ -267,6 +276,24 @@ impl World {
             Some((node, shard, status))
         });
         leading.max_by_key(|(_, _, status)| status.ballot)
+    }
+
+    /// Waits until one node leads and all others follow it.
+    pub(super) async fn agreed(&self) -> Result<(), String> {
+        for _ in 0..600 {
+            sleep(Duration::from_millis(100)).await;
+            let nodes = self.nodes();
+            let Some((leader, ..)) = self.leader() else { continue };
+            let follows = |node: &Arc<SimNode>| match node.node().map(|node| node.seat.lead()) {
+                Some(Err(absent)) => absent.lives && absent.leader.as_ref().is_some_and(|l| l.node == leader.machine),
+                Some(Ok(_)) => Arc::ptr_eq(node, &leader),
+                None => false,
+            };
+            if nodes.iter().all(follows) {
+                return Ok(());
+            }
+        }
+        Err("nodes do not agree who leads".to_owned())
     }
 
     /// Looks for nodes that have stopped for a reason that must never be: no region is damaged here, only lost.
@@ -375,7 +402,7 @@ async fn start_once(
 ) -> Result<brigade::serve::Node, String> {
     let env = node.clock.env(random.random());
     let metrics = StoreMetrics::new();
-    let regions = world.wanted().into_iter().map(|region| RegionSettings {
+    let regions = lock(&world.told).clone().into_iter().map(|region| RegionSettings {
         name: region.name().to_string(),
         url: region.url().to_owned(),
         store: StoreOptions::default(),

@@ -61,13 +61,13 @@ async fn change(world: &World, random: &mut StdRng) {
 async fn attempt(world: &World, wanted: Vec<SimRegion>, random: &mut StdRng) {
     let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();
     world.say(format_args!("the regions are to be {}", names.join(", ")));
-    let early = random.random_bool(0.5);
-    if early {
-        world.set_wanted(wanted.clone());
+    world.set_wanted(wanted.clone());
+    if random.random_bool(0.5) {
+        world.tell(wanted.clone());
     }
     let done = timeout(CHANGE, change_to(world, &wanted)).await.is_ok();
     world.say(if done { "the regions are changed" } else { "the regions are not changed yet" });
-    world.set_wanted(wanted);
+    world.tell(wanted);
 }
 
 /// A region that lost what it held is replaced by a new one.
