@@ -122,6 +122,11 @@ impl Shared {
         self.views.read().len() > 1
     }
 
+    /// Whether anybody waits for an entry to be committed.
+    fn waits_for_commits(&self) -> bool {
+        self.committed.load(Relaxed) < self.sealed.load(Relaxed)
+    }
+
     /// Whether a commit can do without this region: a quorum of the others takes writes, and about as fast as it does.
     fn has_spare_for(&self, view: &View) -> bool {
         let (slow, behind) = (view.append_time() * 3, self.committed.load(Relaxed).saturating_sub(SPARE_LAG));
@@ -131,9 +136,7 @@ impl Shared {
             set.has_quorum(|region| {
                 let other = views.get(&region).filter(|other| other.record.number != view.record.number);
                 other.is_some_and(|other| {
-                    other.append_time() <= slow
-                        && other.accepted().0 >= behind
-                        && !self.health.is_failing(region)
+                    other.append_time() <= slow && other.accepted().0 >= behind && !self.health.is_failing(region)
                 })
             })
         })

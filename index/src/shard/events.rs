@@ -1,10 +1,6 @@
 //! What the owner task of a reign waits for: appends, looks at what deposed it, regions that join.
 
-use std::{
-    pin::pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, Either, select};
 use object_store::{PutPayload, path::Path};
@@ -20,7 +16,7 @@ use super::{
 use crate::{
     format::{Head, Install, Kind, Record, SnapshotRef, encode_snapshot},
     ids::{RegionNo, Sequence, ShardId, WriteId},
-    journal::{Append, Cargo, Promise},
+    journal::{Append, Promise},
     keys::{self, Slot},
     store::{Component, Created, RegionStore, StoreError},
 };
@@ -137,7 +133,7 @@ async fn put(shared: &Shared, view: &View, send: &Append, payload: PutPayload, i
     let key = keys::journal(shared.id, send.slot);
     let mut pause = RETRY_MIN;
     loop {
-        match put_twice(shared, view, send, &key, &payload, id).await {
+        match put_twice(shared, view, &key, &payload, id).await {
             Ok(created) => return created,
             Err(error) => {
                 if shared.health.failed(view.record.number, &error) {
@@ -156,7 +152,6 @@ async fn put(shared: &Shared, view: &View, send: &Append, payload: PutPayload, i
 async fn put_twice(
     shared: &Shared,
     view: &View,
-    send: &Append,
     key: &Path,
     payload: &PutPayload,
     id: WriteId,
@@ -174,11 +169,16 @@ async fn put_twice(
     }
     // Now, not when it is there: a region that hangs is to be known as slow.
     view.appended(started.elapsed());
-    let (Cargo::Commit(sequence) | Cargo::Install(sequence)) = send.cargo;
-    if shared.committed.load(Relaxed) >= sequence.0 || shared.has_spare_for(view) {
-        let result = first.await;
-        view.appended(started.elapsed());
-        return result;
+    let (mut pause, mut spared) = (patience, false);
+    // What comes later waits for this append, too, so it may come to matter after its own entry is committed. A region to
+    // spare is trusted once: that it has gone away may not be known yet.
+    while !shared.waits_for_commits() || (!spared && shared.has_spare_for(view)) {
+        spared |= shared.waits_for_commits();
+        if let Ok(result) = timeout(pause, &mut first).await {
+            view.appended(started.elapsed());
+            return result;
+        }
+        pause = (pause * 2).min(patience * 8);
     }
     let second = pin!(create());
     match select(first, second).await {

@@ -22,8 +22,9 @@ use futures::{
     stream::{self, BoxStream},
 };
 use object_store::{
-    Attributes, CopyOptions, Error, Extensions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, local::LocalFileSystem, path::Path,
+    Attributes, CopyOptions, Error, Extensions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    local::LocalFileSystem, path::Path,
 };
 use parking_lot::Mutex;
 
@@ -266,7 +267,8 @@ mod tests {
         let directory = Directory::open("file://", home.path()).unwrap();
         let key = Path::from("d/1");
         directory.put(&key, "0123456789".into()).await.unwrap();
-        for (range, fast) in [(0..4, true), (2..4, true), (4..99, true), (10..12, false), (20..30, false), (0..70_000, false)]
+        for (range, fast) in
+            [(0..4, true), (2..4, true), (4..99, true), (10..12, false), (20..30, false), (0..70_000, false)]
         {
             let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
             assert_eq!(directory.read_small(&key, &options).await.unwrap().is_some(), fast, "{range:?}");
