@@ -24,7 +24,7 @@ mod verdict;
 
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
-pub use admit::{admit, new_region_id, prepared, verify};
+pub use admit::{admit, new_region_id, verify};
 pub use error::FoundingError;
 pub use url::shown_url;
 use verdict::Verdict;

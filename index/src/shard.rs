@@ -130,6 +130,11 @@ impl Shared {
         self.views.read().len() > 1
     }
 
+    /// Whether anybody waits for an entry to be committed.
+    fn waits_for_commits(&self) -> bool {
+        self.committed.load(Relaxed) < self.sealed.load(Relaxed)
+    }
+
     /// Whether a commit can do without this region: a quorum of the others takes writes, and about as fast as it does.
     fn has_spare_for(&self, view: &View) -> bool {
         let (slow, behind) = (view.append_time() * 3, self.committed.load(Relaxed).saturating_sub(SPARE_LAG));

@@ -1,10 +1,6 @@
 //! What the owner task of a reign waits for: appends, looks at what deposed it, regions that join.
 
-use std::{
-    pin::pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, Either, select};
 use object_store::{PutPayload, path::Path};
@@ -20,7 +16,7 @@ use super::{
 use crate::{
     format::{Head, Install, Kind, Record, SnapshotRef, encode_snapshot},
     ids::{RegionNo, Sequence, ShardId, WriteId},
-    journal::{Append, Cargo, Promise},
+    journal::{Append, Promise},
     keys::{self, Slot},
     store::{Component, Created, RegionStore, StoreError},
 };
@@ -85,7 +81,7 @@ pub(super) async fn append(
     let region = view.record.number;
     let appended = stop.run_until_cancelled(async {
         let (payload, id) = payload(&shared, &view, &send, source).await;
-        put(&shared, &view, &send, payload, id).await
+        put(&shared, &view, send.slot, payload, id).await
     });
     match appended.await {
         Some(Created::Landed) => Event::Landed(region, send.slot),
@@ -136,11 +132,11 @@ async fn read_old(shared: &Shared, view: &View, sequence: Sequence) -> Entry {
     }
 }
 
-async fn put(shared: &Shared, view: &View, send: &Append, payload: PutPayload, id: WriteId) -> Created {
-    let key = keys::journal(shared.id, send.slot);
+async fn put(shared: &Shared, view: &View, slot: Slot, payload: PutPayload, id: WriteId) -> Created {
+    let key = keys::journal(shared.id, slot);
     let mut pause = RETRY_MIN;
     loop {
-        let mut creating = pin!(put_twice(shared, view, send, &key, &payload, id));
+        let mut creating = pin!(put_twice(shared, view, &key, &payload, id));
         let created = match timeout(SILENCE, &mut creating).await {
             Ok(created) => created,
             Err(_) => {
@@ -172,7 +168,6 @@ async fn put(shared: &Shared, view: &View, send: &Append, payload: PutPayload, i
 async fn put_twice(
     shared: &Shared,
     view: &View,
-    send: &Append,
     key: &Path,
     payload: &PutPayload,
     id: WriteId,
@@ -190,11 +185,16 @@ async fn put_twice(
     }
     // Now, not when it is there: a region that hangs is to be known as slow.
     view.appended(started.elapsed());
-    let (Cargo::Commit(sequence) | Cargo::Install(sequence)) = send.cargo;
-    if shared.committed.load(Relaxed) >= sequence.0 || shared.has_spare_for(view) {
-        let result = first.await;
-        view.appended(started.elapsed());
-        return result;
+    let (mut pause, mut spared) = (patience, false);
+    // What comes later waits for this append, too, so it may come to matter after its own entry is committed. A region to
+    // spare is trusted once: that it has gone away may not be known yet.
+    while !shared.waits_for_commits() || (!spared && shared.has_spare_for(view)) {
+        spared |= shared.waits_for_commits();
+        if let Ok(result) = timeout(pause, &mut first).await {
+            view.appended(started.elapsed());
+            return result;
+        }
+        pause = (pause * 2).min(patience * 8);
     }
     let second = pin!(create());
     match select(first, second).await {

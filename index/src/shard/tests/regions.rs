@@ -6,7 +6,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use super::*;
 use crate::store::{
     Operation,
-    fault::{Fault, FaultStore, Rule},
+    fault::{Fault, FaultStore, Latency, Rule},
 };
 
 /// Three regions whose stores fail as told.
@@ -277,4 +277,36 @@ async fn a_slow_region_holds_up_nobody() {
     let started = tokio::time::Instant::now();
     publish_many(&shard, topic, 0..100).await;
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_that_a_commit_waits_for_is_sent_again_when_it_is_late() {
+    let three = Three::new();
+    for faults in &three.faults {
+        let (median, p99) = (Duration::from_millis(20), Duration::from_millis(30));
+        faults.set_latency(Some(Latency { median, p99 }));
+    }
+    let shard = three.start("leader").await;
+    let topic = create_topic(&shard, "t").await;
+    publish_many(&shard, topic, 0..40).await;
+    let hang = |applied| Rule::once(Operation::Put, Fault::Hang { applied });
+    let timed = async |text: &str| {
+        let started = tokio::time::Instant::now();
+        publish(&shard, topic, text, None).await;
+        started.elapsed()
+    };
+    // The two others are enough.
+    three.faults[0].add(hang(false));
+    assert!(timed("40").await < Duration::from_millis(100));
+    // Now one of them is gone, and what the third has not got is missed.
+    three.away(2, true);
+    assert!(timed("41").await < Duration::from_millis(500));
+    until("unreachable", || state_of(&shard, "c").0 == "unreachable").await;
+    for (text, applied) in [("42", false), ("43", true)] {
+        three.faults[1].add(hang(applied));
+        let took = timed(text).await;
+        assert!(took < Duration::from_millis(200), "far below the time-out of one request: {took:?}");
+    }
+    assert_eq!(read_all(&shard, topic).await, texts(0..44));
+    whole_in(&shard, "b").await;
 }
