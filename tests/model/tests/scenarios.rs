@@ -11,7 +11,7 @@ use brigade_model::{
 #[test]
 fn one_region_is_exhausted() {
     let scenario = Scenario { attempts: 2, wedge: false, ..named("one-region").unwrap() };
-    let outcome = run::check(&scenario, Order::Breadth, Duration::from_secs(120), 1);
+    let outcome = run::check(&scenario, Order::Breadth, Duration::from_secs(120), 2);
     assert!(outcome.flaw.is_none(), "{:?}", outcome.flaw);
     assert!(outcome.exhausted && outcome.progress > 0, "{} states", outcome.states);
 }
@@ -19,7 +19,7 @@ fn one_region_is_exhausted() {
 #[test]
 fn no_scenario_is_violated_soon() {
     for scenario in all().iter().filter(|scenario| scenario.quick) {
-        let outcome = run::check(scenario, Order::Depth, Duration::from_secs(4), 1);
+        let outcome = run::check(scenario, Order::Depth, Duration::from_secs(4), 2);
         assert!(outcome.flaw.is_none(), "{}: {:?}", scenario.name, outcome.flaw);
     }
 }
