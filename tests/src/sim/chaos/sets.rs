@@ -62,7 +62,9 @@ async fn attempt(world: &World, wanted: Vec<SimRegion>, random: &mut StdRng) {
     let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();
     world.say(format_args!("the regions are to be {}", names.join(", ")));
     world.set_wanted(wanted.clone());
-    if random.random_bool(0.5) {
+    // A node that is told of new regions only founds another cluster.
+    let known = |region: &&SimRegion| world.told().iter().any(|told| told.name() == region.name());
+    if wanted.iter().any(|region| known(&region)) && random.random_bool(0.5) {
         world.tell(wanted.clone());
     }
     let done = timeout(CHANGE, change_to(world, &wanted)).await.is_ok();
