@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     ballot: Ballot,
     /// This node, as its Takeovers name it.
     leader: Leader,
+    /// Those that led before, as far as is known.
+    predecessors: Vec<Leader>,
     cluster_id: String,
     opener: Opener,
     env: Env,
@@ -232,6 +234,11 @@ impl Shard {
     /// Resolves when the reign is over, for whatever reason.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         self.shared.health.over.clone().cancelled_owned()
+    }
+
+    /// Nodes that led before this reign and may not know that it has begun, the latest first; this node is not among them.
+    pub fn predecessors(&self) -> &[Leader] {
+        &self.shared.predecessors
     }
 
     /// Somebody says that another node has taken over. This one believes nobody: it looks where its next append would go.

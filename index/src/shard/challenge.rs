@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     env::Env,
-    format::Leader,
+    format::{Floor, Leader, Record, Section},
     founding::{Absence, Cluster},
     ids::{Ballot, RegionNo, Sequence, WriteId},
     journal::{Abandoned, Election, Fold, Want},
@@ -27,6 +27,9 @@ const GRACE: Duration = Duration::from_millis(300);
 
 /// How long a quorum may take to read its paths or to promise.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// So many leaders are remembered.
+const MET: usize = 8;
 
 /// What a look at the paths showed.
 #[derive(Clone, Debug)]
@@ -54,6 +57,8 @@ pub struct Challenge {
     idle: BTreeMap<RegionNo, Walk>,
     failed: BTreeMap<RegionNo, StartError>,
     ends: Option<BTreeMap<RegionNo, Slot>>,
+    /// The latest leaders that were met on the paths.
+    met: BTreeMap<Ballot, Leader>,
 }
 
 type Step = BoxFuture<'static, (Walk, Result<Answer, StartError>)>;
@@ -74,7 +79,7 @@ impl Challenge {
             idle.insert(number, Walk::new(number, config.shard, region.store.clone()));
         }
         let failed = BTreeMap::new();
-        Self { config, cluster, env, leader, stores, election, idle, failed, ends: None }
+        Self { config, cluster, env, leader, stores, election, idle, failed, ends: None, met: BTreeMap::new() }
     }
 
     /// Reads every region's path to its end, from where the last look stopped. Writes nothing.
@@ -84,20 +89,12 @@ impl Challenge {
     pub async fn look(&mut self) -> Result<Sighting, StartError> {
         self.election.look_again();
         self.failed.clear();
-        let mut limit = Instant::now() + PATIENCE;
-        let mut known = 0;
-        self.drive(|this| {
-            // Whether a quorum has been read changes only with their number, and finding out reads all that was folded.
-            let read = this.read();
-            if read.len() > known && known < this.stores.len() {
-                known = read.len();
-                if this.election.could_win(|region| read.contains_key(&region)) {
-                    limit = limit.min(Instant::now() + GRACE);
-                }
-            }
-            (known < this.stores.len()).then_some(limit)
-        })
-        .await?;
+        let limit = Instant::now() + PATIENCE;
+        self.read_paths(limit).await?;
+        // Regions that vote may have been added since this node was told of regions.
+        while !self.has_read_quorum() && Instant::now() < limit && self.open_unknown().await? {
+            self.read_paths(limit).await?;
+        }
         let read = self.read();
         if read.is_empty() {
             return Err(self.no_quorum());
@@ -106,12 +103,32 @@ impl Challenge {
             .ends
             .as_ref()
             .is_some_and(|ends| read.iter().any(|(region, at)| ends.get(region).is_some_and(|before| before != at)));
-        let quorum = self.election.could_win(|region| read.contains_key(&region));
+        let quorum = self.has_read_quorum();
         let mut ends = self.ends.take().unwrap_or_default();
         ends.extend(read);
         self.ends = Some(ends);
         let (ballot, leader) = self.election.sighted();
         Ok(Sighting { ballot, leader: leader.cloned(), moved, quorum })
+    }
+
+    /// Reads paths to their ends: all of them, or a quorum and those that are not much slower.
+    async fn read_paths(&mut self, mut limit: Instant) -> Result<(), StartError> {
+        let mut known = 0;
+        self.drive(|this| {
+            // Whether a quorum has been read changes only with their number, and finding out reads all that was folded.
+            let read = this.read().len();
+            if read > known && read < this.stores.len() && this.has_read_quorum() {
+                limit = limit.min(Instant::now() + GRACE);
+            }
+            known = read;
+            (known < this.stores.len()).then_some(limit)
+        })
+        .await
+    }
+
+    fn has_read_quorum(&self) -> bool {
+        let read = self.read();
+        self.election.could_win(|region| read.contains_key(&region))
     }
 
     /// The ends of all paths that have been read.
@@ -260,9 +277,37 @@ impl Challenge {
         })
     }
 
+    /// Remembers the latest leaders, so that they can be told that they lead no more.
+    fn note_leaders(&mut self, result: &Result<Answer, StartError>) {
+        match result {
+            Ok(Answer::Floor(Some(Floor { promised, leader: Some(leader), .. }))) => {
+                self.met.insert(*promised, leader.clone());
+            }
+            Ok(Answer::Object(_, Some(Record { head, section: Section::Takeover(leader), .. }))) => {
+                self.met.insert(head.ballot, leader.clone());
+            }
+            _ => {}
+        }
+        while self.met.len() > MET {
+            self.met.pop_first();
+        }
+    }
+
+    /// Leaders that may still take themselves for such, each once, the latest first. This node is not among them.
+    pub(super) fn predecessors(&self) -> Vec<Leader> {
+        let mut found: Vec<Leader> = Vec::new();
+        for leader in self.met.values().rev().filter(|leader| leader.address != self.leader.address) {
+            if !leader.address.is_empty() && found.iter().all(|known| known.address != leader.address) {
+                found.push(leader.clone());
+            }
+        }
+        found
+    }
+
     /// Gives the election what a step found.
     fn take(&mut self, mut walk: Walk, result: Result<Answer, StartError>) -> Result<(), StartError> {
         let region = walk.region;
+        self.note_leaders(&result);
         match result {
             Ok(Answer::Floor(floor)) => self.election.floor(region, floor.as_ref()),
             Ok(Answer::Put(landed)) => self.election.put(region, landed),

@@ -113,6 +113,7 @@ fn shared_of(
         id: challenge.config.shard,
         ballot,
         leader: challenge.leader.clone(),
+        predecessors: challenge.predecessors(),
         cluster_id: challenge.cluster.cluster_id.clone(),
         opener: challenge.cluster.opener.clone(),
         env: challenge.env.clone(),
