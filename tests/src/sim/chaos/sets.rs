@@ -78,9 +78,9 @@ async fn replace(world: &World, ruined: &SimRegion, random: &mut StdRng) {
     let mut wanted = world.wanted();
     wanted.retain(|region| region.name() != ruined.name());
     wanted.push(world.add_region(random));
-    attempt(world, wanted, random).await;
-    // Even when the change is not done yet: the region is not wanted any more.
+    // Even before the change is done: the region is not wanted any more.
     *lock(&world.ruined) = None;
+    attempt(world, wanted, random).await;
 }
 
 /// A region is wiped, or an old copy is put in its place.
