@@ -72,6 +72,11 @@ pub struct Ballot {
 impl Ballot {
     /// The directory in which every path begins before the first takeover. Nobody ever leads under it.
     pub const BOOTSTRAP: Self = Self { round: 0, nonce: 0 };
+
+    /// The timeline: the high part of the round. A promotion, which may lose entries, begins a new one.
+    pub const fn timeline(self) -> u64 {
+        self.round >> 32
+    }
 }
 
 impl fmt::Display for Ballot {

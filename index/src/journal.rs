@@ -23,4 +23,5 @@ pub use merge::{Merged, merge, needed_sets};
 pub use reign::Reign;
 pub use takeover::{Abandoned, Candidate, Want};
 
-// TESTS OFF
+#[cfg(test)]
+mod tests;

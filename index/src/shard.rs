@@ -37,7 +37,10 @@ mod walk;
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -57,6 +60,7 @@ use crate::{
     format::{Install, Leader},
     founding::{Cluster, Opener},
     ids::{Ballot, Offset, Partition, RegionNo, Sequence, ShardId, TopicId},
+    region::RegionRecord,
     state::ShardState,
 };
 
@@ -82,6 +86,7 @@ pub(crate) struct Shared {
     /// Those that led before, as far as is known.
     predecessors: Vec<Leader>,
     cluster_id: String,
+    founders: Vec<RegionRecord>,
     opener: Opener,
     env: Env,
     state: RwLock<ShardState>,
@@ -90,6 +95,8 @@ pub(crate) struct Shared {
     /// The regions that have joined.
     views: RwLock<BTreeMap<RegionNo, Arc<View>>>,
     history: Mutex<history::History>,
+    /// The highest ballot of other leaders that was met.
+    met: Mutex<Ballot>,
     /// Snapshots put in place of entries in this reign.
     installs: Mutex<BTreeMap<RegionNo, Install>>,
     /// The change of regions that is under way, in words.
@@ -113,8 +120,38 @@ impl Shared {
         views
     }
 
+    /// Another leader's ballot was met.
+    fn meet(&self, ballot: Ballot) {
+        let mut met = self.met.lock();
+        *met = ballot.max(*met);
+    }
+
     fn views_all(&self) -> Vec<Arc<View>> {
         self.views.read().values().cloned().collect()
+    }
+
+    fn has_several_regions(&self) -> bool {
+        self.views.read().len() > 1
+    }
+
+    /// Whether anybody waits for an entry to be committed.
+    fn waits_for_commits(&self) -> bool {
+        self.committed.load(Relaxed) < self.sealed.load(Relaxed)
+    }
+
+    /// Whether a commit can do without this region: a quorum of the others takes writes, and about as fast as it does.
+    fn has_spare_for(&self, view: &View) -> bool {
+        let (slow, behind) = (view.append_time() * 3, self.committed.load(Relaxed).saturating_sub(SPARE_LAG));
+        let views = self.views.read();
+        let sets = self.health.sets();
+        sets.iter().all(|set| {
+            set.has_quorum(|region| {
+                let other = views.get(&region).filter(|other| other.record.number != view.record.number);
+                other.is_some_and(|other| {
+                    other.append_time() <= slow && other.accepted().0 >= behind && !self.health.is_failing(region)
+                })
+            })
+        })
     }
 
     fn name_of(&self, region: RegionNo) -> String {
@@ -241,6 +278,12 @@ impl Shard {
         &self.shared.predecessors
     }
 
+    /// The highest ballot of other leaders that this one has met: who stands next must be above it, though the region that
+    /// has it may be slow to say so.
+    pub fn met(&self) -> Ballot {
+        *self.shared.met.lock()
+    }
+
     /// Somebody says that another node has taken over. This one believes nobody: it looks where its next append would go.
     pub async fn check_deposed(&self) {
         // A reign that is over needs no look.
@@ -255,6 +298,9 @@ impl Shard {
         }
     }
 }
+
+/// A region that is so many entries behind is no help to a commit.
+const SPARE_LAG: u64 = 32;
 
 /// Attempts to take over before giving up.
 const ATTEMPTS: u64 = 8;

@@ -21,7 +21,7 @@ impl Subject<'_> {
     }
 
     fn replace(self) -> String {
-        format!("replace it with an empty store: brigade region replace {}=URL", self.name)
+        format!("replace it with an empty store: brigade region replace {} NEW=URL", self.name)
     }
 
     pub(super) fn unreachable(self, silence: &Silence) -> Absence {

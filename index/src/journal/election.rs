@@ -51,9 +51,6 @@ pub struct Elected {
     pub backwards: Vec<Mark>,
 }
 
-/// Timelines are the high part of a round: a promotion begins a new one, above all ballots of the old one.
-const ROUNDS_PER_TIMELINE: u64 = 1 << 32;
-
 impl Election {
     /// An election among regions of which `start` voted once; each is to be added.
     pub fn new(start: RegionSet) -> Self {
@@ -144,7 +141,9 @@ impl Election {
     }
 
     /// From now on it takes over for regions that are to vote alone, whatever the log says: what only others hold is lost.
-    /// Their first entry must set them as voters.
+    /// Their first entry must set them as voters, and a second one be committed before they serve, so that the first is
+    /// known to be. All of them must promise, and only they are taken over: the paths of others stay in the old timeline for
+    /// ever, see [`Want::Void`].
     ///
     /// # Errors
     /// Never: nothing was put yet.
@@ -161,14 +160,23 @@ impl Election {
             return Ok(());
         }
         let highest = self.candidates.values().map(|candidate| candidate.fold().promised).max().unwrap_or_default();
-        let round = highest.max(seen).round;
+        let highest = highest.max(seen);
         let round = match self.promoted {
-            Some(_) => (round / ROUNDS_PER_TIMELINE + 1) * ROUNDS_PER_TIMELINE,
-            None => round + 1,
+            Some(_) => (highest.timeline() + 1) << 32,
+            None => highest.round + 1,
         };
         let ballot = Ballot { round, nonce };
         self.ballot = Some(ballot);
-        self.candidates.values_mut().try_for_each(|candidate| candidate.stand(ballot))
+        let promoted = |region| self.promoted.as_ref().is_some_and(|alone| alone.contains(region));
+        let of = self.candidates.iter().filter(|(region, _)| promoted(**region));
+        let newest = of.map(|(_, candidate)| candidate.fold().promised.timeline()).max();
+        self.candidates.iter_mut().try_for_each(|(region, candidate)| {
+            // One that an earlier promotion has left behind spoils what the others hold.
+            if promoted(*region) && Some(candidate.fold().promised.timeline()) == newest {
+                candidate.promote();
+            }
+            candidate.stand(ballot)
+        })
     }
 
     /// The ballot, once chosen.
@@ -187,7 +195,11 @@ impl Election {
     }
 
     fn needed(&self, folds: &[(RegionNo, &Fold)]) -> Vec<RegionSet> {
-        self.promoted.as_ref().map_or_else(|| needed_sets(&self.start, folds), |alone| vec![alone.clone()])
+        match &self.promoted {
+            // Each of them: what one of them knows to be committed must not be left behind.
+            Some(alone) => alone.iter().map(RegionSet::one).collect(),
+            None => needed_sets(&self.start, folds),
+        }
     }
 
     /// Whether a quorum could be had if just the regions that meet the condition answer.
@@ -204,6 +216,11 @@ impl Election {
     /// How many regions have promised.
     pub fn promises(&self) -> usize {
         self.candidates.values().filter(|candidate| candidate.promise().is_some()).count()
+    }
+
+    /// Regions that have promised and lost what they had accepted, by the mark that says so.
+    pub fn backwards(&self) -> Vec<Mark> {
+        backwards(&self.folds(Candidate::promise))
     }
 
     /// The result, once a quorum has promised. `Some(None)` when the promises contradict each other (I5).

@@ -179,8 +179,8 @@ impl Fold {
         if found != expected || found.0 < slot.index || found.0 == 0 {
             return Err(FoldError::Sequence { slot, found, expected });
         }
-        let origin = found.0 - slot.index;
-        self.extents.begin(Extent { first: found, ballot: slot.ballot, origin });
+        let extent = Extent { first: found, ballot: slot.ballot, origin: found.0 - slot.index };
+        self.extents.overwrite(extent, found, held);
         if found > self.base() {
             let accepted = Accepted {
                 ballot: head.ballot,
@@ -204,18 +204,25 @@ impl Fold {
     }
 
     /// A snapshot stands for everything up to its sequence. What the region was known to hold before stays where it is;
-    /// the rest comes as copies.
+    /// the rest comes as copies. Its writer may know less to be committed than this path does: a mark that a former leader
+    /// wrote with its last breath may cover more.
     fn install(&mut self, slot: Slot, found: Sequence, install: &Install) -> Result<(), FoldError> {
-        if slot.index != 0 || found < self.committed || found != install.snapshot.sequence {
+        if slot.index != 0 || found != install.snapshot.sequence {
             return Err(FoldError::Sequence { slot, found, expected: self.committed });
         }
-        if found > self.committed {
-            self.extents.begin_copies(self.committed.next());
+        if found <= self.base() {
+            return Ok(());
         }
-        self.log.clear();
+        if found > self.committed {
+            let held = self.log.last_key_value().map_or(self.base(), |(last, _)| *last);
+            let copies = Extent { first: self.committed.next(), ballot: Ballot::BOOTSTRAP, origin: 0 };
+            self.extents.overwrite(copies, found, held);
+        }
+        // What was accepted above the snapshot may be committed: a region never forgets it.
+        self.log = self.log.split_off(&found.next());
         self.snapshot = Some(install.snapshot.clone());
         self.voters = Some(install.voters.clone());
-        self.committed = found;
+        self.committed = self.committed.max(found);
         Ok(())
     }
 }

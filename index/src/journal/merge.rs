@@ -31,7 +31,7 @@ pub fn merge(promises: &[(RegionNo, &Fold)]) -> Option<Merged> {
     let base = snapshot.as_ref().map_or(Sequence(0), |(_, snapshot)| snapshot.sequence);
     let mut merged = Merged { snapshot, settled: Vec::new(), committed, reappend: Vec::new() };
     let mut sequence = base.next();
-    while let Some((region, accepted)) = newest_copy(promises, sequence) {
+    while let Some((region, accepted)) = newest_copy(promises, sequence, committed) {
         let list = if sequence <= committed { &mut merged.settled } else { &mut merged.reappend };
         list.push((sequence, region, accepted.clone()));
         sequence = sequence.next();
@@ -39,13 +39,24 @@ pub fn merge(promises: &[(RegionNo, &Fold)]) -> Option<Merged> {
     (sequence > committed).then_some(merged)
 }
 
-fn newest_copy<'a>(promises: &[(RegionNo, &'a Fold)], sequence: Sequence) -> Option<(RegionNo, &'a Accepted)> {
-    let copies = promises.iter().filter_map(|(region, fold)| Some((*region, fold.log.get(&sequence)?)));
+/// The copy with the highest ballot. Above the committed mark a copy of an older timeline than its path is in counts for
+/// nothing: the promotion that began the new one has left it behind.
+fn newest_copy<'a>(
+    promises: &[(RegionNo, &'a Fold)],
+    sequence: Sequence,
+    committed: Sequence,
+) -> Option<(RegionNo, &'a Accepted)> {
+    let copies = promises.iter().filter_map(|(region, fold)| {
+        let accepted = fold.log.get(&sequence)?;
+        let counts = sequence <= committed || accepted.ballot.timeline() == fold.promised.timeline();
+        counts.then_some((*region, accepted))
+    });
     copies.max_by_key(|(_, accepted)| accepted.ballot)
 }
 
 /// The sets of regions of each of which a quorum must promise, as far as these folds tell: the one in force at their
-/// highest committed mark, and every one that a later entry carries, since that entry may be committed (I20).
+/// highest committed mark, and every one that a later entry carries in its newest copy, since that entry may be committed
+/// (I20).
 ///
 /// `start` is a set that was in force once. A later one was committed by a quorum of it, so a quorum of promises from
 /// `start` shows the later one.
@@ -61,11 +72,14 @@ pub fn needed_sets(start: &RegionSet, folds: &[(RegionNo, &Fold)]) -> Vec<Region
     for (_, fold) in folds {
         for (sequence, accepted) in &fold.log {
             let Some(voters) = &accepted.voters else { continue };
+            // An older copy than the newest that a quorum shows was never committed.
+            let newest = newest_copy(folds, *sequence, committed);
+            if newest.is_none_or(|(_, newest)| newest.ballot != accepted.ballot) {
+                continue;
+            }
             if *sequence > committed {
                 needed.push(voters.clone());
-            } else if *sequence > in_force.0
-                && newest_copy(folds, *sequence).is_some_and(|(_, newest)| newest.ballot == accepted.ballot)
-            {
+            } else if *sequence > in_force.0 {
                 in_force = (*sequence, voters);
             }
         }

@@ -125,6 +125,7 @@ impl Reign {
 
     /// Puts a snapshot of all entries up to `sequence` in place of entries in a region that has just joined and holds much
     /// less. Whether that was possible: the entries are committed and nothing was sent to the region yet.
+    /// The region must have the snapshot whole before (I10).
     pub fn install(&mut self, region: RegionNo, promise: &Promise, sequence: Sequence) -> bool {
         let (Some(lane), Some(extents)) = (self.lanes.get_mut(&region), self.extents.get_mut(&region)) else {
             return false;
@@ -188,6 +189,12 @@ impl Reign {
     pub fn lose(&mut self, region: RegionNo) {
         let accepted = self.lanes.remove(&region).map_or(Sequence(0), |lane| lane.accepted());
         self.lost.entry(region).or_insert(accepted);
+    }
+
+    /// The region joins again later, with the same promise; nothing was sent to it yet.
+    pub fn put_off(&mut self, region: RegionNo) {
+        self.lanes.remove(&region);
+        self.extents.remove(&region);
     }
 
     /// The region is no concern of this reign any more.
@@ -317,8 +324,12 @@ impl Reign {
 
     /// Where the path of a region may be cut: the slot behind entry `sequence`, of which there is a snapshot.
     /// `durable` says which regions have that snapshot whole; a quorum and the region itself must (I10).
+    ///
+    /// Never before the first own entry is committed: what the region accepted above `sequence` under earlier ballots is
+    /// cut off too, and until then it may be what an entry was committed by (I6).
     pub fn floor(&self, region: RegionNo, sequence: Sequence, durable: impl Fn(RegionNo) -> bool) -> Option<Slot> {
-        let allowed = sequence <= self.committed && durable(region) && self.has_quorum(&durable);
+        let serves = self.committed >= self.own;
+        let allowed = serves && sequence <= self.committed && durable(region) && self.has_quorum(&durable);
         self.lanes.get(&region).filter(|_| allowed)?.behind(sequence)
     }
 }

@@ -10,7 +10,8 @@ use crate::{
 /// What a candidate needs next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// The newest floor of the region, found by listing: give it to [`Candidate::floor`].
+    /// The newest floor of the region, found by listing: give it to [`Candidate::floor`]. It is wanted at first, again
+    /// before the Takeover is put if others were met on the path, and again when it has landed.
     Floor,
     /// The object at this slot or that it does not exist: give it to [`Candidate::object`].
     Object(Slot),
@@ -27,7 +28,9 @@ pub enum Want {
     },
     /// Nothing: the region has promised.
     Promised,
-    /// Nothing: the floor moved in between, so this Takeover counts for nothing in this region, for ever.
+    /// Nothing: the floor moved in between, so this Takeover counts for nothing in this region, for ever. Or the path is in
+    /// an older timeline than the ballot: what the region holds may be what a promotion has left behind, and it can only be
+    /// given up and added anew under another number. Or the ballot was used here before.
     Void,
 }
 
@@ -60,12 +63,19 @@ pub struct Candidate {
     fold: Fold,
     /// The fold before the Takeover.
     promise: Option<Fold>,
+    /// Whether a Takeover was folded since the floor was last looked at. One that lay before a floor that has moved since may
+    /// be a late put on a deleted slot; the directory that it names is entered elsewhere on the path, and a Takeover put
+    /// there would name the wrong parent, for ever.
+    crossed: bool,
+    /// Whether its region begins a new timeline.
+    promotes: bool,
 }
 
 impl Candidate {
     /// A candidate whose Takeover in this region will carry `id`.
     pub fn new(id: WriteId) -> Self {
-        Self { ballot: None, id, step: Step::FirstFloor, floor: None, fold: Fold::default(), promise: None }
+        let (fold, step) = (Fold::default(), Step::FirstFloor);
+        Self { ballot: None, id, step, floor: None, fold, promise: None, crossed: false, promotes: false }
     }
 
     /// What is needed next.
@@ -75,11 +85,24 @@ impl Candidate {
             Step::Folding => Want::Object(self.fold.at),
             Step::Hole => match self.ballot {
                 None => Want::Rest,
+                Some(ballot) if self.is_left_behind(ballot) => Want::Void,
+                Some(_) if self.crossed => Want::Floor,
                 Some(ballot) => Want::Put { slot: self.fold.at, parent: self.fold.parent, ballot },
             },
             Step::Promised => Want::Promised,
             Step::Void => Want::Void,
         }
+    }
+
+    /// Whether the path is in an older timeline than the ballot, and has not just begun.
+    fn is_left_behind(&self, ballot: Ballot) -> bool {
+        let promised = self.fold.promised;
+        !self.promotes && promised != Ballot::BOOTSTRAP && promised.timeline() < ballot.timeline()
+    }
+
+    /// Lets the region begin a new timeline.
+    pub(super) fn promote(&mut self) {
+        self.promotes = true;
     }
 
     /// Identity that the Takeover carries.
@@ -133,9 +156,11 @@ impl Candidate {
     pub fn floor(&mut self, newest: Option<&Floor>) {
         let number = newest.map(|floor| floor.k);
         match self.step {
-            Step::FirstFloor => {
+            Step::Hole if number == self.floor => self.crossed = false,
+            Step::FirstFloor | Step::Hole => {
                 self.floor = number;
                 self.fold = Fold::start(newest);
+                self.crossed = false;
                 self.step = Step::Folding;
             }
             Step::SecondFloor => {
@@ -152,7 +177,8 @@ impl Candidate {
     pub fn object(&mut self, record: Option<&Record>) -> Result<Result<(), Abandoned>, FoldError> {
         let Some(record) = record else {
             self.step = Step::Hole;
-            return Ok(Ok(()));
+            // The floor itself may know of a higher ballot.
+            return Ok(self.check_ballot());
         };
         // A ballot has one owner (I4): a Takeover under the candidate's own is an earlier attempt of the same reign, such as
         // one that was made before the cluster knew the region. A second one would end that very reign.
@@ -164,7 +190,12 @@ impl Candidate {
             self.landed(before);
             return Ok(Ok(()));
         }
-        self.step = Step::Folding;
+        let takeover = matches!(record.section, Section::Takeover(_));
+        self.crossed |= takeover;
+        // A ballot has one owner, so this is an earlier attempt of its own under another identity. A second Takeover of one
+        // ballot could not be on the path.
+        let again = takeover && self.ballot == Some(record.head.ballot);
+        self.step = if again { Step::Void } else { Step::Folding };
         Ok(self.check_ballot())
     }
 

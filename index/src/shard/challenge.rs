@@ -13,7 +13,7 @@ use super::{
 use crate::{
     env::Env,
     format::{Floor, Leader, Record, Section},
-    founding::{Absence, Cluster},
+    founding::{Absence, Cluster, Region},
     ids::{Ballot, RegionNo, Sequence, WriteId},
     journal::{Abandoned, Election, Fold, Want},
     keys::Slot,
@@ -25,8 +25,8 @@ use crate::{
 /// How long regions that are slower than a quorum are waited for when the paths are looked at.
 const GRACE: Duration = Duration::from_millis(300);
 
-/// How long a quorum may take to read its paths or to promise.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a quorum may take to read its paths, to promise, or to take the first entry.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// So many leaders are remembered.
 const MET: usize = 8;
@@ -76,7 +76,7 @@ impl Challenge {
             let number = region.record.number;
             election.add(number, WriteId(env.entropy.next_u128()));
             stores.insert(number, region.store.clone());
-            idle.insert(number, Walk::new(number, config.shard, region.store.clone()));
+            idle.insert(number, Walk::new(&region.record, &cluster.cluster_id, config.shard, region.store.clone()));
         }
         let failed = BTreeMap::new();
         Self { config, cluster, env, leader, stores, election, idle, failed, ends: None, met: BTreeMap::new() }
@@ -89,12 +89,36 @@ impl Challenge {
     pub async fn look(&mut self) -> Result<Sighting, StartError> {
         self.election.look_again();
         self.failed.clear();
-        let limit = Instant::now() + PATIENCE;
-        self.read_paths(limit).await?;
-        // Regions that vote may have been added since this node was told of regions.
-        while !self.has_read_quorum() && Instant::now() < limit && self.open_unknown().await? {
-            self.read_paths(limit).await?;
+        self.read_all().await?;
+        if !self.election.could_win(|region| self.read().contains_key(&region)) {
+            match self.open_unknown().await {
+                Ok(true) => self.read_all().await?,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the regions that vote cannot be found out"),
+            }
         }
+        self.sighting()
+    }
+
+    /// Reads every path to its end, those that are slower than a quorum only as far as that is quickly done.
+    async fn read_all(&mut self) -> Result<(), StartError> {
+        let mut limit = Instant::now() + PATIENCE;
+        let mut known = 0;
+        self.drive(|this| {
+            // Whether a quorum has been read changes only with their number, and finding out reads all that was folded.
+            let read = this.read();
+            if read.len() > known && known < this.stores.len() {
+                known = read.len();
+                if this.election.could_win(|region| read.contains_key(&region)) {
+                    limit = limit.min(Instant::now() + GRACE);
+                }
+            }
+            (known < this.stores.len()).then_some(limit)
+        })
+        .await
+    }
+
+    fn sighting(&mut self) -> Result<Sighting, StartError> {
         let read = self.read();
         if read.is_empty() {
             return Err(self.no_quorum());
@@ -103,32 +127,12 @@ impl Challenge {
             .ends
             .as_ref()
             .is_some_and(|ends| read.iter().any(|(region, at)| ends.get(region).is_some_and(|before| before != at)));
-        let quorum = self.has_read_quorum();
+        let quorum = self.election.could_win(|region| read.contains_key(&region));
         let mut ends = self.ends.take().unwrap_or_default();
         ends.extend(read);
         self.ends = Some(ends);
         let (ballot, leader) = self.election.sighted();
         Ok(Sighting { ballot, leader: leader.cloned(), moved, quorum })
-    }
-
-    /// Reads paths to their ends: all of them, or a quorum and those that are not much slower.
-    async fn read_paths(&mut self, mut limit: Instant) -> Result<(), StartError> {
-        let mut known = 0;
-        self.drive(|this| {
-            // Whether a quorum has been read changes only with their number, and finding out reads all that was folded.
-            let read = this.read().len();
-            if read > known && read < this.stores.len() && this.has_read_quorum() {
-                limit = limit.min(Instant::now() + GRACE);
-            }
-            known = read;
-            (known < this.stores.len()).then_some(limit)
-        })
-        .await
-    }
-
-    fn has_read_quorum(&self) -> bool {
-        let read = self.read();
-        self.election.could_win(|region| read.contains_key(&region))
     }
 
     /// The ends of all paths that have been read.
@@ -163,11 +167,23 @@ impl Challenge {
             .await?;
             if let Some(decided) = decided {
                 let elected = decided.ok_or(StartError::Missing)?;
-                return open::lead(self, elected, started, tasks).await;
+                match open::recovered(&self, &elected).await {
+                    Ok(recovered) => return open::lead(self, elected, recovered, started, tasks).await,
+                    Err((region, error)) => {
+                        // It promised and cannot give what it promised. The others may do without.
+                        tracing::warn!(%error, "a region cannot give what it promised");
+                        self.election.restart(region);
+                        self.failed.insert(region, error);
+                        continue;
+                    }
+                }
             }
             // A region that votes may have been added since this node was told of regions.
             if opened || Instant::now() >= deadline || !self.open_unknown().await? {
-                return Err(self.no_quorum());
+                // Floors that moved meanwhile are a matter of bad luck: the next attempt begins with the new ones.
+                let void = self.stores.keys().any(|region| self.election.want(*region) == Want::Void);
+                let ballot = self.election.ballot().filter(|_| void);
+                return Err(ballot.map_or_else(|| self.no_quorum(), StartError::Contended));
             }
             opened = true;
         }
@@ -191,7 +207,9 @@ impl Challenge {
             found = true;
             self.election.add(record.number, WriteId(self.env.entropy.next_u128()));
             self.stores.insert(record.number, store.clone());
-            self.idle.insert(record.number, Walk::new(record.number, self.config.shard, store));
+            let walk = Walk::new(record, &self.cluster.cluster_id, self.config.shard, store.clone());
+            self.idle.insert(record.number, walk);
+            self.cluster.regions.push(Region { record: record.clone(), store });
         }
         Ok(found)
     }
@@ -219,6 +237,35 @@ impl Challenge {
         open::read_only(self).await
     }
 
+    /// Regions that promised and have lost what they had accepted.
+    fn backwards(&self) -> impl Iterator<Item = (RegionName, String)> {
+        self.election.backwards().into_iter().filter_map(|mark| {
+            let name = self.stores.get(&mark.region)?.region().clone();
+            let error = StartError::Backwards { region: name.to_string(), mark };
+            Some((
+                name.clone(),
+                format!("{error} (replace it: brigade region replace {name} NEW=URL, with an empty store)"),
+            ))
+        })
+    }
+
+    /// Regions that vote and that could not be opened by what this node was told.
+    fn unknown(&self) -> BTreeMap<RegionName, String> {
+        let voters = self.election.sets().into_iter().flat_map(|set| set.iter().collect::<Vec<_>>());
+        let absent = |region: RegionNo| self.cluster.absent.iter().any(|absence| absence.number == Some(region));
+        let unknown = voters.filter(|region| !self.stores.contains_key(region) && !absent(*region));
+        let named = unknown.filter_map(|region| {
+            let record = self.cluster.founding.iter().find(|record| record.number == region);
+            let name =
+                record.map_or_else(|| RegionName::new(&format!("number-{region}")).ok(), |r| Some(r.name.clone()));
+            Some((
+                name?,
+                "it votes, and this node was not told of it or cannot open it (name it: --region NAME=URL)".to_owned(),
+            ))
+        });
+        named.collect()
+    }
+
     /// What keeps a quorum from answering, as of the last look.
     pub fn no_quorum(&self) -> StartError {
         let sets = self.election.sets();
@@ -231,7 +278,9 @@ impl Challenge {
             let Absence { name, problem, hint, .. } = absence;
             (name.clone(), format!("{problem} ({hint})"))
         });
-        let problems: Vec<(RegionName, String)> = failed.chain(absent).collect();
+        let mut problems: Vec<(RegionName, String)> = failed.chain(absent).collect();
+        problems.extend(self.backwards());
+        problems.extend(self.unknown());
         match (of, self.failed.values().next()) {
             (1, Some(only)) => only.clone(),
             _ => StartError::Quorum { needed, of, problems },
@@ -262,9 +311,9 @@ impl Challenge {
             let Some((walk, result)) = done else { break };
             self.take(walk, result)?;
         }
-        for region in self.stores.keys().copied().collect::<Vec<_>>() {
-            let fresh = || Walk::new(region, self.config.shard, self.stores[&region].clone());
-            self.idle.entry(region).or_insert_with(fresh);
+        for Region { record, store } in &self.cluster.regions {
+            let fresh = || Walk::new(record, &self.cluster.cluster_id, self.config.shard, store.clone());
+            self.idle.entry(record.number).or_insert_with(fresh);
         }
         Ok(())
     }

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::{ChangeError, ProposeError, Shard};
+use super::{ChangeError, ProposeError, RegionStatus, Shard};
 use crate::{
     command::Command,
     founding,
@@ -16,6 +16,9 @@ use crate::{
 
 /// How often it is looked whether new regions have caught up.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A change breaks off when a region that it waits for has been out of reach for so long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Cleared however a change ends.
 struct Announced<'a>(&'a Shard);
@@ -41,14 +44,26 @@ impl Shard {
         // Whoever leads no more must not write a number into a region that the cluster has given to another.
         self.propose(Vec::new()).await.map_err(not_changed)?;
         let regions = self.state().regions.clone();
-        let mut members = BTreeSet::new();
+        let known = |name: &RegionName| regions.iter().find(|record| record.name == *name);
+        let votes = |number| regions.voters().is_some_and(|voters| voters.contains(number));
+        let (mut members, mut new) = (BTreeSet::new(), Vec::new());
         for (name, url) in wanted {
-            members.insert(match regions.iter().find(|record| record.name == *name && same_url(&record.url, url)) {
-                Some(known) => known.number,
-                None => self.add(name, url).await?,
-            });
+            match known(name) {
+                Some(record) if same_url(&record.url, url) => _ = members.insert(record.number),
+                // Before anything is written to its store.
+                Some(record) if votes(record.number) => {
+                    let text =
+                        format!("region {name} has the URL {}; a region at another URL needs another name", record.url);
+                    return Err(ChangeError::Invalid(text));
+                }
+                _ => new.push((name, url)),
+            }
         }
+        // First, since one may have the name of a region that is added.
         self.remove_learners(&regions, &members).await?;
+        for (name, url) in new {
+            members.insert(self.add(name, url).await?);
+        }
         self.caught_up(&members).await?;
         let voters = RegionSet::new(members).ok_or_else(|| ChangeError::Invalid("no region is left".to_owned()))?;
         if self.state().regions.voters() != Some(&voters) {
@@ -107,7 +122,8 @@ impl Shard {
         let region_id = founding::new_region_id(&shared.env);
         let record = RegionRecord { number, name: name.clone(), url: founding::shown_url(url), region_id };
         self.say(&format!("region {name} is added"));
-        let admitted = founding::admit(&shared.cluster_id, &record, &voters, &store, &shared.env).await;
+        let admitted =
+            founding::admit(&shared.cluster_id, &record, (&shared.founders, &voters), &store, &shared.env).await;
         let record = admitted.map_err(|absence| unusable(absence.problem, absence.hint))?;
         let number = record.number;
         self.carry_out(Command::AddRegion(record)).await?;
@@ -125,26 +141,32 @@ impl Shard {
         Ok(())
     }
 
-    /// Waits until every region that is to vote has everything.
+    /// Waits until every region that is new among those to vote has everything, and so has a quorum of those to vote: when
+    /// others leave, what only they hold is gone (I10).
     async fn caught_up(&self, members: &BTreeSet<RegionNo>) -> Result<(), ChangeError> {
+        let mut silent_since = None;
         loop {
             self.leads().map_err(not_changed)?;
             let status = self.status();
-            let voters = self.state().regions.voters().cloned();
-            let late: Vec<_> = status
-                .regions
-                .iter()
-                .filter(|region| members.contains(&region.number) && region.state != "in_sync")
-                // A region that votes already and is away keeps nobody from joining in its place's neighbourhood.
-                .filter(|region| voters.as_ref().is_none_or(|voters| !voters.contains(region.number)))
-                .collect();
+            let of_members = |region: &&RegionStatus| members.contains(&region.number);
+            let whole = status.regions.iter().filter(of_members).filter(|region| region.state == "in_sync").count();
+            // A region that votes already and is away keeps nobody from joining, as long as enough others are whole.
+            let enough = whole > members.len() / 2;
+            let late = status.regions.iter().filter(of_members).filter(|region| region.state != "in_sync");
+            let late: Vec<_> = late.filter(|region| !(region.votes && enough)).collect();
             if let Some(refused) = late.iter().find(|region| region.state == "refused") {
-                let (problem, hint) = (refused.problem.clone(), refused.hint.clone());
-                let (problem, hint) = (problem.unwrap_or_default(), hint.unwrap_or_default());
-                return Err(ChangeError::Store { region: refused.name.clone(), problem, hint });
+                return Err(unusable(refused));
             }
             if late.is_empty() {
                 return Ok(());
+            }
+            // Another change must be possible when a store never answers again.
+            match late.iter().find(|region| region.state == "unreachable") {
+                None => silent_since = None,
+                Some(away) if silent_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE => {
+                    return Err(unusable(away));
+                }
+                Some(_) => {}
             }
             let texts: Vec<_> = late
                 .iter()
@@ -157,6 +179,12 @@ impl Shard {
             sleep(LOOK_EVERY).await;
         }
     }
+}
+
+fn unusable(region: &RegionStatus) -> ChangeError {
+    let (problem, hint) = (region.problem.clone(), region.hint.clone());
+    let (problem, hint) = (problem.unwrap_or_default(), hint.unwrap_or_default());
+    ChangeError::Store { region: region.name.clone(), problem, hint }
 }
 
 fn same_url(known: &str, wanted: &str) -> bool {

@@ -24,12 +24,17 @@ pub(super) async fn complete(shared: Arc<Shared>, view: Arc<View>, stop: Cancell
     stop.run_until_cancelled(async {
         loop {
             match missing(&shared, &view).await {
-                Ok(missing) if missing.is_empty() => break view.copies_missing.store(0, Relaxed),
-                Ok(missing) => copy_all(&shared, &view, missing).await,
-                Err(problem) => tracing::warn!(problem, "listing copies"),
-            }
-            if view.copies_missing.load(Relaxed) > 0 {
-                sleep(PAUSE).await;
+                Ok(missing) if missing.is_empty() => break,
+                Ok(missing) => {
+                    copy_all(&shared, &view, missing).await;
+                    if view.copies_missing.load(Relaxed) > 0 {
+                        sleep(PAUSE).await;
+                    }
+                }
+                Err(problem) => {
+                    tracing::warn!(problem, region = %view.record.name, "copies cannot be listed yet");
+                    sleep(PAUSE).await;
+                }
             }
         }
     })
@@ -37,18 +42,25 @@ pub(super) async fn complete(shared: Arc<Shared>, view: Arc<View>, stop: Cancell
     Event::Nothing
 }
 
-/// Entries whose bodies are referenced and that the region should have as copies but has not.
-async fn missing(shared: &Shared, view: &View) -> Result<BTreeSet<Sequence>, String> {
+/// Entries whose bodies are referenced and that the region should have as copies, whether it has or not.
+pub(super) fn wanted(shared: &Shared, view: &View) -> BTreeSet<Sequence> {
     let ranges = view.extents.copies(view.accepted().next());
     if ranges.is_empty() {
-        return Ok(BTreeSet::new());
+        return BTreeSet::new();
     }
     let within = |sequence: &Sequence| ranges.iter().any(|(first, end)| first <= sequence && sequence < end);
-    let mut missing: BTreeSet<Sequence> = {
-        let state = shared.state.read();
-        let logs = state.topics().flat_map(|topic| &topic.partitions);
-        logs.flat_map(|log| log.runs()).map(|run| run.batch.sequence).filter(within).collect()
-    };
+    let state = shared.state.read();
+    let logs = state.topics().flat_map(|topic| &topic.partitions);
+    logs.flat_map(|log| log.runs()).map(|run| run.batch.sequence).filter(within).collect()
+}
+
+/// Entries whose bodies are referenced and that the region should have as copies but has not.
+async fn missing(shared: &Shared, view: &View) -> Result<BTreeSet<Sequence>, String> {
+    let mut missing = wanted(shared, view);
+    if missing.is_empty() {
+        view.copies_missing.store(0, Relaxed);
+        return Ok(missing);
+    }
     let there =
         view.store.list(Component::Repair, &keys::copies(shared.id)).await.map_err(|error| error.to_string())?;
     for sequence in there.iter().filter_map(|key| keys::parse_copy(shared.id, key)) {

@@ -3,7 +3,7 @@
 use object_store::path::Path;
 
 use super::ProposeError;
-use crate::{format::FrameError, ids::Ballot, names::RegionName, region::Mark, store::StoreError};
+use crate::{format::FrameError, founding::Absence, ids::Ballot, names::RegionName, region::Mark, store::StoreError};
 
 /// Why a shard could not be taken over or recovered.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -34,6 +34,9 @@ pub enum StartError {
         /// What is wrong with those that do not.
         problems: Vec<(RegionName, String)>,
     },
+    /// A region's store is not what it was when the node joined it, or does not say what it is.
+    #[error("{0}")]
+    Absent(#[from] Box<Absence>),
     /// A region lost what it had accepted.
     #[error(
         "region {region} has lost entries that it had accepted (up to {}): it was restored from an old copy; replace it",

@@ -1,10 +1,10 @@
 //! What the owner task of a reign waits for: appends, looks at what deposed it, regions that join.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures::future::BoxFuture;
-use object_store::PutPayload;
-use tokio::time::sleep;
+use futures::future::{BoxFuture, Either, select};
+use object_store::{PutPayload, path::Path};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,7 +18,7 @@ use crate::{
     ids::{RegionNo, Sequence, ShardId, WriteId},
     journal::{Append, Promise},
     keys::{self, Slot},
-    store::{Component, Created, RegionStore},
+    store::{Component, Created, RegionStore, StoreError},
 };
 
 /// Something that has happened to a region.
@@ -60,6 +60,15 @@ pub(super) enum Source {
 /// First and longest pause between attempts of an append.
 const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_millis(1_000);
+
+/// An append that has not landed by then is in trouble, whatever the store may say in the end.
+const SILENCE: Duration = Duration::from_secs(4);
+
+/// Shortest time after which an append counts as slow, and the time while nothing is known of a region: a local disk does
+/// not get faster by being asked twice.
+const LEAST_PATIENCE: Duration = Duration::from_millis(10);
+/// See [`LEAST_PATIENCE`].
+const UNKNOWN_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Puts the same bytes at the same key until it is known what lies there.
 pub(super) async fn append(
@@ -127,7 +136,20 @@ async fn put(shared: &Shared, view: &View, slot: Slot, payload: PutPayload, id: 
     let key = keys::journal(shared.id, slot);
     let mut pause = RETRY_MIN;
     loop {
-        match view.store.create(Component::Journal, &key, payload.clone(), id).await {
+        let mut creating = pin!(put_twice(shared, view, &key, &payload, id));
+        let created = match timeout(SILENCE, &mut creating).await {
+            Ok(created) => created,
+            Err(_) => {
+                // The store's own patience is much longer, and so long nobody would know why nothing is committed.
+                let problem = format!("no answer to an append for {} s", SILENCE.as_secs());
+                let hint = "it goes on by itself when the store answers; check the network and the store".to_owned();
+                if shared.health.failed_with(view.record.number, problem.clone(), hint) {
+                    tracing::warn!(region = %view.record.name, problem, "an append takes long");
+                }
+                creating.await
+            }
+        };
+        match created {
             Ok(created) => return created,
             Err(error) => {
                 if shared.health.failed(view.record.number, &error) {
@@ -137,6 +159,48 @@ async fn put(shared: &Shared, view: &View, slot: Slot, payload: PutPayload, id: 
         }
         sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+/// Puts an object, and sends it a second time when it takes longer than usual and the commit waits for this region: with
+/// no region to spare, a commit is as slow as the slowest of those that are left. The two carry the same bytes, so that
+/// it does not matter which of them lands; a second attempt after a time-out is no different.
+async fn put_twice(
+    shared: &Shared,
+    view: &View,
+    key: &Path,
+    payload: &PutPayload,
+    id: WriteId,
+) -> Result<Created, StoreError> {
+    let create = || view.store.create(Component::Journal, key, payload.clone(), id);
+    if !shared.has_several_regions() {
+        return create().await;
+    }
+    let (started, usual) = (Instant::now(), view.append_time());
+    let mut first = pin!(create());
+    let patience = if usual.is_zero() { UNKNOWN_PATIENCE } else { (usual + usual / 4).max(LEAST_PATIENCE) };
+    if let Ok(result) = timeout(patience, &mut first).await {
+        view.appended(started.elapsed());
+        return result;
+    }
+    // Now, not when it is there: a region that hangs is to be known as slow.
+    view.appended(started.elapsed());
+    let (mut pause, mut spared) = (patience, false);
+    // What comes later waits for this append, too, so it may come to matter after its own entry is committed. A region to
+    // spare is trusted once: that it has gone away may not be known yet.
+    while !shared.waits_for_commits() || (!spared && shared.has_spare_for(view)) {
+        spared |= shared.waits_for_commits();
+        if let Ok(result) = timeout(pause, &mut first).await {
+            view.appended(started.elapsed());
+            return result;
+        }
+        pause = (pause * 2).min(patience * 8);
+    }
+    let second = pin!(create());
+    match select(first, second).await {
+        Either::Left((Ok(created), _)) | Either::Right((Ok(created), _)) => Ok(created),
+        Either::Left((Err(_), other)) => other.await,
+        Either::Right((Err(_), other)) => other.await,
     }
 }
 

@@ -88,11 +88,19 @@ impl Health {
         self.inner.lock().sets = sets;
     }
 
-    /// A region has come to be known, or its condition has changed.
-    pub(super) fn set_condition(&self, record: &RegionRecord, condition: Condition) {
+    /// Quorums of each of these are needed now.
+    pub(super) fn sets(&self) -> Vec<RegionSet> {
+        self.inner.lock().sets.clone()
+    }
+
+    /// A region has come to be known, or its condition has changed. True if this is news.
+    pub(super) fn set_condition(&self, record: &RegionRecord, condition: Condition) -> bool {
         let mut inner = self.inner.lock();
-        let failing = inner.regions.get(&record.number).and_then(|region| region.failing.clone());
+        let before = inner.regions.get(&record.number);
+        let news = before.is_none_or(|region| region.condition != condition);
+        let failing = before.and_then(|region| region.failing.clone());
         inner.regions.insert(record.number, RegionHealth { record: record.clone(), condition, failing });
+        news
     }
 
     pub(super) fn forget(&self, region: RegionNo) {
@@ -168,7 +176,7 @@ impl Inner {
         };
         let Some(set) = self.sets.iter().find(|set| !set.has_quorum(serves)) else { return Ok(()) };
         if set.len() == 1 {
-            let only = self.regions.values().find_map(|region| region.failing.as_ref());
+            let only = set.iter().find_map(|region| self.regions.get(&region)?.failing.as_ref());
             let problem =
                 only.map_or_else(|| "the region has not promised yet".to_owned(), |only| only.problem.clone());
             return Err(ProposeError::Unavailable(problem));

@@ -52,7 +52,7 @@ impl Joiner {
         let mut pause = RETRY_MIN;
         loop {
             let Some(store) = self.open().await else { continue };
-            let mut walk = Walk::new(number, self.shared.id, store.clone());
+            let mut walk = Walk::new(&self.record, &self.shared.cluster_id, self.shared.id, store.clone());
             let candidate = self.candidate.get_or_insert_with(|| {
                 let mut candidate = Candidate::new(WriteId(self.shared.env.entropy.next_u128()));
                 // It has met no ballot yet.
@@ -66,6 +66,12 @@ impl Joiner {
                 }
                 Ok(Promised::Abandoned(abandoned)) => return Joined::No(Some(abandoned.ballot)),
                 Ok(Promised::Void) => return Joined::No(None),
+                // It is looked at again from the start.
+                Err(StartError::Absent(_)) => self.store = None,
+                Err(error @ StartError::Damaged { .. }) => {
+                    self.refuse(&error);
+                    sleep(REFUSED).await;
+                }
                 Err(error) => self.note(&error),
             }
             sleep(pause).await;
@@ -103,11 +109,23 @@ impl Joiner {
             }
             Err(absence) => {
                 let (problem, hint) = (absence.problem, absence.hint);
-                tracing::error!(region = %name, problem, hint, "a region is refused");
-                shared.health.set_condition(&self.record, Condition::Refused { problem, hint });
+                let refused = Condition::Refused { problem: problem.clone(), hint: hint.clone() };
+                if shared.health.set_condition(&self.record, refused) {
+                    tracing::error!(region = %name, problem, hint, "a region is refused");
+                }
                 sleep(REFUSED).await;
                 None
             }
+        }
+    }
+
+    /// Its path is damaged. It is read again now and then, but somebody has to act.
+    fn refuse(&self, error: &StartError) {
+        let name = &self.record.name;
+        let hint = format!("replace it: brigade region replace {name} NEW=URL, with an empty store");
+        let (problem, log_hint) = (error.to_string(), hint.clone());
+        if self.shared.health.set_condition(&self.record, Condition::Refused { problem, hint }) {
+            tracing::error!(region = %name, %error, hint = log_hint, "a region is refused");
         }
     }
 

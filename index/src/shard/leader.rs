@@ -31,8 +31,9 @@ use super::{
 use crate::{
     format::{Leader, Value},
     ids::{RegionNo, Sequence},
-    journal::Reign,
+    journal::{Candidate, Reign},
     limits::MAX_PROPOSALS_PER_ENTRY,
+    store::RegionStore,
 };
 
 /// What the owner task is told.
@@ -94,13 +95,13 @@ struct Sending {
 const CATCH_UP_WINDOW: usize = 24;
 
 /// A region that is so many entries behind is given a snapshot, and the bodies of the entries before it as copies.
-pub(super) const INSTALL_ABOVE: u64 = 20_000;
+pub(super) const INSTALL_ABOVE: u64 = if cfg!(test) { 500 } else { 20_000 };
 
 /// An entry in so many carries marks.
 const MARK_EVERY: u64 = 64;
 
 /// When a challenger has taken a minority of the regions and got no further, this leader stands again after so long, so
-/// that all regions are its own again.
+/// that all regions are its own again; as soon as all that was sent is committed, but after as long again at the latest.
 const RENEW_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct Leading {
@@ -116,6 +117,10 @@ pub(super) struct Leading {
     events: FuturesUnordered<Happening>,
     sending: BTreeMap<RegionNo, Sending>,
     joining: BTreeMap<RegionNo, CancellationToken>,
+    /// Regions that were asked in the election and that the committed state does not know yet.
+    early: BTreeMap<RegionNo, (RegionStore, Candidate)>,
+    /// Regions that are being looked at on suspicion.
+    suspected: BTreeSet<RegionNo>,
     renew_at: Option<Instant>,
     renewing: bool,
     /// Entries from this one on can never be committed.
@@ -145,6 +150,8 @@ impl Leading {
             events: FuturesUnordered::new(),
             sending: BTreeMap::new(),
             joining: BTreeMap::new(),
+            early: BTreeMap::new(),
+            suspected: BTreeSet::new(),
             renew_at: None,
             renewing: false,
             void_from: None,
@@ -181,7 +188,11 @@ impl Leading {
                     None => break self.end(Role::Stopped),
                 },
                 () = sleep_until(renew_at.unwrap_or_else(Instant::now)), if renew_at.is_some() => {
-                    (self.renew_at, self.renewing) = (None, true);
+                    if self.renewing {
+                        // What was sent cannot be committed, perhaps for want of the very region that was lost.
+                        break self.end(Role::Renewing);
+                    }
+                    (self.renew_at, self.renewing) = (Some(Instant::now() + RENEW_AFTER), true);
                 }
             }
             self.hear_more();
@@ -210,6 +221,10 @@ impl Leading {
             Message::Suspect => {
                 for (region, sending) in &self.sending {
                     let Some(lane) = self.reign.lane(*region) else { continue };
+                    // One look at a time: a region that is away may be suspected again and again.
+                    if !self.suspected.insert(*region) {
+                        continue;
+                    }
                     let (store, slot) = (sending.view.store.clone(), lane.next_slot());
                     self.events.push(meet(self.shared.id, *region, store, slot, false, sending.stop.clone()));
                 }

@@ -8,14 +8,15 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::task::TaskTracker;
 
 use super::{
     Challenge, ProposeError, Shard, Shared, StartError,
+    challenge::PATIENCE,
     content::content_of,
-    health::{Condition, Health, Role},
+    health::{Condition, Health, RegionHealth, Role},
     leader::{Content, Leading},
     snapshot,
     view::View,
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     format::{SnapshotRef, Value, decode_snapshot},
-    founding::AbsenceKind,
+    founding::{Absence, AbsenceKind},
     ids::{Ballot, RegionNo, Sequence},
     journal::{Elected, Election, Merged, Reign, merge},
     keys,
@@ -34,10 +35,33 @@ use crate::{
 /// Proposals that wait for the owner task; admission bounds their bytes.
 const INBOX: usize = 1_024;
 
+/// What a reign starts from.
+pub(super) struct Recovered {
+    state: ShardState,
+    /// Entries to be appended again.
+    again: VecDeque<Content>,
+}
+
+/// A region that does not give what it promised, and why.
+pub(super) type Unkept = (RegionNo, StartError);
+
+/// Reads what an election started from.
+pub(super) async fn recovered(challenge: &Challenge, elected: &Elected) -> Result<Recovered, Unkept> {
+    let state = recover(challenge, &elected.merged).await?;
+    let mut again = VecDeque::new();
+    for (sequence, region, accepted) in &elected.merged.reappend {
+        let content = content_of(challenge.config.shard, &challenge.stores[region], *sequence, accepted).await;
+        let (value, entry) = content.map_err(|error| (*region, error))?;
+        again.push_back(Content::unattended(value, entry));
+    }
+    Ok(Recovered { state, again })
+}
+
 /// Leads what an election gave.
 pub(super) async fn lead(
     challenge: Challenge,
     elected: Elected,
+    recovered: Recovered,
     started: Instant,
     tasks: &TaskTracker,
 ) -> Result<Shard, StartError> {
@@ -45,13 +69,7 @@ pub(super) async fn lead(
         let region = challenge.stores.get(&mark.region).map_or_else(String::new, |store| store.region().to_string());
         tracing::error!(region, up_to = %mark.sequence, "a region has lost what it had accepted; it is not used");
     }
-    let state = recover(&challenge, &elected.merged).await?;
-    let mut again = VecDeque::new();
-    for (sequence, region, accepted) in &elected.merged.reappend {
-        let store = &challenge.stores[region];
-        let (value, entry) = content_of(challenge.config.shard, store, *sequence, accepted).await?;
-        again.push_back(Content::unattended(value, entry));
-    }
+    let Recovered { state, mut again } = recovered;
     let mut reign = Reign::new(&elected, challenge.config.window);
     for region in elected.promises.keys().filter(|region| state.regions.get(**region).is_none()) {
         // It left the cluster, though this node was told of it.
@@ -65,15 +83,44 @@ pub(super) async fn lead(
     let (answer, first_committed) = oneshot::channel();
     let mut leading = Leading::new(shared.clone(), challenge.leader.clone(), reign, inbox, answer);
     for (region, promise) in &elected.promises {
-        leading.joined(*region, promise, challenge.stores[region].clone());
+        leading.elected(*region, promise, challenge.stores[region].clone());
     }
     leading.append_again(again);
     leading.join_the_rest(challenge, &elected);
     tasks.spawn(leading.run());
-    first_committed.await.unwrap_or(Err(ProposeError::ShuttingDown))?;
+    match timeout(PATIENCE, first_committed).await {
+        Ok(answer) => answer.unwrap_or(Err(ProposeError::ShuttingDown))?,
+        // Regions that promised have gone away. With the last handle the reign ends.
+        Err(_) => return Err(unanswered(&shared)),
+    }
     let took = started.elapsed();
     shared.takeover_ms.store(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), std::sync::atomic::Ordering::Relaxed);
     Ok(Shard { shared, owner })
+}
+
+/// Too few regions have taken the first entry.
+fn unanswered(shared: &Shared) -> StartError {
+    let (_, regions) = shared.health.look();
+    let problem = |region: RegionHealth| {
+        let failing = region.failing?;
+        Some((region.record.name, format!("{} ({})", failing.problem, failing.hint)))
+    };
+    let set = shared.state.read().regions.voters().cloned();
+    let (needed, of) = set.map_or((1, 1), |set| (set.quorum(), set.len()));
+    StartError::Quorum { needed, of, problems: regions.into_values().filter_map(problem).collect() }
+}
+
+/// What is known of regions that could not be joined, by name: a region that was added later is not in every list.
+fn note_absent(health: &Health, absent: &[Absence], state: &ShardState) {
+    for absence in absent {
+        let Some(record) = state.regions.iter().find(|record| record.name == absence.name) else { continue };
+        let (problem, hint) = (absence.problem.clone(), absence.hint.clone());
+        if absence.kind == AbsenceKind::Refused {
+            health.set_condition(record, Condition::Refused { problem, hint });
+        } else {
+            health.failed_with(record.number, problem, hint);
+        }
+    }
 }
 
 fn share(challenge: &Challenge, elected: &Elected, reign: &Reign, state: ShardState) -> Arc<Shared> {
@@ -81,15 +128,7 @@ fn share(challenge: &Challenge, elected: &Elected, reign: &Reign, state: ShardSt
     for record in state.regions.iter() {
         health.set_condition(record, Condition::Joining);
     }
-    for absence in &challenge.cluster.absent {
-        let Some(record) = absence.number.and_then(|number| state.regions.get(number)) else { continue };
-        if absence.kind == AbsenceKind::Refused {
-            let (problem, hint) = (absence.problem.clone(), absence.hint.clone());
-            health.set_condition(record, Condition::Refused { problem, hint });
-        } else {
-            health.failed_with(record.number, absence.problem.clone(), absence.hint.clone());
-        }
-    }
+    note_absent(&health, &challenge.cluster.absent, &state);
     for mark in &elected.backwards {
         if let Some(record) = state.regions.get(mark.region) {
             let error = StartError::Backwards { region: record.name.to_string(), mark: *mark };
@@ -115,6 +154,7 @@ fn shared_of(
         leader: challenge.leader.clone(),
         predecessors: challenge.predecessors(),
         cluster_id: challenge.cluster.cluster_id.clone(),
+        founders: challenge.cluster.founders.clone(),
         opener: challenge.cluster.opener.clone(),
         env: challenge.env.clone(),
         committed: state.applied.0.into(),
@@ -127,6 +167,7 @@ fn shared_of(
         health,
         views: RwLock::default(),
         history: Mutex::default(),
+        met: Mutex::default(),
         installs: Mutex::default(),
         change: Mutex::new(None),
         snapshot: Mutex::new(snapshot::Progress { sequence: snapshot, bytes: 0 }),
@@ -138,7 +179,7 @@ fn shared_of(
 pub(super) async fn read_only(challenge: &Challenge) -> Result<Shard, StartError> {
     let (region, fold) = challenge.best().ok_or(StartError::Missing)?;
     let merged = merge(&[(region, fold)]).ok_or(StartError::Missing)?;
-    let state = recover(challenge, &merged).await?;
+    let state = recover(challenge, &merged).await.map_err(|(_, error)| error)?;
     let sets = state.regions.voters().cloned().into_iter().collect();
     let health = Health::new(sets);
     let mut views = BTreeMap::new();
@@ -154,11 +195,7 @@ pub(super) async fn read_only(challenge: &Challenge) -> Result<Shard, StartError
         let view = View::new(record.clone(), store.clone(), fold.extents.clone(), fold.committed, 0);
         views.insert(number, Arc::new(view));
     }
-    for absence in &challenge.cluster.absent {
-        if let Some(number) = absence.number {
-            health.failed_with(number, absence.problem.clone(), absence.hint.clone());
-        }
-    }
+    note_absent(&health, &challenge.cluster.absent, &state);
     health.end(Role::Reading(challenge.no_quorum().to_string()));
     let snapshot = merged.snapshot.as_ref().map_or(Sequence(0), |(_, snapshot)| snapshot.sequence);
     let (ballot, started_ms) = (challenge.election.sighted().0, challenge.env.clock.now_ms());
@@ -169,11 +206,11 @@ pub(super) async fn read_only(challenge: &Challenge) -> Result<Shard, StartError
 }
 
 /// The state after all entries that are known to be committed.
-async fn recover(challenge: &Challenge, merged: &Merged) -> Result<ShardState, StartError> {
-    let founding = Regions::founded(challenge.cluster.founding.iter().cloned());
+async fn recover(challenge: &Challenge, merged: &Merged) -> Result<ShardState, Unkept> {
+    let founding = Regions::founded(challenge.cluster.founders.iter().cloned());
     let mut state = ShardState::founded(founding.clone());
     if let Some((region, snapshot)) = &merged.snapshot {
-        state = read_snapshot(challenge, *region, snapshot).await?;
+        state = read_snapshot(challenge, *region, snapshot).await.map_err(|error| (*region, error))?;
     }
     if state.regions.voters().is_none() {
         // A snapshot from before regions were counted.
@@ -183,7 +220,7 @@ async fn recover(challenge: &Challenge, merged: &Merged) -> Result<ShardState, S
         let value = Value::decode(&accepted.section);
         let store = &challenge.stores[region];
         let key = keys::journal(challenge.config.shard, accepted.slot);
-        let value = value.map_err(|error| StartError::damaged(store.region(), &key, &error))?;
+        let value = value.map_err(|error| (*region, StartError::damaged(store.region(), &key, &error)))?;
         state.apply(&value, *sequence, accepted.body_at);
     }
     Ok(state)
@@ -226,7 +263,7 @@ pub(super) async fn known_regions(challenge: &Challenge, election: &Election) ->
     });
     let read: Vec<_> = read.collect();
     let merged = merge(&read).ok_or(StartError::Missing)?;
-    let mut state = recover(challenge, &merged).await?;
+    let mut state = recover(challenge, &merged).await.map_err(|(_, error)| error)?;
     // Entries that may or may not be committed can only add regions to ask.
     for (sequence, _, accepted) in &merged.reappend {
         if let Ok(value) = Value::decode(&accepted.section) {

@@ -17,8 +17,8 @@ use crate::{
 /// entry and skips inline batches.
 const FIRST_READ: u64 = 16 * 1024;
 
-/// Most objects read ahead.
-const MAX_AHEAD: usize = 32;
+/// Most objects read ahead: at 30 ms a read these are 4,000 entries a second, and 2 MiB of memory.
+const MAX_AHEAD: usize = 128;
 
 /// Reads a path slot by slot, a growing number of slots ahead.
 pub(super) struct PathReader {
@@ -51,7 +51,8 @@ impl PathReader {
             self.forget();
             return Ok(None);
         };
-        self.depth = (self.depth * 2).min(MAX_AHEAD);
+        // No more ahead than was read already, so that what is read past the end costs no more than the rest.
+        self.depth = (self.depth + 1).min(MAX_AHEAD);
         let damaged =
             |error: FrameError| StartError::damaged(self.store.region(), &keys::journal(self.shard, slot), &error);
         Record::decode(&bytes).map(Some).map_err(damaged)

@@ -1,6 +1,8 @@
 //! The driver against a store in memory: recovery, fencing, outages.
 
+mod change;
 mod regions;
+mod takeover;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -1,6 +1,9 @@
 //! One region as a reign sees it, for everybody who reads.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use object_store::path::Path;
 
@@ -25,6 +28,8 @@ pub(super) struct View {
     pub(super) floor: AtomicU64,
     /// How long reads from it take, in microseconds, averaged over the recent ones.
     latency_us: AtomicU64,
+    /// Three of four appends take no longer than this, in microseconds; an estimate that moves with every append.
+    append_us: AtomicU64,
     /// Entries that it misses although a snapshot says that it has them; copies of them are on their way.
     pub(super) copies_missing: AtomicU64,
 }
@@ -37,8 +42,9 @@ impl View {
         accepted: Sequence,
         floor: u64,
     ) -> Self {
-        let (latency_us, copies_missing) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { record, store, extents, accepted: accepted.0.into(), floor: floor.into(), latency_us, copies_missing }
+        let [latency_us, append_us, copies_missing] = [(); 3].map(|()| AtomicU64::new(0));
+        let (accepted, floor) = (accepted.0.into(), floor.into());
+        Self { record, store, extents, accepted, floor, latency_us, append_us, copies_missing }
     }
 
     pub(super) fn accepted(&self) -> Sequence {
@@ -69,5 +75,57 @@ impl View {
         let before = self.latency_us();
         let now = if before == 0 { us } else { before - before / 8 + us / 8 };
         self.latency_us.store(now.max(1), Relaxed);
+    }
+
+    /// How long three of four appends take at most; zero before the first.
+    pub(super) fn append_time(&self) -> Duration {
+        Duration::from_micros(self.append_us.load(Relaxed))
+    }
+
+    /// Takes in how long an append took.
+    pub(super) fn appended(&self, took: Duration) {
+        let (us, before) = (u64::try_from(took.as_micros()).unwrap_or(u64::MAX), self.append_us.load(Relaxed));
+        let step = before / APPEND_STEPS;
+        let now = match before {
+            0 => us,
+            // Something has changed: there is no need to creep up to it.
+            _ if us / 4 > before => before * 2,
+            _ if us > before => before + (3 * step).min(us - before),
+            _ => before - step.min(before - us),
+        };
+        self.append_us.store(now.max(1), Relaxed);
+    }
+}
+
+/// An append moves the estimate of what appends take by one part in so many, or by three when it took longer: at rest when
+/// one in four does.
+const APPEND_STEPS: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::{
+        env::Env,
+        ids::RegionNo,
+        names::RegionName,
+        store::{StoreMetrics, StoreTiming},
+    };
+
+    #[test]
+    fn the_usual_time_of_an_append_is_the_third_quartile() {
+        let name = RegionName::new("a").unwrap();
+        let env = Env::simulated(1, 0);
+        let store = std::sync::Arc::new(InMemory::new());
+        let store = RegionStore::new(name.clone(), store, StoreMetrics::new(), StoreTiming::default(), env);
+        let record = RegionRecord { number: RegionNo(0), name, region_id: String::new(), url: String::new() };
+        let view = View::new(record, store, Extents::default(), Sequence(0), 0);
+        assert_eq!(view.append_time(), Duration::ZERO);
+        for round in 0..4_000_u64 {
+            view.appended(Duration::from_millis(10 + round * 37 % 100));
+        }
+        let estimate = view.append_time().as_millis();
+        assert!((75..95).contains(&estimate), "{estimate} ms");
     }
 }

@@ -8,15 +8,19 @@ use super::{
 };
 use crate::{
     format::{Floor, Leader, Record},
+    founding,
     ids::{RegionNo, ShardId, WriteId},
     journal::{Abandoned, Candidate, FoldError, Promise, Want},
     keys::{self, Slot},
+    region::RegionRecord,
     store::{Component, Created, RegionStore},
 };
 
 /// A region's path in its store, read ahead.
 pub(super) struct Walk {
     pub(super) region: RegionNo,
+    record: RegionRecord,
+    cluster_id: String,
     pub(super) shard: ShardId,
     pub(super) store: RegionStore,
     reader: PathReader,
@@ -31,8 +35,10 @@ pub(super) enum Answer {
 }
 
 impl Walk {
-    pub(super) fn new(region: RegionNo, shard: ShardId, store: RegionStore) -> Self {
-        Self { region, shard, store: store.clone(), reader: PathReader::new(shard, store) }
+    pub(super) fn new(record: &RegionRecord, cluster_id: &str, shard: ShardId, store: RegionStore) -> Self {
+        let (record, cluster_id, reader) =
+            (record.clone(), cluster_id.to_owned(), PathReader::new(shard, store.clone()));
+        Self { region: record.number, record, cluster_id, shard, store, reader }
     }
 
     /// Carries out what is wanted. `leader` and `id` go into the Takeover: the same bytes at every attempt at one slot.
@@ -41,6 +47,9 @@ impl Walk {
             Want::Floor => Ok(Answer::Floor(newest_floor(self.shard, &self.store).await?)),
             Want::Object(slot) => Ok(Answer::Object(slot, self.reader.read(slot).await?)),
             Want::Put { slot, parent, ballot } => {
+                // The node may have joined the region long ago: a store that was wiped or exchanged since then has nothing to
+                // promise, and must not be written to.
+                founding::verify(&self.record, &self.cluster_id, &self.store).await.map_err(Box::new)?;
                 let bytes: PutPayload = leader.takeover(ballot, parent, id).into();
                 let key = keys::journal(self.shard, slot);
                 self.reader.forget();

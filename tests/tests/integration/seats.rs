@@ -211,7 +211,7 @@ async fn nodes_that_live_leave_the_seat_alone_and_the_store_too() {
         let text = get(&member.router, "/metrics").await.body;
         let text = std::str::from_utf8(&text).unwrap();
         assert_eq!(metric(text), before, "I21: nobody asks the store");
-        assert!(text.contains("brigade_shard_depositions_total 0"), "{text}");
+        assert!(text.contains("brigade_shard_depositions_total{shard=\"0\"} 0"), "{text}");
     }
 }
 
@@ -234,7 +234,7 @@ async fn a_follower_takes_over_when_the_leader_is_dead() {
     assert!(second.leads() && killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
     assert_eq!(second.values().await, ["one", "three"]);
     let text = get(&second.router, "/metrics").await.body;
-    assert!(std::str::from_utf8(&text).unwrap().contains("brigade_shard_takeovers_total 1"));
+    assert!(std::str::from_utf8(&text).unwrap().contains("brigade_shard_takeovers_total{shard=\"0\"} 1"));
 
     // The first one was not dead. It does not know yet, and learns with its next write.
     assert!(first.leads());

@@ -14,12 +14,13 @@ const FILE_LINES: (usize, usize) = (800, 400);
 const FUNCTION_LINES: (usize, usize) = (100, 70);
 
 /// Which of our crates each of them may use.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("index", &[]),
     ("localstack", &["brigade-index"]),
     ("ingest", &["brigade-index"]),
     ("compactor", &["brigade-index"]),
     ("api", &["brigade-index", "brigade-ingest", "brigade-compactor", "brigade-localstack"]),
+    ("tests/model", &["brigade-index"]),
     ("tests", &["brigade", "brigade-index", "brigade-ingest", "brigade-compactor", "brigade-localstack"]),
 ];
 

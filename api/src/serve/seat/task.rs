@@ -202,6 +202,10 @@ impl Task {
         let event = timeout(limit, asking).await.unwrap_or(Event::Silent);
         let lived = self.lease.leader_lives();
         let ended = event == Event::Ended;
+        if matches!(event, Event::Answered(_)) {
+            // What was read before is old when the leader falls silent, and its floors have moved.
+            self.challenge = None;
+        }
         self.event(event);
         if lived && !self.lease.leader_lives() {
             tracing::warn!(node = leader.node, address = leader.address, ended, "the leader does not answer");
@@ -369,6 +373,7 @@ impl Task {
                 }
             }
         }
+        self.seen = self.seen.max(shard.met());
         let status = shard.status();
         tracing::warn!(state = status.state, ballot = %status.ballot, "this node leads no more");
         self.lease.event(self.now(), Event::Deposed { reigned: reign.since.elapsed() }, self.random());

@@ -1,6 +1,6 @@
 //! Regions that join, leave, are taken over by another leader, or turn out to be damaged.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use tokio::time::Instant;
 
@@ -23,11 +23,34 @@ use crate::{
 };
 
 impl Leading {
+    /// A region has promised in the election. One that is far behind joins a little later.
+    pub(in crate::shard) fn elected(&mut self, region: RegionNo, promise: &Promise, store: RegionStore) {
+        if !self.is_far_behind(promise) || self.shared.state.read().regions.get(region).is_none() {
+            return self.joined(region, promise, store);
+        }
+        self.reign.put_off(region);
+        self.joining.insert(region, self.shared.health.over.child_token());
+        self.install(region, Box::new(promise.clone()), store);
+    }
+
+    fn is_far_behind(&self, promise: &Promise) -> bool {
+        self.reign.committed().0.saturating_sub(promise.fold.committed.0) > INSTALL_ABOVE
+    }
+
+    fn install(&mut self, region: RegionNo, promise: Box<Promise>, store: RegionStore) {
+        tracing::info!(region = %store.region(), from = %promise.fold.committed, "the region is far behind: it is sent a snapshot");
+        let Some(stop) = self.joining.get(&region).cloned() else { return };
+        let installed = install(self.shared.clone(), region, promise, store);
+        self.events.push(Box::pin(async move { stop.run_until_cancelled(installed).await.unwrap_or(Event::Nothing) }));
+    }
+
     /// A region has joined the reign, which knows it already: others may read from it now, and it is sent entries.
     pub(in crate::shard) fn joined(&mut self, region: RegionNo, promise: &Promise, store: RegionStore) {
         let Some(record) = self.shared.state.read().regions.get(region).cloned() else { return };
         let (Some(extents), Some(lane)) = (self.reign.extents(region), self.reign.lane(region)) else { return };
         let view = View::new(record.clone(), store, extents.clone(), lane.accepted(), promise.floor);
+        // Until its copies have been listed it counts as having none: it must not pass for whole before that is known.
+        view.copies_missing.store(copies::wanted(&self.shared, &view).len() as u64, Relaxed);
         let view = Arc::new(view);
         self.shared.views.write().insert(region, view.clone());
         self.shared.health.set_condition(&record, Condition::Joined);
@@ -41,19 +64,32 @@ impl Leading {
         let Challenge { election, stores, cluster, .. } = challenge;
         let mut candidates = election.into_candidates();
         let records: Vec<_> = self.shared.state.read().regions.iter().cloned().collect();
-        for record in records {
+        for mut record in records {
             let number = record.number;
             let backwards = elected.backwards.iter().any(|mark| mark.region == number);
-            let refused = cluster
-                .absent
-                .iter()
-                .any(|absence| absence.number == Some(number) && absence.kind == AbsenceKind::Refused);
-            if self.sending.contains_key(&number) || backwards || refused {
+            if self.sending.contains_key(&number) || self.joining.contains_key(&number) || backwards {
                 continue;
             }
+            let absence = cluster.absent.iter().find(|absence| absence.name == record.name);
+            if let Some(absence) = absence {
+                // This node's settings say where it is now; what it is, its identity says.
+                record.url.clone_from(&absence.url);
+            }
             let (store, candidate) = (stores.get(&number).cloned(), candidates.remove(&number));
-            self.join(record, store, candidate);
+            self.join(record.clone(), store, candidate);
+            if let Some(absence) = absence.filter(|absence| absence.kind == AbsenceKind::Refused) {
+                // It may be put right, such as a directory that was not mounted: it is looked at again.
+                let (problem, hint) = (absence.problem.clone(), absence.hint.clone());
+                self.shared.health.set_condition(&record, Condition::Refused { problem, hint });
+            }
         }
+        for mark in &elected.backwards {
+            self.reign.lose(mark.region);
+        }
+        let unknown = |region: &RegionNo| self.shared.state.read().regions.get(*region).is_none();
+        let early = candidates.into_iter().filter(|(region, _)| unknown(region));
+        self.early =
+            early.filter_map(|(region, candidate)| Some((region, (stores.get(&region)?.clone(), candidate)))).collect();
     }
 
     pub(super) fn join(&mut self, record: RegionRecord, store: Option<RegionStore>, candidate: Option<Candidate>) {
@@ -72,7 +108,9 @@ impl Leading {
         self.shared.health.set_voters(self.reign.sets());
         let records: Vec<_> = self.shared.state.read().regions.iter().cloned().collect();
         let known = |region: RegionNo| records.iter().any(|record| record.number == region);
-        let gone: Vec<_> = self.sending.keys().chain(self.joining.keys()).copied().filter(|r| !known(*r)).collect();
+        // A region that is refused or lost is neither sent to nor joining, and leaves all the same.
+        let (_, shown) = self.shared.health.look();
+        let gone: Vec<_> = shown.into_keys().filter(|region| !known(*region)).collect();
         for region in gone {
             tracing::info!(region = %self.shared.name_of(region), "the region has left the cluster");
             if let Some(sending) = self.sending.remove(&region) {
@@ -89,7 +127,9 @@ impl Leading {
             let region = record.number;
             let known = self.sending.contains_key(&region) || self.joining.contains_key(&region);
             if !known && !self.reign.has_lost(region) {
-                self.join(record, None, None);
+                // Under one ballot a region is asked once.
+                let (store, candidate) = self.early.remove(&region).unzip();
+                self.join(record, store, candidate);
             }
         }
     }
@@ -98,14 +138,14 @@ impl Leading {
         let (promise, store) = match joined {
             Joined::Yes(promise, store) => (promise, store),
             Joined::No(by) => {
-                self.joining.remove(&region);
+                // It may have left in the meantime.
+                self.joining.remove(&region)?;
+                self.shared.meet(by.unwrap_or_default());
                 return self.lose(region, by.is_some(), None, "a region could not be taken over in this reign");
             }
         };
-        let behind = self.reign.committed().0.saturating_sub(promise.fold.committed.0);
-        if behind > INSTALL_ABOVE {
-            tracing::info!(region = %store.region(), entries = behind, "the region is far behind: it is sent a snapshot");
-            self.events.push(install(self.shared.clone(), region, promise, store));
+        if self.is_far_behind(&promise) {
+            self.install(region, promise, store);
             return None;
         }
         self.promised(region, &promise, store, None)
@@ -122,9 +162,10 @@ impl Leading {
         if let Err(mark) = self.reign.join(region, promise) {
             let record = self.shared.state.read().regions.get(region).cloned()?;
             let error = StartError::Backwards { region: record.name.to_string(), mark };
-            tracing::error!(%error, "the region is refused");
             let hint = format!("replace it: brigade region replace {} NEW=URL, with an empty store", record.name);
+            tracing::error!(%error, hint, "the region is refused");
             self.shared.health.set_condition(&record, Condition::Refused { problem: error.to_string(), hint });
+            self.reign.lose(region);
             return None;
         }
         if let Some(sequence) = install {
@@ -138,6 +179,9 @@ impl Leading {
     /// What lies where this leader wanted to append, or was told to look.
     pub(super) fn met(&mut self, met: Met) -> Option<Role> {
         let Met { region, slot, record, occupied } = met;
+        if !occupied {
+            self.suspected.remove(&region);
+        }
         match record {
             Ok(Some(record)) if record.head.ballot > self.reign.ballot() => {
                 let Section::Takeover(leader) = record.section else {
@@ -147,7 +191,11 @@ impl Leading {
                     region = %self.shared.name_of(region), ballot = %self.reign.ballot(), by = %record.head.ballot,
                     node = leader.node, address = leader.address, "another node has taken the region over"
                 );
-                if self.reign.sets().iter().all(|set| set.len() == 1) {
+                self.shared.meet(record.head.ballot);
+                // A region that does not vote yet may hold the entry all the same, and who took over may append that again.
+                let alone = self.reign.sets().iter().all(|set| set.len() == 1)
+                    && self.shared.state.read().regions.iter().len() == 1;
+                if alone {
                     self.void_from = self.reign.lane(region).map(|lane| lane.sequence_at(slot));
                 }
                 self.lose(region, true, Some(leader), "")

@@ -92,7 +92,8 @@ impl Leading {
     pub(super) fn send_to(&mut self, region: RegionNo) {
         let Some(sending) = self.sending.get(&region) else { return };
         let behind = self.reign.lane(region).map_or(0, |lane| self.reign.sealed().0.saturating_sub(lane.accepted().0));
-        let catches_up = behind > 2 * self.window as u64;
+        // What is in flight to a region that is away waits in memory, for as long as it is away.
+        let catches_up = behind > 2 * self.window as u64 && !self.shared.health.is_failing(region);
         self.reign.set_window(region, if catches_up { CATCH_UP_WINDOW.max(self.window) } else { self.window });
         while let Some(cargo) = self.reign.upcoming(region) {
             let source = match cargo {
