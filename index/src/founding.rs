@@ -103,6 +103,8 @@ pub struct Cluster {
     /// because regions were added later, it is the one of the region added last. Where a region is healthy, the URL is
     /// the one of this node's settings.
     pub founding: Vec<RegionRecord>,
+    /// The regions that it was founded with, by number: the first entry is applied to them.
+    pub founders: Vec<RegionRecord>,
     /// Healthy regions, by name.
     pub regions: Vec<Region>,
     /// The others, by name.
@@ -212,6 +214,7 @@ fn plan(regions: &[Named], env: &Env) -> RegionIdentity {
         region,
         number: 0,
         voters,
+        founders: Vec::new(),
         format: 1,
         created_ms: env.clock.now_ms(),
     }
@@ -238,12 +241,12 @@ fn cluster(membership: verdict::Membership, regions: &[Named], opener: Opener) -
         let region = regions.iter().find(|region| region.name == *name)?;
         region.opened.as_ref().ok().cloned()
     };
-    let verdict::Membership { cluster_id, founding, healthy, mut absent } = membership;
+    let verdict::Membership { cluster_id, founding, founders, healthy, mut absent } = membership;
     for absence in &mut absent {
         absence.store = store(&absence.name);
         tracing::warn!(region = %absence.name, kind = ?absence.kind, hint = %absence.hint, "{}", absence.problem);
     }
     let healthy = healthy.into_iter();
     let regions = healthy.filter_map(|record| store(&record.name).map(|store| Region { record, store })).collect();
-    Cluster { cluster_id, founding, regions, absent, opener }
+    Cluster { cluster_id, founding, founders, regions, absent, opener }
 }

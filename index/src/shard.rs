@@ -61,6 +61,7 @@ use crate::{
     format::{Install, Leader},
     founding::{Cluster, Opener},
     ids::{Ballot, Offset, Partition, RegionNo, Sequence, ShardId, TopicId},
+    region::RegionRecord,
     state::ShardState,
 };
 
@@ -83,7 +84,10 @@ pub(crate) struct Shared {
     ballot: Ballot,
     /// This node, as its Takeovers name it.
     leader: Leader,
+    /// Those that led before, as far as is known.
+    predecessors: Vec<Leader>,
     cluster_id: String,
+    founders: Vec<RegionRecord>,
     opener: Opener,
     env: Env,
     state: RwLock<ShardState>,
@@ -268,6 +272,11 @@ impl Shard {
     /// Resolves when the reign is over, for whatever reason.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         self.shared.health.over.clone().cancelled_owned()
+    }
+
+    /// Nodes that led before this reign and may not know that it has begun, the latest first; this node is not among them.
+    pub fn predecessors(&self) -> &[Leader] {
+        &self.shared.predecessors
     }
 
     /// The highest ballot of other leaders that this one has met: who stands next must be above it, though the region that

@@ -129,6 +129,7 @@ async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, V
     let one = |problem: String| vec![problem];
     (0..3).for_each(|_| _ = world.start_fresh(false));
     clients::prepare(world).await.map_err(one)?;
+    world.network.set_loss(world.weather.loss);
     let founding = verify::founding(world).await.map_err(one)?;
     let stop = Stop::default();
     let clients = clients::start(world, random, &stop);

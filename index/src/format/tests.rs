@@ -188,13 +188,15 @@ fn floor() -> impl Strategy<Value = Floor> {
 fn region_identity() -> impl Strategy<Value = RegionIdentity> {
     let voter = (any::<u16>(), name(), "[0-9a-f]{32}", ".{0,30}")
         .prop_map(|(number, region, region_id, url)| FoundingRegion { number, region, region_id, url });
-    (any::<(u128, u128, u16, i64)>(), name(), vec(voter, 0..6)).prop_map(
-        |((id, cluster, number, created_ms), region, voters)| RegionIdentity {
+    let lists = (vec(voter.clone(), 0..6), vec(voter, 0..6));
+    (any::<(u128, u128, u16, i64)>(), name(), lists).prop_map(
+        |((id, cluster, number, created_ms), region, (voters, founders))| RegionIdentity {
             region_id: WriteId(id).to_string(),
             cluster_id: WriteId(cluster).to_string(),
             region,
             number,
             voters,
+            founders,
             format: 1,
             created_ms,
         },
@@ -348,6 +350,7 @@ fn a_region_identity_round_trips_and_is_readable() {
         region: "eu".to_owned(),
         number: 0,
         voters: Vec::new(),
+        founders: Vec::new(),
         format: 1,
         created_ms: 5,
     };

@@ -19,8 +19,8 @@ pub fn new_region_id(env: &Env) -> String {
     WriteId(env.entropy.next_u128()).to_string()
 }
 
-/// Writes the identity of a region that is being added to a running cluster. `voters` are the regions that vote now. Gives
-/// the region as its store has it.
+/// Writes the identity of a region that is being added to a running cluster. `founders` are the regions that it was founded
+/// with, `voters` those that vote now. Gives the region as its store has it.
 ///
 /// Repeating it is harmless. An identity that was written when the region was to be added before, and that came to nothing,
 /// is taken over with its number: no number above the cluster's latest was ever given.
@@ -30,7 +30,7 @@ pub fn new_region_id(env: &Env) -> String {
 pub async fn admit(
     cluster_id: &str,
     record: &RegionRecord,
-    voters: &[RegionRecord],
+    (founders, voters): (&[RegionRecord], &[RegionRecord]),
     store: &RegionStore,
     env: &Env,
 ) -> Result<RegionRecord, Absence> {
@@ -45,7 +45,7 @@ pub async fn admit(
         Ok(true) => return Err(absent(subject.littered())),
         Err(silence) => return Err(absent(subject.unreachable(&silence))),
     }
-    let voter = |voter: &RegionRecord| FoundingRegion {
+    let listed = |voter: &RegionRecord| FoundingRegion {
         number: voter.number.0,
         region: voter.name.to_string(),
         region_id: voter.region_id.clone(),
@@ -56,7 +56,8 @@ pub async fn admit(
         cluster_id: cluster_id.to_owned(),
         region: record.name.to_string(),
         number: record.number.0,
-        voters: voters.iter().map(voter).collect(),
+        voters: voters.iter().map(listed).collect(),
+        founders: founders.iter().map(listed).collect(),
         format: 1,
         created_ms: env.clock.now_ms(),
     };

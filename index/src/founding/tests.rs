@@ -475,7 +475,8 @@ async fn a_region_is_admitted_once_and_found_with_the_others() {
         region_id: new_region_id(&environment),
     };
     let add = async |record: &RegionRecord, voters: &[RegionRecord]| {
-        admit(&first.cluster_id, record, voters, &store(record.name.as_str()), &environment).await
+        let regions = (&first.founders[..], voters);
+        admit(&first.cluster_id, record, regions, &store(record.name.as_str()), &environment).await
     };
     let fourth = record(3, "sa");
     assert_eq!(add(&fourth, &first.founding).await.unwrap(), fourth);
@@ -496,6 +497,8 @@ async fn a_region_is_admitted_once_and_found_with_the_others() {
     add(&fifth, &voters).await.unwrap();
     let cluster = world.join(&["eu", "us", "ap", "sa"], 2).await.unwrap();
     assert_eq!((names(&cluster), &cluster.founding), (vec!["ap", "eu", "sa", "us"], &voters));
+    let numbers: Vec<_> = cluster.founders.iter().map(|founder| founder.number.0).collect();
+    assert_eq!(numbers, [0, 1, 2], "whoever votes now, the first entry is applied to these");
     assert_eq!(cluster.regions[3].record, fifth);
     let error = verify(&first.founding[2], &first.cluster_id, &store("us")).await.unwrap_err();
     assert!(error.problem.contains("put in its place"), "{error}");

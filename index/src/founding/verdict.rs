@@ -30,6 +30,7 @@ pub(super) enum Verdict {
 pub(super) struct Membership {
     pub(super) cluster_id: String,
     pub(super) founding: Vec<RegionRecord>,
+    pub(super) founders: Vec<RegionRecord>,
     pub(super) healthy: Vec<RegionRecord>,
     pub(super) absent: Vec<Absence>,
 }
@@ -105,7 +106,8 @@ pub(super) fn decide(sights: &[Sight], founding: bool) -> Result<Verdict, Foundi
     if founding && !absent.is_empty() {
         return Err(FoundingError::Unready(sorted(absent)));
     }
-    Ok(Verdict::Join(membership(cluster_id, &voters, &members, sorted(absent))))
+    let founders = if latest.founders.is_empty() { &voters } else { &latest.founders };
+    Ok(Verdict::Join(membership(cluster_id, (&voters, founders), &members, sorted(absent))))
 }
 
 /// No region has an identity of its name: either all are new, or nothing works.
@@ -224,6 +226,7 @@ fn sibling(first: &RegionIdentity, voters: &[FoundingRegion], region: &FoundingR
         region: region.region.clone(),
         number: region.number,
         voters: voters.to_vec(),
+        founders: Vec::new(),
         format: first.format,
         created_ms: first.created_ms,
     }
@@ -236,7 +239,7 @@ fn name(region: &str) -> Option<RegionName> {
 
 fn membership(
     cluster_id: String,
-    voters: &[FoundingRegion],
+    (voters, founders): (&[FoundingRegion], &[FoundingRegion]),
     members: &[Member<'_>],
     mut absent: Vec<Absence>,
 ) -> Membership {
@@ -247,16 +250,17 @@ fn membership(
         region_id: found.region_id.clone(),
     };
     let healthy: Vec<RegionRecord> = members.iter().map(record).collect();
-    let founding = voters.iter().filter_map(|voter| {
+    let listed = |voter: &FoundingRegion| {
         let known = healthy.iter().find(|record| record.region_id == voter.region_id);
         let url = known.map_or_else(|| voter.url.clone(), |record| record.url.clone());
         let (number, region_id) = (RegionNo(voter.number), voter.region_id.clone());
         Some(RegionRecord { number, name: name(&voter.region)?, url, region_id })
-    });
-    let founding: Vec<RegionRecord> = founding.collect();
+    };
+    let founding: Vec<RegionRecord> = voters.iter().filter_map(listed).collect();
+    let founders = founders.iter().filter_map(listed).collect();
     for absence in &mut absent {
         let listed = founding.iter().find(|record| record.name == absence.name);
         absence.number = listed.map(|record| record.number);
     }
-    Membership { cluster_id, founding, healthy, absent }
+    Membership { cluster_id, founding, founders, healthy, absent }
 }

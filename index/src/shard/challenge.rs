@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     env::Env,
-    format::Leader,
+    format::{Floor, Leader, Record, Section},
     founding::{Absence, Cluster, Region},
     ids::{Ballot, RegionNo, Sequence, WriteId},
     journal::{Abandoned, Election, Fold, Want},
@@ -27,6 +27,9 @@ const GRACE: Duration = Duration::from_millis(300);
 
 /// How long a quorum may take to read its paths, to promise, or to take the first entry.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// So many leaders are remembered.
+const MET: usize = 8;
 
 /// What a look at the paths showed.
 #[derive(Clone, Debug)]
@@ -54,6 +57,8 @@ pub struct Challenge {
     idle: BTreeMap<RegionNo, Walk>,
     failed: BTreeMap<RegionNo, StartError>,
     ends: Option<BTreeMap<RegionNo, Slot>>,
+    /// The latest leaders that were met on the paths.
+    met: BTreeMap<Ballot, Leader>,
 }
 
 type Step = BoxFuture<'static, (Walk, Result<Answer, StartError>)>;
@@ -74,7 +79,7 @@ impl Challenge {
             idle.insert(number, Walk::new(&region.record, &cluster.cluster_id, config.shard, region.store.clone()));
         }
         let failed = BTreeMap::new();
-        Self { config, cluster, env, leader, stores, election, idle, failed, ends: None }
+        Self { config, cluster, env, leader, stores, election, idle, failed, ends: None, met: BTreeMap::new() }
     }
 
     /// Reads every region's path to its end, from where the last look stopped. Writes nothing.
@@ -321,9 +326,37 @@ impl Challenge {
         })
     }
 
+    /// Remembers the latest leaders, so that they can be told that they lead no more.
+    fn note_leaders(&mut self, result: &Result<Answer, StartError>) {
+        match result {
+            Ok(Answer::Floor(Some(Floor { promised, leader: Some(leader), .. }))) => {
+                self.met.insert(*promised, leader.clone());
+            }
+            Ok(Answer::Object(_, Some(Record { head, section: Section::Takeover(leader), .. }))) => {
+                self.met.insert(head.ballot, leader.clone());
+            }
+            _ => {}
+        }
+        while self.met.len() > MET {
+            self.met.pop_first();
+        }
+    }
+
+    /// Leaders that may still take themselves for such, each once, the latest first. This node is not among them.
+    pub(super) fn predecessors(&self) -> Vec<Leader> {
+        let mut found: Vec<Leader> = Vec::new();
+        for leader in self.met.values().rev().filter(|leader| leader.address != self.leader.address) {
+            if !leader.address.is_empty() && found.iter().all(|known| known.address != leader.address) {
+                found.push(leader.clone());
+            }
+        }
+        found
+    }
+
     /// Gives the election what a step found.
     fn take(&mut self, mut walk: Walk, result: Result<Answer, StartError>) -> Result<(), StartError> {
         let region = walk.region;
+        self.note_leaders(&result);
         match result {
             Ok(Answer::Floor(floor)) => self.election.floor(region, floor.as_ref()),
             Ok(Answer::Put(landed)) => self.election.put(region, landed),

@@ -122,7 +122,8 @@ impl Shard {
         let region_id = founding::new_region_id(&shared.env);
         let record = RegionRecord { number, name: name.clone(), url: founding::shown_url(url), region_id };
         self.say(&format!("region {name} is added"));
-        let admitted = founding::admit(&shared.cluster_id, &record, &voters, &store, &shared.env).await;
+        let admitted =
+            founding::admit(&shared.cluster_id, &record, (&shared.founders, &voters), &store, &shared.env).await;
         let record = admitted.map_err(|absence| unusable(absence.problem, absence.hint))?;
         let number = record.number;
         self.carry_out(Command::AddRegion(record)).await?;

@@ -152,7 +152,9 @@ fn shared_of(
         id: challenge.config.shard,
         ballot,
         leader: challenge.leader.clone(),
+        predecessors: challenge.predecessors(),
         cluster_id: challenge.cluster.cluster_id.clone(),
+        founders: challenge.cluster.founders.clone(),
         opener: challenge.cluster.opener.clone(),
         env: challenge.env.clone(),
         committed: state.applied.0.into(),
@@ -205,7 +207,7 @@ pub(super) async fn read_only(challenge: &Challenge) -> Result<Shard, StartError
 
 /// The state after all entries that are known to be committed.
 async fn recover(challenge: &Challenge, merged: &Merged) -> Result<ShardState, Unkept> {
-    let founding = Regions::founded(challenge.cluster.founding.iter().cloned());
+    let founding = Regions::founded(challenge.cluster.founders.iter().cloned());
     let mut state = ShardState::founded(founding.clone());
     if let Some((region, snapshot)) = &merged.snapshot {
         state = read_snapshot(challenge, *region, snapshot).await.map_err(|error| (*region, error))?;

@@ -60,7 +60,7 @@ impl Weather {
             1 => Trouble::Everything,
             _ => Trouble::None,
         };
-        let loss = if random.random_bool(0.3) { 0.05 } else { 0.0 };
+        let loss = if random.random_bool(0.3) { 0.01 } else { 0.0 };
         Self { regions, stores, trouble, loss }
     }
 

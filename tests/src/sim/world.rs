@@ -95,7 +95,6 @@ impl World {
         let weather = Weather::draw(&mut random);
         trace.say("world", format_args!("{weather:?}"));
         let network = Network::new(random.random());
-        network.set_loss(weather.loss);
         let world = Self(Arc::new(Inner {
             recorder: Recorder::default(),
             network,
@@ -171,6 +170,10 @@ impl World {
     /// Nodes that start from now on are told of these regions.
     pub(super) fn tell(&self, regions: Vec<SimRegion>) {
         *lock(&self.told) = regions;
+    }
+
+    pub(super) fn told(&self) -> Vec<SimRegion> {
+        lock(&self.told).clone()
     }
 
     /// All nodes see how a region behaves now.
@@ -402,7 +405,7 @@ async fn start_once(
 ) -> Result<brigade::serve::Node, String> {
     let env = node.clock.env(random.random());
     let metrics = StoreMetrics::new();
-    let regions = lock(&world.told).clone().into_iter().map(|region| RegionSettings {
+    let regions = world.told().into_iter().map(|region| RegionSettings {
         name: region.name().to_string(),
         url: region.url().to_owned(),
         store: StoreOptions::default(),

@@ -283,7 +283,6 @@ impl Task {
             self.event(Event::Lost);
             return Ok(());
         };
-        let before = self.lease.leader().cloned();
         let begun = Instant::now();
         self.show("standing");
         match challenge.stand(self.seen, &self.around.tasks).await {
@@ -292,7 +291,7 @@ impl Task {
                 let ShardStatus { ballot, committed, .. } = shard.status();
                 let took_ms = begun.elapsed().as_millis() as u64;
                 tracing::info!(%ballot, %committed, took_ms, "this node leads");
-                self.sit(shard, before);
+                self.sit(shard);
                 Ok(())
             }
             Err(error) => {
@@ -319,11 +318,11 @@ impl Task {
         Arc::new(Leading { shard, ingest, settings, draining, tasks })
     }
 
-    fn sit(&mut self, shard: Shard, before: Option<Leader>) {
+    fn sit(&mut self, shard: Shard) {
         let (background, background_tasks) = (CancellationToken::new(), TaskTracker::new());
         background_tasks.spawn(snapshots::run(shard.clone(), background.clone()));
-        if let Some(before) = before.filter(|before| before.address != self.around.config.address) {
-            background_tasks.spawn(self.tell(shard.clone(), before, background.clone()));
+        for before in shard.predecessors() {
+            background_tasks.spawn(self.tell(shard.clone(), before.clone(), background.clone()));
         }
         let (leading, since) = (self.leading(shard), Instant::now());
         self.named = None;
@@ -332,7 +331,7 @@ impl Task {
         self.reign = Some(Reign { leading, since, background, background_tasks });
     }
 
-    /// Tells the leader before this one, in case it lives and has nothing to write.
+    /// Tells a leader before this one, in case it lives and has nothing to write.
     fn tell(&self, shard: Shard, before: Leader, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
         let (peers, config) = (self.around.peers.clone(), &self.around.config);
         let ballot = shard.status().ballot.to_string();

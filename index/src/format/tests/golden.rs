@@ -149,6 +149,7 @@ fn identity() -> RegionIdentity {
         region: "eu-central".to_owned(),
         number: 0,
         voters: Vec::new(),
+        founders: Vec::new(),
         format: 1,
         created_ms: 1_700_000_000_000,
     }

@@ -64,13 +64,20 @@ async fn crash(world: &World, random: &mut StdRng, leader: bool) {
     }
 }
 
-/// An orderly end and a new start.
+/// An orderly end and a new start. Clients go elsewhere from its beginning on.
 async fn stop(world: &World, random: &mut StdRng) {
     let Some(node) = leader_or_any(world, random) else { return };
     world.say(format_args!("{node} is told to stop"));
-    let orderly = node.stop().await;
-    world.say(format_args!("{node} has stopped{}", if orderly { "" } else { ", not in time" }));
     world.forget(&node);
+    let stopping = tokio::spawn({
+        let (world, node) = (world.clone(), node.clone());
+        async move {
+            let orderly = node.stop().await;
+            world.say(format_args!("{node} has stopped{}", if orderly { "" } else { ", not in time" }));
+        }
+    });
+    // A failure to stop is a panic, which is seen elsewhere.
+    let _ = stopping.await;
     world.start(node.machine.clone(), false);
 }
 

@@ -62,7 +62,9 @@ async fn attempt(world: &World, wanted: Vec<SimRegion>, random: &mut StdRng) {
     let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();
     world.say(format_args!("the regions are to be {}", names.join(", ")));
     world.set_wanted(wanted.clone());
-    if random.random_bool(0.5) {
+    // A node that is told of new regions only founds another cluster.
+    let known = |region: &&SimRegion| world.told().iter().any(|told| told.name() == region.name());
+    if wanted.iter().any(|region| known(&region)) && random.random_bool(0.5) {
         world.tell(wanted.clone());
     }
     let done = timeout(CHANGE, change_to(world, &wanted)).await.is_ok();
@@ -76,9 +78,9 @@ async fn replace(world: &World, ruined: &SimRegion, random: &mut StdRng) {
     let mut wanted = world.wanted();
     wanted.retain(|region| region.name() != ruined.name());
     wanted.push(world.add_region(random));
-    attempt(world, wanted, random).await;
-    // Even when the change is not done yet: the region is not wanted any more.
+    // Even before the change is done: the region is not wanted any more.
     *lock(&world.ruined) = None;
+    attempt(world, wanted, random).await;
 }
 
 /// A region is wiped, or an old copy is put in its place.
