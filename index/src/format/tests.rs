@@ -186,9 +186,12 @@ fn floor() -> impl Strategy<Value = Floor> {
 }
 
 fn region_identity() -> impl Strategy<Value = RegionIdentity> {
-    let voter = (any::<u16>(), name(), "[0-9a-f]{32}", ".{0,30}")
-        .prop_map(|(number, region, region_id, url)| FoundingRegion { number, region, region_id, url });
-    let lists = (vec(voter.clone(), 0..6), vec(voter, 0..6));
+    let voter =
+        || {
+            (any::<u16>(), name(), "[0-9a-f]{32}", ".{0,30}")
+                .prop_map(|(number, region, region_id, url)| FoundingRegion { number, region, region_id, url })
+        };
+    let lists = (vec(voter(), 0..6), vec(voter(), 0..6));
     (any::<(u128, u128, u16, i64)>(), name(), lists).prop_map(
         |((id, cluster, number, created_ms), region, (voters, founders))| RegionIdentity {
             region_id: WriteId(id).to_string(),

@@ -73,7 +73,9 @@ async fn a_region_that_promises_before_it_is_known_is_asked_only_once() {
         let (name, url) = named(&[name]).remove(0);
         let record = RegionRecord { number: RegionNo(number), region_id: founding::new_region_id(&env), name, url };
         let store = opener(&stores, &env)(&record.name, &record.url).unwrap();
-        founding::admit(&shard.shared.cluster_id, &record, &voters, &store, &env).await.unwrap();
+        founding::admit(&shard.shared.cluster_id, &record, (&shard.shared.founders, &voters), &store, &env)
+            .await
+            .unwrap();
         shard.propose(vec![Command::AddRegion(record)]).await.unwrap();
     }
     drop(shard);
@@ -134,7 +136,7 @@ async fn a_change_that_broke_off_is_begun_again() {
     let (name, url) = named(&["b"]).remove(0);
     let record = RegionRecord { number: RegionNo(1), region_id: founding::new_region_id(&env), name, url };
     let store = opener(&stores, &env)(&record.name, &record.url).unwrap();
-    founding::admit(&shard.shared.cluster_id, &record, &voters, &store, &env).await.unwrap();
+    founding::admit(&shard.shared.cluster_id, &record, (&shard.shared.founders, &voters), &store, &env).await.unwrap();
     // Its identity can be written, and nothing else.
     faults[2].add(Rule { skip: 1, ..Rule::always(Operation::Put, refused()) });
     let error = shard.change_regions(&named(&NAMES)).await.unwrap_err();
@@ -147,4 +149,28 @@ async fn a_change_that_broke_off_is_begun_again() {
     shard.change_regions(&named(&NAMES)).await.unwrap();
     publish_many(&shard, topic, 5..10).await;
     assert_eq!(shard.status().voters, (0..3).map(RegionNo).collect::<Vec<_>>());
+}
+
+/// A node that recovers from the first entry applies it to the regions that the cluster was founded with, whichever voted
+/// when the latest region was added.
+#[tokio::test(start_paused = true)]
+async fn entries_are_applied_to_the_founding_regions() {
+    let stores: Vec<(&str, Store)> =
+        ["a", "b", "c", "d", "e", "f", "g"].into_iter().map(|name| (name, memory())).collect();
+    let start = async |node: &str, regions: &[&str]| {
+        let env = Env::system();
+        let cluster = founding::join(&named(regions), opener(&stores, &env), &env).await.unwrap();
+        Shard::start(config(node), cluster, env, &TaskTracker::new()).await.unwrap()
+    };
+    let shard = start("first", &NAMES).await;
+    for regions in [&["a", "b", "d"][..], &["a", "b", "e"], &["a", "b", "e", "f", "g"]] {
+        shard.change_regions(&named(regions)).await.unwrap();
+    }
+    let expected = shard.state().regions.clone();
+    drop(shard);
+    let shard = start("second", &["a", "e", "f", "g"]).await;
+    assert_eq!(shard.state().regions, expected);
+    for region in ["a", "b", "e", "f", "g"] {
+        until("in sync", || state_of(&shard, region) == ("in_sync", 0)).await;
+    }
 }

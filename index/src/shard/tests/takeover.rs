@@ -73,7 +73,7 @@ async fn what_a_region_that_joins_may_hold_is_not_called_lost() {
     let region_id = founding::new_region_id(&env);
     let record = crate::region::RegionRecord { number: RegionNo(1), name, url, region_id };
     let store = opener(&stores, &env)(&record.name, &record.url).unwrap();
-    founding::admit(&shard.shared.cluster_id, &record, &voters, &store, &env).await.unwrap();
+    founding::admit(&shard.shared.cluster_id, &record, (&shard.shared.founders, &voters), &store, &env).await.unwrap();
     shard.propose(vec![Command::AddRegion(record)]).await.unwrap();
     until("in sync", || state_of(&shard, "d") == ("in_sync", 0)).await;
     take_only("a", &stores, Ballot { round: shard.status().ballot.round + 1, nonce: 1 }).await;
