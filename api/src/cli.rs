@@ -17,7 +17,9 @@ mod print;
 pub(crate) mod progress;
 pub mod publish;
 pub mod read;
+pub mod region;
 pub mod serve;
+pub mod shard;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -77,6 +79,10 @@ pub enum Command {
     Bench(crate::bench::BenchArgs),
     /// Create a bucket, or check that a store is fit for Brigade
     Bucket(bucket::BucketArgs),
+    /// List the regions of the cluster, add, remove and replace them
+    Region(region::RegionArgs),
+    /// List the shards with their leaders, partitions and regions
+    Shard(shard::ShardArgs),
     /// Show whether the server is ready, and its regions and shards
     Status,
 }
@@ -132,6 +138,8 @@ async fn command(context: Context, command: Command) -> Result<(), CliError> {
         Command::Poll(args) => poll::run(&context, args).await,
         Command::Bench(args) => crate::bench::run(&context, args).await,
         Command::Bucket(args) => bucket::run(args, output_or_table(&context)).await,
+        Command::Region(args) => region::run(&context, args).await,
+        Command::Shard(args) => shard::run(&context, args).await,
         Command::Status => status::run(&context).await,
     }
 }

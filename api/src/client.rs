@@ -7,7 +7,7 @@
 //! | `client/types.rs` | the JSON shapes of topics, positions and subscriptions |
 //! | `client/message.rs` | one read message, borrowed from the page it came in |
 //! | `client/retry.rs` | when to try again |
-//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `operations.rs` | the calls |
+//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `regions.rs`, `operations.rs` | the calls |
 
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ mod message;
 mod operations;
 mod publish;
 mod read;
+mod regions;
 mod retry;
 mod subscriptions;
 mod topics;
@@ -31,6 +32,10 @@ pub use error::{ClientError, ErrorKind, Refusal};
 pub use message::Message;
 pub use publish::{ContentType, Payload, PublishIdentity, Published};
 pub use read::{Page, ReadFormat, ReadRequest, Start};
+pub use regions::{
+    PartitionCounts, Region, RegionChange, RegionInShard, RegionList, RegionProgress, Shard, ShardInRegion, ShardList,
+    WantedRegion,
+};
 pub use retry::RetryPolicy;
 pub use subscriptions::{PollRequest, Polled};
 pub use types::{

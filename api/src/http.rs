@@ -6,14 +6,18 @@
 //! | `http/router.rs` | from routes to handlers, and what all requests share |
 //! | `http/error.rs` | every error with its status, code and hint: the only place that knows status codes of errors |
 //! | `http/params.rs`, `http/body.rs` | query parameters and bodies, read under limits |
-//! | `http/publish.rs`, `read.rs`, `sse.rs`, `topics.rs`, `subscriptions.rs`, `cluster.rs`, `ops.rs` | handlers |
-//! | `http/metrics.rs`, `process.rs`, `openapi.rs` | what the interface says about itself |
+//! | `http/publish.rs`, `read.rs`, `sse.rs`, `topics.rs`, `subscriptions.rs`, `cluster.rs`, `regions.rs`, `shards.rs`, `ops.rs` | handlers |
+//! | `http/forward.rs`, `lease.rs` | requests that the leader has to answer, and what nodes ask each other |
+//! | `http/metrics.rs`, `figures.rs`, `process.rs`, `openapi.rs` | what the interface says about itself |
 
 mod answer;
 mod body;
 mod call;
 mod cluster;
 mod error;
+mod figures;
+mod forward;
+mod lease;
 mod metrics;
 mod openapi;
 mod ops;
@@ -22,8 +26,10 @@ mod poll;
 mod process;
 mod publish;
 mod read;
+mod regions;
 mod route;
 mod router;
+mod shards;
 mod sse;
 mod subscriptions;
 mod topics;

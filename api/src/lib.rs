@@ -4,6 +4,7 @@ pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod http;
+pub mod peers;
 pub mod serve;
 pub mod settings;
 pub mod wire;

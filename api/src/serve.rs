@@ -2,13 +2,14 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `serve/node.rs` | the node: store, shard, publish and read paths, metrics |
+//! | `serve/node.rs` | the node: stores, metrics, and whether it leads |
+//! | `serve/seat.rs` | leading and following: who sits in the leader's seat, and the task that changes it |
 //! | `serve/connections.rs` | accepting connections, HTTP/1.1 with limits |
 //! | `serve/signals.rs`, `serve/logging.rs` | SIGTERM and SIGINT; the log |
 
 use std::{io, net::SocketAddr, process::ExitCode, time::Duration};
 
-use brigade_index::{env::Env, store::StoreErrorKind};
+use brigade_index::{env::Env, founding::FoundingError, store::StoreErrorKind};
 use tokio::{
     net::{TcpListener, TcpSocket},
     time::{sleep, timeout},
@@ -23,9 +24,13 @@ use crate::{
 mod connections;
 mod logging;
 mod node;
+mod seat;
 mod signals;
 
+use node::prepare_node;
 pub use node::{Node, StartError, start_node, start_node_on};
+pub use seat::{Absent, Leading, Seat};
+pub(crate) use seat::{DeposedBody, Known, LeaseAnswer};
 use signals::StopSignals;
 
 /// Why a node did not run to an orderly end.
@@ -59,7 +64,8 @@ impl ServeError {
         ExitCode::from(match self {
             Self::Settings(_) => 2,
             Self::Start(StartError::Store(error)) if error.kind == StoreErrorKind::Invalid => 2,
-            Self::Start(StartError::Store(_) | StartError::Shard(_)) => 5,
+            Self::Start(StartError::Founding(FoundingError::Invalid(_))) => 2,
+            Self::Start(StartError::Store(_) | StartError::Shard(_) | StartError::Founding(_)) => 5,
             Self::Interrupted => 130,
             Self::Listen { .. } | Self::Start(_) | Self::Signals(_) => 1,
         })
@@ -99,15 +105,21 @@ pub async fn run(mut settings: Settings) -> Result<(), ServeError> {
     if settings.advertise.is_none() && !address.ip().is_unspecified() {
         settings.advertise = Some(format!("http://{address}"));
     }
+    let starting = tokio::select! {
+        biased;
+        _ = signals.next() => return Err(ServeError::Interrupted),
+        starting = prepare_node(settings, Env::system()) => starting?,
+    };
+    // Before it leads: while it takes over and recovers, others ask it whether it lives.
+    let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
+    let server = connections::serve(listener, starting.node.clone(), stop.clone(), connections.clone());
+    let accepting = connections.spawn(server);
     let node = tokio::select! {
         biased;
         _ = signals.next() => return Err(ServeError::Interrupted),
-        node = start_node(settings, Env::system()) => node?,
+        node = starting.settle() => node?,
     };
     greet(&node, address);
-    let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
-    let server = connections::serve(listener, node.clone(), stop.clone(), connections.clone());
-    let accepting = connections.spawn(server);
     let signal = signals.next().await;
     tracing::info!(signal, "finishing requests in flight");
     let drained = timeout(Duration::from_secs(node.settings.drain_seconds), async {

@@ -3,7 +3,10 @@
 //! A flag wins over a variable, a variable over the file, the file over the default. Stores, clock and metrics are not
 //! settings; they are handed to constructors.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use brigade_index::store::StoreOptions;
 use serde::{Deserialize, Serialize};
@@ -12,12 +15,14 @@ mod error;
 mod flags;
 mod layers;
 mod redact;
+mod regions;
 mod validate;
 mod variables;
 
 pub use error::SettingsError;
 pub use layers::load;
 pub(crate) use redact::redact_url;
+pub(crate) use regions::{RegionsProblem, check_region_count, check_region_names, check_region_url, check_regions};
 
 /// Directory of the one local region when nothing else is said.
 pub const DEFAULT_DATA: &str = "./brigade-data";
@@ -31,6 +36,10 @@ pub struct Settings {
     /// Directory of the one local region, when no regions are named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
+    /// Instead of regions: 1, 3 or 5 local ones, `region-1` and so on, each in a directory of that name inside the data
+    /// directory. For trying things out: one disk is one region, whatever it is divided into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev_regions: Option<u32>,
     /// URL at which other nodes and clients reach this one; the address it listens on when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<String>,
@@ -45,6 +54,8 @@ pub struct Settings {
     pub read: ReadSettings,
     /// Connections and slow clients.
     pub http: HttpSettings,
+    /// When another node takes over.
+    pub lease: LeaseSettings,
     /// The log.
     pub log: LogSettings,
     /// Regions and their stores.
@@ -57,12 +68,14 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             data: None,
+            dev_regions: None,
             advertise: None,
             node_name: None,
             drain_seconds: 20,
             publish: PublishSettings::default(),
             read: ReadSettings::default(),
             http: HttpSettings::default(),
+            lease: LeaseSettings::default(),
             log: LogSettings::default(),
             regions: Vec::new(),
         }
@@ -70,14 +83,19 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The regions in force: those that are named, else the one in the data directory.
+    /// The regions in force: those that are named, else the ones inside the data directory, else the one that it is.
     pub fn regions(&self) -> Vec<RegionSettings> {
         if !self.regions.is_empty() {
             return self.regions.clone();
         }
         let data = self.data.as_deref().unwrap_or(DEFAULT_DATA.as_ref());
-        let url = format!("file://{}", data.display());
-        vec![RegionSettings { name: "local".to_owned(), url, store: StoreOptions::default() }]
+        let local = |name: String, directory: &Path| {
+            let url = format!("file://{}", directory.display());
+            RegionSettings { name, url, store: StoreOptions::default() }
+        };
+        let Some(count) = self.dev_regions else { return vec![local("local".to_owned(), data)] };
+        let names = (1..=count).map(|number| format!("region-{number}"));
+        names.map(|name| local(name.clone(), &data.join(name))).collect()
     }
 }
 
@@ -132,6 +150,25 @@ impl Default for HttpSettings {
     /// the client that closes them and no request meets a closing connection.
     fn default() -> Self {
         Self { max_connections: 10_000, header_timeout_ms: 100_000, body_timeout_ms: 30_000 }
+    }
+}
+
+/// When a node that follows takes over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeaseSettings {
+    /// How long the leader must be silent, and its journal still, before another node takes over, in milliseconds.
+    pub timeout_ms: u64,
+    /// Pause between two questions to the leader whether it lives, in milliseconds.
+    pub probe_ms: u64,
+    /// Whether the node takes over at its start, whoever leads. Not for files: it is for tests that want a takeover.
+    #[serde(skip)]
+    pub usurp: bool,
+}
+
+impl Default for LeaseSettings {
+    fn default() -> Self {
+        Self { timeout_ms: 1_000, probe_ms: 250, usurp: false }
     }
 }
 

@@ -72,11 +72,26 @@ pub struct Ballot {
 impl Ballot {
     /// The directory in which every path begins before the first takeover. Nobody ever leads under it.
     pub const BOOTSTRAP: Self = Self { round: 0, nonce: 0 };
+
+    /// The timeline: the high part of the round. A promotion, which may lose entries, begins a new one.
+    pub const fn timeline(self) -> u64 {
+        self.round >> 32
+    }
 }
 
 impl fmt::Display for Ballot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:016x}", self.round, self.nonce)
+    }
+}
+
+impl std::str::FromStr for Ballot {
+    type Err = std::num::ParseIntError;
+
+    /// From its display: round, point, nonce in hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (round, nonce) = text.split_once('.').unwrap_or((text, ""));
+        Ok(Self { round: round.parse()?, nonce: u64::from_str_radix(nonce, 16)? })
     }
 }
 

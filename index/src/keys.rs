@@ -5,6 +5,7 @@
 //! journal/{shard}/{ballot}/{index}            objects of a reign
 //! journal/{shard}/floor/{k}                   truncation marks
 //! journal/{shard}/snapshot/{sequence}-{id}    snapshots
+//! journal/{shard}/copies/{sequence}           entries outside the path
 //! ```
 //! Numbers are zero-padded hexadecimal, so that listings are in order.
 
@@ -56,6 +57,22 @@ pub fn journals() -> Path {
 pub fn journal(shard: ShardId, slot: Slot) -> Path {
     let Slot { ballot: Ballot { round, nonce }, index } = slot;
     Path::from(format!("journal/{:08x}/{round:012x}-{nonce:016x}/{index:012x}", shard.0))
+}
+
+/// Prefix of a shard's copies.
+pub fn copies(shard: ShardId) -> Path {
+    Path::from(format!("journal/{:08x}/copies", shard.0))
+}
+
+/// Key of a copy of an entry outside the path, in a region that a snapshot was put in instead of entries.
+pub fn copy(shard: ShardId, sequence: Sequence) -> Path {
+    Path::from(format!("journal/{:08x}/copies/{:016x}", shard.0, sequence.0))
+}
+
+/// The entry that a copy is of, from its key; `None` for a foreign object.
+pub fn parse_copy(shard: ShardId, key: &Path) -> Option<Sequence> {
+    let sequence = Sequence(u64::from_str_radix(key.filename()?, 16).ok()?);
+    (*key == copy(shard, sequence)).then_some(sequence)
 }
 
 /// Prefix of a shard's truncation marks.

@@ -73,3 +73,62 @@ pub struct Mark {
     /// Last entry accepted under it.
     pub sequence: Sequence,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::btree_set, prelude::*};
+
+    use super::*;
+
+    fn set(regions: &[u16]) -> RegionSet {
+        RegionSet::new(regions.iter().copied().map(RegionNo).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_set_is_never_empty_and_knows_its_regions() {
+        assert_eq!(RegionSet::new(BTreeSet::new()), None);
+        assert_eq!(RegionSet::one(RegionNo(4)), set(&[4]));
+        let three = set(&[9, 2, 4]);
+        assert_eq!(three.iter().map(|region| region.0).collect::<Vec<_>>(), [2, 4, 9]);
+        assert!(three.contains(RegionNo(4)) && !three.contains(RegionNo(3)));
+    }
+
+    #[test]
+    fn a_quorum_is_more_than_half() {
+        let quorums = [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3)];
+        for (regions, quorum) in quorums {
+            let set = set(&(0..regions).collect::<Vec<_>>());
+            assert_eq!((set.len(), set.quorum()), (usize::from(regions), quorum));
+            for met in 0..=regions {
+                assert_eq!(set.has_quorum(|region| region.0 < met), usize::from(met) >= quorum, "{met} of {regions}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_regions_of_the_set_count() {
+        let mut asked = Vec::new();
+        assert!(!set(&[0, 1, 2]).has_quorum(|region| {
+            asked.push(region.0);
+            region.0 > 1
+        }));
+        assert_eq!(asked, [0, 1, 2]);
+    }
+
+    proptest! {
+        /// Why no two leaders can commit side by side: any two quorums of one set share a region.
+        #[test]
+        fn two_quorums_share_a_region(
+            regions in btree_set(any::<u16>().prop_map(RegionNo), 1..7),
+            one in any::<u8>(),
+            other in any::<u8>(),
+        ) {
+            let set = RegionSet::new(regions).unwrap();
+            let at = |region| set.iter().position(|own| own == region).unwrap();
+            let (one, other) = (|region| one >> at(region) & 1 == 1, |region| other >> at(region) & 1 == 1);
+            if set.has_quorum(one) && set.has_quorum(other) {
+                prop_assert!(set.iter().any(|region| one(region) && other(region)));
+            }
+        }
+    }
+}

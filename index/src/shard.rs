@@ -1,65 +1,164 @@
 //! A shard as the rest of the node sees it: propose commands, read committed state, fetch batches.
 //!
-//! The thin shell around the pure core of [`crate::journal`] and [`crate::state`]: `start` takes the shard over and
-//! recovers its state, `leader` owns the reign, `snapshot` shortens the next recovery.
+//! The thin shell around the pure core of [`crate::journal`] and [`crate::state`]:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `challenge` | a node that does not lead: looking at the paths, taking the shard over |
+//! | `walk`, `path` | one region's path, step by step, read ahead |
+//! | `open` | from a won election to a reign: recovery |
+//! | `leader`, `events` | the owner task of a reign, and what it waits for |
+//! | `join`, `copies`, `content` | regions that come later, and what they are sent |
+//! | `change` | changing the set of regions |
+//! | `snapshot` | snapshots and truncation marks |
+//! | `fetch`, `view` | reading batches from the nearest region that has them |
+//! | `health`, `history`, `status` | what people are told |
 
+mod challenge;
+mod change;
+mod content;
+mod copies;
+mod error;
+mod events;
+mod fetch;
 mod health;
+mod history;
+mod join;
 mod leader;
+mod open;
 mod path;
 mod proposal;
 mod snapshot;
-mod start;
+mod status;
+mod view;
 mod waiters;
+mod walk;
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
-pub use proposal::{Committed, FetchError, OnDone, Proposal, ProposeError, ShardStatus};
-pub use start::{ShardConfig, StartError};
-
-use self::{
-    health::{Health, Role},
-    leader::Message,
-    waiters::Waiters,
+pub use challenge::{Challenge, Sighting};
+pub use error::StartError;
+pub use proposal::{
+    ChangeError, Committed, FetchError, OnDone, Proposal, ProposeError, REGION_STATES, RegionStatus, ShardStatus,
 };
+
+use self::{health::Health, leader::Message, view::View, waiters::Waiters};
 use crate::{
     command::Command,
     env::Env,
-    format::checksum,
-    ids::{Ballot, Offset, Partition, Sequence, ShardId, TopicId},
-    journal::{Extents, Place},
-    keys::{self, Slot},
-    state::{BatchLocation, ShardState},
-    store::{Component, RegionStore},
+    format::{Install, Leader},
+    founding::{Cluster, Opener},
+    ids::{Ballot, Offset, Partition, RegionNo, Sequence, ShardId, TopicId},
+    region::RegionRecord,
+    state::ShardState,
 };
+
+/// What a shard needs to know of its node.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// The shard.
+    pub shard: ShardId,
+    /// Name of this node.
+    pub node: String,
+    /// URL at which this node is reached; empty when it has none.
+    pub address: String,
+    /// Entries that are sealed and not yet committed, at most; appends in flight to one region.
+    pub window: usize,
+}
 
 /// What the owner task and the handles share.
 pub(crate) struct Shared {
     id: ShardId,
     ballot: Ballot,
-    /// Slot of the Takeover that began this reign.
-    parent: Slot,
-    store: RegionStore,
+    /// This node, as its Takeovers name it.
+    leader: Leader,
+    /// Those that led before, as far as is known.
+    predecessors: Vec<Leader>,
+    cluster_id: String,
+    founders: Vec<RegionRecord>,
+    opener: Opener,
     env: Env,
     state: RwLock<ShardState>,
     waiters: Waiters,
     health: Health,
+    /// The regions that have joined.
+    views: RwLock<BTreeMap<RegionNo, Arc<View>>>,
+    history: Mutex<history::History>,
+    /// The highest ballot of other leaders that was met.
+    met: Mutex<Ballot>,
+    /// Snapshots put in place of entries in this reign.
+    installs: Mutex<BTreeMap<RegionNo, Install>>,
+    /// The change of regions that is under way, in words.
+    change: Mutex<Option<String>>,
     sealed: AtomicU64,
     committed: AtomicU64,
     in_flight: AtomicU64,
-    /// Where entries are, this reign's included.
-    extents: RwLock<Extents>,
+    /// When this node began to stand, and how long it took until it led, in milliseconds.
+    started_ms: i64,
+    takeover_ms: AtomicU64,
     snapshot: Mutex<snapshot::Progress>,
     snapshotting: tokio::sync::Mutex<()>,
+}
+
+impl Shared {
+    /// The regions that hold an entry, those that answer fastest first, those that fail last.
+    fn views_holding(&self, sequence: Sequence) -> Vec<Arc<View>> {
+        let mut views = self.views_all();
+        views.retain(|view| view.accepted() >= sequence);
+        views.sort_by_key(|view| (self.health.is_failing(view.record.number), view.latency_us()));
+        views
+    }
+
+    /// Another leader's ballot was met.
+    fn meet(&self, ballot: Ballot) {
+        let mut met = self.met.lock();
+        *met = ballot.max(*met);
+    }
+
+    fn views_all(&self) -> Vec<Arc<View>> {
+        self.views.read().values().cloned().collect()
+    }
+
+    fn has_several_regions(&self) -> bool {
+        self.views.read().len() > 1
+    }
+
+    /// Whether anybody waits for an entry to be committed.
+    fn waits_for_commits(&self) -> bool {
+        self.committed.load(Relaxed) < self.sealed.load(Relaxed)
+    }
+
+    /// Whether a commit can do without this region: a quorum of the others takes writes, and about as fast as it does.
+    fn has_spare_for(&self, view: &View) -> bool {
+        let (slow, behind) = (view.append_time() * 3, self.committed.load(Relaxed).saturating_sub(SPARE_LAG));
+        let views = self.views.read();
+        let sets = self.health.sets();
+        sets.iter().all(|set| {
+            set.has_quorum(|region| {
+                let other = views.get(&region).filter(|other| other.record.number != view.record.number);
+                other.is_some_and(|other| {
+                    other.append_time() <= slow && other.accepted().0 >= behind && !self.health.is_failing(region)
+                })
+            })
+        })
+    }
+
+    fn name_of(&self, region: RegionNo) -> String {
+        let view = self.views.read().get(&region).map(|view| view.record.name.to_string());
+        view.unwrap_or_else(|| format!("number {region}"))
+    }
 }
 
 /// A handle to a shard that this node leads or led. Cheap to clone.
@@ -70,6 +169,32 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// Takes the shard over, whoever leads, and leads it. The task of the reign is spawned on `tasks`.
+    ///
+    /// # Errors
+    /// When too few regions answer or hold what was committed, or another node wins.
+    pub async fn start(
+        config: ShardConfig,
+        cluster: Cluster,
+        env: Env,
+        tasks: &TaskTracker,
+    ) -> Result<Self, StartError> {
+        let mut seen = Ballot::BOOTSTRAP;
+        for attempt in 1_u64.. {
+            let challenge = Challenge::new(config.clone(), cluster.clone(), env.clone());
+            match challenge.stand(seen, tasks).await {
+                Err(StartError::Contended(ballot)) if attempt < ATTEMPTS => {
+                    seen = seen.max(ballot);
+                    // Jitter, so that two challengers do not keep beating each other.
+                    let pause = 20 * attempt + env.entropy.next_u64() % 100;
+                    tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+                }
+                result => return result,
+            }
+        }
+        Err(StartError::Contended(seen))
+    }
+
     /// Commits `commands`, which carry no batches, and waits for what came of them.
     ///
     /// # Errors
@@ -127,30 +252,6 @@ impl Shard {
         }
     }
 
-    /// Fetches the bytes of a batch from the store and checks them against their checksum.
-    ///
-    /// # Errors
-    /// When the store does not answer, or the object is missing or damaged.
-    pub async fn fetch(&self, batch: &BatchLocation) -> Result<Bytes, FetchError> {
-        let shared = &self.shared;
-        let place = shared.extents.read().find(batch.sequence);
-        let damaged = |key: String, problem: &str| FetchError::Damaged { key, problem: problem.to_owned() };
-        let Some(Place::Journal(slot)) = place else {
-            return Err(damaged(format!("entry {}", batch.sequence), "the index does not know its place"));
-        };
-        let key = keys::journal(shared.id, slot);
-        let range = batch.at..batch.at + u64::from(batch.len);
-        match shared.store.get_range(Component::Read, &key, range).await {
-            Err(error) => Err(FetchError::Unavailable(error.to_string())),
-            Ok(None) => Err(damaged(key.to_string(), "it does not exist")),
-            Ok(Some(bytes)) if bytes.len() != batch.len as usize => Err(damaged(key.to_string(), "it is cut off")),
-            Ok(Some(bytes)) if checksum(&bytes) != batch.crc => {
-                Err(damaged(key.to_string(), "the checksum of a batch in it does not match"))
-            }
-            Ok(Some(bytes)) => Ok(bytes),
-        }
-    }
-
     /// Whether proposals are taken now.
     ///
     /// # Errors
@@ -159,13 +260,40 @@ impl Shard {
         self.shared.health.check()
     }
 
-    /// Whether this node leads, as far as it knows. Unlike [`Self::ready`] it does not ask whether the store takes writes:
+    /// Whether this node leads, as far as it knows. Unlike [`Self::ready`] it does not ask whether the stores take writes:
     /// what is committed can be read all the same.
     ///
     /// # Errors
     /// Why it does not, for good.
     pub fn leads(&self) -> Result<(), ProposeError> {
         self.ready().or_else(|problem| if problem.is_final() { Err(problem) } else { Ok(()) })
+    }
+
+    /// Resolves when the reign is over, for whatever reason.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.shared.health.over.clone().cancelled_owned()
+    }
+
+    /// Nodes that led before this reign and may not know that it has begun, the latest first; this node is not among them.
+    pub fn predecessors(&self) -> &[Leader] {
+        &self.shared.predecessors
+    }
+
+    /// The highest ballot of other leaders that this one has met: who stands next must be above it, though the region that
+    /// has it may be slow to say so.
+    pub fn met(&self) -> Ballot {
+        *self.shared.met.lock()
+    }
+
+    /// Whether nothing was committed for so long: a leader that writes learns by writing whether it still leads.
+    pub fn is_quiet(&self, time: Duration) -> bool {
+        self.shared.history.lock().age().is_none_or(|age| age >= time)
+    }
+
+    /// Somebody says that another node has taken over. This one believes nobody: it looks where its next append would go.
+    pub async fn check_deposed(&self) {
+        // A reign that is over needs no look.
+        let _ = self.owner.send(Message::Suspect).await;
     }
 
     /// Stops taking proposals and resolves when everything in flight is committed. Then the shard has no leader here.
@@ -175,32 +303,13 @@ impl Shard {
             let _ = finished.await;
         }
     }
-
-    /// A summary for people and metrics.
-    pub fn status(&self) -> ShardStatus {
-        let shared = &self.shared;
-        let (role, store_problem) = shared.health.look();
-        let (state, deposed_by) = match role {
-            Role::Leading => ("leading", None),
-            Role::Deposed(leader) => ("deposed", leader),
-            Role::Broken(_) => ("broken", None),
-            Role::Stopped => ("stopped", None),
-        };
-        let progress = shared.snapshot.lock();
-        ShardStatus {
-            shard: shared.id,
-            state,
-            ballot: shared.ballot,
-            committed: Sequence(shared.committed.load(Relaxed)),
-            sealed: Sequence(shared.sealed.load(Relaxed)),
-            in_flight: shared.in_flight.load(Relaxed) as usize,
-            snapshot: progress.sequence,
-            snapshot_bytes: progress.bytes,
-            deposed_by,
-            store_problem,
-        }
-    }
 }
+
+/// A region that is so many entries behind is no help to a commit.
+const SPARE_LAG: u64 = 32;
+
+/// Attempts to take over before giving up.
+const ATTEMPTS: u64 = 8;
 
 #[cfg(test)]
 mod tests;

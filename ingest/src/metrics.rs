@@ -2,11 +2,12 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use brigade_index::shard::ProposeError;
+use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric},
@@ -14,7 +15,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{IngestError, admission::Gate, cache::BatchCache, open::Trigger};
+use crate::{IngestError, IngestSettings, admission::Gate, cache::BatchCache, open::Trigger};
 
 /// Why publish requests were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -81,7 +82,8 @@ struct Figures {
     flushes: Family<Flushed, Counter>,
     ack: Histogram,
     gate: Arc<Gate>,
-    cache: OnceLock<Weak<BatchCache>>,
+    /// The cache of the present reign.
+    cache: Mutex<Weak<BatchCache>>,
     cache_hits: Counter,
     cache_misses: Counter,
     read_messages: Counter,
@@ -89,7 +91,8 @@ struct Figures {
 }
 
 impl IngestMetrics {
-    pub(crate) fn new(gate: Arc<Gate>) -> Self {
+    /// Figures, and the gate that bounds the memory of publishes in flight. Both go on from reign to reign.
+    pub fn new(settings: &IngestSettings) -> Self {
         // 0.1 ms to 30 s in steps of a half: a local disk at one end, an outage at the other.
         let buckets = prometheus_client::metrics::histogram::exponential_buckets(0.000_1, 1.5, 32);
         Self(Arc::new(Figures {
@@ -102,8 +105,8 @@ impl IngestMetrics {
             refused: Family::default(),
             flushes: Family::default(),
             ack: Histogram::new(buckets),
-            gate,
-            cache: OnceLock::new(),
+            gate: Gate::new(settings.publish_memory_bytes),
+            cache: Mutex::default(),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
             read_messages: Counter::default(),
@@ -137,7 +140,12 @@ impl IngestMetrics {
 
     /// The cache whose size is shown.
     pub(crate) fn watch(&self, cache: &Arc<BatchCache>) {
-        let _ = self.0.cache.set(Arc::downgrade(cache));
+        *self.0.cache.lock() = Arc::downgrade(cache);
+    }
+
+    /// Admission of publishes.
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.0.gate
     }
 
     pub(crate) fn refused(&self, error: &IngestError) {
@@ -194,7 +202,7 @@ impl Collector for Held {
             gauge.encode(encoder.encode_descriptor(name, help, Some(&Unit::Bytes), gauge.metric_type())?)
         };
         gauge("brigade_ingest_admitted", "Bytes of publish requests held now", self.0.0.gate.used() as u64)?;
-        let cached = self.0.0.cache.get().and_then(Weak::upgrade).map_or(0, |cache| cache.held());
+        let cached = self.0.0.cache.lock().upgrade().map_or(0, |cache| cache.held());
         gauge("brigade_ingest_cache", "Bytes of batches in the cache", cached)
     }
 }

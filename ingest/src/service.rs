@@ -62,14 +62,25 @@ pub struct PublishReply {
 }
 
 impl Ingest {
-    /// Starts the batcher task (tracked by `tasks`).
-    pub fn start(shard: Shard, settings: IngestSettings, env: Env, tasks: &TaskTracker) -> Self {
-        Self::start_on(Log::Shard(shard), settings, env, tasks)
+    /// Starts the batcher task (tracked by `tasks`). `metrics` go on from reign to reign.
+    pub fn start(
+        shard: Shard,
+        settings: IngestSettings,
+        metrics: IngestMetrics,
+        env: Env,
+        tasks: &TaskTracker,
+    ) -> Self {
+        Self::start_on(Log::Shard(shard), settings, metrics, env, tasks)
     }
 
-    pub(crate) fn start_on(log: Log, settings: IngestSettings, env: Env, tasks: &TaskTracker) -> Self {
-        let gate = Gate::new(settings.publish_memory_bytes);
-        let metrics = IngestMetrics::new(gate.clone());
+    pub(crate) fn start_on(
+        log: Log,
+        settings: IngestSettings,
+        metrics: IngestMetrics,
+        env: Env,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let gate = metrics.gate().clone();
         let cache = Arc::new(BatchCache::new(log.clone(), settings.cache_bytes, metrics.clone()));
         metrics.watch(&cache);
         let reader = Reader::new(log.clone(), cache.clone(), metrics.clone());

@@ -65,9 +65,8 @@ impl Verdict {
                 places.map_or_else(wrong, Self::Stored)
             }
             (429, Some("too_busy")) => Self::NotStored,
-            (503, Some("store_unavailable" | "not_leader" | "shutting_down" | "too_many_connections")) => {
-                Self::NotStored
-            }
+            (503, Some("store_unavailable" | "quorum_unavailable" | "not_leader")) => Self::NotStored,
+            (503, Some("shutting_down" | "too_many_connections")) => Self::NotStored,
             (503, Some("outcome_unknown")) => Self::Unknown,
             _ => wrong(),
         }

@@ -7,6 +7,7 @@
 //! - [`dataset`] makes log lines to send, [`metrics`] reads the node's own counters,
 //! - [`sim`] runs nodes on a simulated store in virtual time: the same seed gives the same trace.
 
+pub mod bench;
 pub mod binary;
 pub mod dataset;
 pub mod history;

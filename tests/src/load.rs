@@ -1,7 +1,7 @@
 //! Clients as applications have them: they go on through crashes of the node and record what they were told.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -55,7 +55,8 @@ pub enum Identity {
 #[derive(Debug)]
 pub struct Sender {
     name: String,
-    http: Http,
+    /// Nodes, of which it asks the first until that one does not carry a request out.
+    nodes: VecDeque<Http>,
     topic: String,
     identity: Identity,
     recorder: Recorder,
@@ -66,9 +67,20 @@ pub struct Sender {
 impl Sender {
     /// A sender of this name, which must be unique, to a topic.
     pub fn new(name: &str, http: Http, topic: &str, identity: Identity, recorder: Recorder) -> Self {
+        Self::among(name, [http], topic, identity, recorder)
+    }
+
+    /// A sender that turns to the next of these nodes whenever one does not carry a request out.
+    pub fn among(
+        name: &str,
+        nodes: impl IntoIterator<Item = Http>,
+        topic: &str,
+        identity: Identity,
+        recorder: Recorder,
+    ) -> Self {
         let seed = name.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         let (name, topic, random) = (name.to_owned(), topic.to_owned(), StdRng::seed_from_u64(seed));
-        Self { name, http, topic, identity, recorder, random, sequence: 0 }
+        Self { name, nodes: nodes.into_iter().collect(), topic, identity, recorder, random, sequence: 0 }
     }
 
     /// Publishes until told to stop. Panics at an answer that no publish may get.
@@ -105,7 +117,10 @@ impl Sender {
                 Verdict::Unknown if self.identity == Identity::Plain => break Outcome::Unknown,
                 Verdict::Wrong(answer) => panic!("{}: {answer}", self.name),
                 Verdict::NotStored | Verdict::Unknown if started.elapsed() > GIVE_UP => break Outcome::Unknown,
-                Verdict::NotStored | Verdict::Unknown => sleep(PAUSE).await,
+                Verdict::NotStored | Verdict::Unknown => {
+                    self.nodes.rotate_left(1);
+                    sleep(PAUSE).await;
+                }
             }
         };
         self.recorder.finish(&ticket, outcome.clone());
@@ -116,7 +131,8 @@ impl Sender {
     }
 
     async fn attempt(&self, messages: &[Message]) -> Verdict {
-        let request = self.http.request("POST", &format!("/v1/topics/{}/messages", self.topic));
+        let http = &self.nodes[0];
+        let request = http.request("POST", &format!("/v1/topics/{}/messages", self.topic));
         let request = match self.identity {
             Identity::Plain => request,
             Identity::Producer => {
@@ -124,7 +140,7 @@ impl Sender {
             }
             Identity::Key => request.header("idempotency-key", format!("{}-{}", self.name, self.sequence)),
         };
-        match self.http.try_send(request.json(&body(messages))).await {
+        match http.try_send(request.json(&body(messages))).await {
             Ok(answer) => Verdict::of(answer.status, &answer.body),
             // Nobody listens: it cannot have been stored.
             Err(error) if error.is_connect() => Verdict::NotStored,

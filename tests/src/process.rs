@@ -36,6 +36,8 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// `NAME=URL` of the one region; the node's own directory when there is none.
     pub region: Option<String>,
+    /// Another binary than the one of this workspace.
+    pub binary: Option<PathBuf>,
 }
 
 /// A running or stopped node. Killed when dropped; a test that fails sees the end of its log.
@@ -111,7 +113,7 @@ impl Process {
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "the node is running already");
         let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("a log file");
-        let mut command = Command::new(binary::brigade());
+        let mut command = Command::new(self.binary());
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BRIGADE_")) {
             command.env_remove(name);
         }
@@ -128,6 +130,10 @@ impl Process {
         command.args(&self.options.args).envs(self.options.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         self.child = Some(command.spawn().expect("the binary starts"));
+    }
+
+    fn binary(&self) -> &Path {
+        self.options.binary.as_deref().unwrap_or_else(|| binary::brigade())
     }
 
     /// Ends the node as a crash would: SIGKILL.
@@ -223,7 +229,7 @@ impl Process {
 
     /// Runs a command of the CLI against this node, with `input` on its standard input.
     pub async fn cli_with<S: AsRef<str>>(&self, args: &[S], input: Option<PathBuf>) -> std::process::Output {
-        let mut command = Command::new(binary::brigade());
+        let mut command = Command::new(self.binary());
         command.args(args.iter().map(AsRef::as_ref)).env("BRIGADE_SERVER", format!("http://{}", self.address));
         command.stdin(match input {
             Some(path) => Stdio::from(File::open(path).expect("the input exists")),

@@ -1,24 +1,48 @@
-//! Whole nodes in simulation: the real node and HTTP interface, without sockets, on a simulated store, in one thread and
-//! virtual time.
+//! Whole clusters in simulation: the real nodes with their HTTP interfaces, without sockets, over simulated regional stores
+//! and a simulated network, in one thread and virtual time.
 //!
-//! Everything is drawn from one seed: latencies and faults of the store, what clients send and when, and when nodes are
-//! killed, stopped or overtaken. The same seed gives the same [`Trace`]; a run that fails can be had again, line by line:
+//! Everything is drawn from one seed: how many regions there are, latencies and faults of stores and network, what clients
+//! send and when, which nodes are killed, stopped, paused or overtaken, which regions are away, added, replaced, wiped or
+//! restored from an old copy. The same seed gives the same [`Trace`]; a run that fails can be had again, line by line:
 //!
 //! ```text
 //! cargo run -p brigade-tests --bin simulate -- --from 17 --seeds 1 --trace
 //! ```
 //!
-//! [`run`] sets the stage, `sim/chaos.rs` makes the trouble, `sim/clients.rs` sends and reads, `sim/store.rs` keeps
-//! objects while nodes die, and [`crate::history`] judges.
+//! | file | holds |
+//! |---|---|
+//! | `sim/world.rs`, `sim/weather.rs` | regions, nodes and network, and what they are usually like |
+//! | `sim/region.rs`, `sim/link.rs` | a region's objects; a node's connection to them |
+//! | `sim/node.rs`, `sim/gate.rs`, `sim/clock.rs` | nodes: dying, pausing, and being wrong about the time |
+//! | `sim/network.rs` | requests between nodes |
+//! | `sim/chaos.rs`, `sim/chaos/` | the trouble |
+//! | `sim/clients.rs` | clients, which send and read at any node |
+//! | `sim/sets.rs`, `sim/verify.rs` | the end: everything becomes whole, and every region alone tells the same |
+//!
+//! [`crate::history`] judges what clients saw. What cannot be simulated honestly in one runtime: a paused node sends and
+//! hears nothing, but its timers go on.
 
 mod chaos;
 mod clients;
+mod clock;
+mod gate;
+mod link;
+mod log;
+mod network;
 mod node;
-mod store;
+mod region;
+mod sets;
 mod trace;
+mod verify;
+mod weather;
 mod world;
 
-use std::{cell::RefCell, panic, sync::Once, time::Duration};
+use std::{
+    cell::RefCell,
+    panic,
+    sync::{Mutex, MutexGuard, Once, PoisonError},
+    time::Duration,
+};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 pub use trace::Trace;
@@ -33,7 +57,12 @@ use crate::{
 const PARTITIONS: u64 = 3;
 
 /// How long there is trouble, in virtual time.
-const TROUBLE: Duration = Duration::from_secs(15);
+const TROUBLE: Duration = Duration::from_secs(25);
+
+/// How long the cluster is watched when nothing is to happen any more; one seed in eight is watched for long.
+const IDLE: Duration = Duration::from_secs(60);
+/// See [`IDLE`].
+const IDLE_LONG: Duration = Duration::from_secs(600);
 
 /// How a run ended.
 #[derive(Debug)]
@@ -63,50 +92,69 @@ fn watch_panics() {
     PANICS.with_borrow_mut(Vec::clear);
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs a simulation to its end. It takes this thread, and virtual time only.
 pub fn run(seed: u64) -> Report {
     watch_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without input and output needs nothing");
     let trace = runtime.block_on(async { Trace::start() });
-    let verdict = runtime.block_on(play(seed, trace.clone()));
-    drop(runtime);
+    let verdict = tracing::subscriber::with_default(log::Log(trace.clone()), || {
+        let verdict = runtime.block_on(play(seed, trace.clone()));
+        drop(runtime);
+        verdict
+    });
     let panics = PANICS.with_borrow_mut(std::mem::take);
     let verdict = if panics.is_empty() { verdict } else { Err(panics) };
     Report { seed, trace, verdict }
 }
 
 async fn play(seed: u64, trace: Trace) -> Result<Summary, Vec<String>> {
-    let one = |problem: String| vec![problem];
     let mut random = StdRng::seed_from_u64(seed);
     let world = World::new(random.random(), trace);
-    world.start_node().await.map_err(one)?;
-    clients::prepare(&world).await.map_err(one)?;
+    let played = act(seed, &world, &mut random).await;
+    world.end();
+    let problems = world.problems();
+    if problems.is_empty() {
+        played
+    } else {
+        Err(problems.into_iter().chain(played.err().into_iter().flatten()).collect())
+    }
+}
+
+async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, Vec<String>> {
+    let one = |problem: String| vec![problem];
+    (0..3).for_each(|_| _ = world.start_fresh(false));
+    clients::prepare(world).await.map_err(one)?;
+    world.network.set_loss(world.weather.loss);
+    let founding = verify::founding(world).await.map_err(one)?;
     let stop = Stop::default();
-    let clients = clients::start(&world, &mut random, &stop);
-    tokio::time::timeout(TROUBLE, chaos::run(&world, StdRng::seed_from_u64(random.random()))).await.ok();
+    let clients = clients::start(world, random, &stop);
+    tokio::time::timeout(TROUBLE, chaos::run(world, random)).await.ok();
 
     world.say("calm");
     world.calm();
-    world.start_node().await.map_err(one)?;
-    world.kill_all_but_newest();
+    sets::as_wanted(world, random).await.map_err(one)?;
     stop.set();
     for client in clients {
         client.await.map_err(|error| one(format!("a client: {error}")))?.map_err(one)?;
     }
+    sets::whole(world).await.map_err(one)?;
     let first = world.read_all().await.map_err(one)?;
-    // What is read must not depend on what this node has in memory.
-    world.kill_newest();
-    world.start_node().await.map_err(one)?;
+    // What is read must not depend on what these nodes have in memory.
+    world.nodes().iter().for_each(|node| world.kill(node));
+    (0..2).for_each(|_| _ = world.start_fresh(false));
     let second = world.read_all().await.map_err(one)?;
     if first != second {
         return Err(vec![format!("after a restart there is something else: {}", difference(&first, &second))]);
     }
-    let problems = world.problems();
-    if !problems.is_empty() {
-        return Err(problems);
-    }
     let summary = check(&world.recorder.history(), &second)?;
+    sets::whole(world).await.map_err(one)?;
+    verify::idle(world, if seed.is_multiple_of(8) { IDLE_LONG } else { IDLE }).await.map_err(one)?;
+    verify::every_region_alone(world, &founding).await.map_err(one)?;
     world.say(format!("{summary:?}"));
     Ok(summary)
 }

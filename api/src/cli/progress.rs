@@ -47,6 +47,36 @@ impl Drop for Progress {
     }
 }
 
+/// Entries that are still to be done, of which there may come to be more.
+pub(super) struct Backlog(ProgressBar);
+
+impl Backlog {
+    /// Shows nothing yet; invisible when `hidden`.
+    pub(super) fn new(hidden: bool) -> Self {
+        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(0), target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:24} {pos}/{len} {elapsed} {wide_msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+
+    /// Shows that `left` entries are to be done now.
+    pub(super) fn show(&self, left: u64, message: String) {
+        let most = self.0.length().unwrap_or(0).max(left);
+        self.0.set_length(most);
+        self.0.set_position(most - left);
+        self.0.set_message(message);
+    }
+}
+
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// A sign of life, with the time since it began, during work that is measured.
 pub(crate) struct Ticker(ProgressBar);
 

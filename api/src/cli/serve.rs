@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 use clap::{Args, ValueEnum};
 use url::Url;
 
+use crate::settings::{check_region_names, check_region_url};
+
 const AFTER_HELP: &str = "\
 Examples:
   brigade serve
@@ -12,6 +14,10 @@ Examples:
   brigade serve --listen 0.0.0.0:7070 --data /var/lib/brigade
   brigade serve --region eu-west-1=s3://my-bucket/prefix
       data in a bucket; credentials and endpoint from the usual AWS_… variables
+  brigade serve --region a=s3://bucket-a --region b=s3://bucket-b --region c=s3://bucket-c
+      every message in three regions; the loss of one loses nothing and stops nothing
+  brigade serve --dev-regions 3
+      the same for trying it out, in three directories inside --data
   BRIGADE_LISTEN=0.0.0.0:7070 brigade serve --config /etc/brigade.toml
       a flag wins over a variable, a variable over the file";
 
@@ -25,9 +31,12 @@ pub struct ServeArgs {
     /// Directory of the one local region [default: ./brigade-data]
     #[arg(long, env = "BRIGADE_DATA", value_name = "DIR", conflicts_with = "region")]
     pub data: Option<PathBuf>,
-    /// A region and its store: s3://, gs://, az://, file:// or memory://; once for each region
-    #[arg(long, env = "BRIGADE_REGION", value_name = "NAME=URL", value_delimiter = ',')]
+    /// A region and its store: s3://, gs://, az://, file:// or memory://; 1, 3 or 5 times, once for each region
+    #[arg(long, env = "BRIGADE_REGIONS", value_name = "NAME=URL", value_delimiter = ',')]
     pub region: Vec<RegionArg>,
+    /// 1, 3 or 5 local regions in directories inside --data, for trying things out
+    #[arg(long, env = "BRIGADE_DEV_REGIONS", value_name = "N", conflicts_with = "region")]
+    pub dev_regions: Option<u32>,
     /// TOML file with settings
     #[arg(long, env = "BRIGADE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -49,6 +58,12 @@ pub struct ServeArgs {
     /// Longest time for finishing requests after SIGTERM, in seconds
     #[arg(long, env = "BRIGADE_DRAIN_SECONDS", value_name = "SECONDS")]
     pub drain_seconds: Option<u64>,
+    /// Silence of the leader after which another node takes over [default: 1000]
+    #[arg(long, env = "BRIGADE_LEASE_TIMEOUT_MS", value_name = "MS")]
+    pub lease_timeout_ms: Option<u64>,
+    /// Pause between two questions to the leader whether it lives [default: 250]
+    #[arg(long, env = "BRIGADE_LEASE_PROBE_MS", value_name = "MS")]
+    pub lease_probe_ms: Option<u64>,
 }
 
 /// Format of the log.
@@ -65,8 +80,8 @@ pub enum LogFormat {
 pub struct RegionArg {
     /// Name of the region.
     pub name: String,
-    /// URL of its store.
-    pub url: Url,
+    /// URL of its store, as it was given.
+    pub url: String,
 }
 
 impl FromStr for RegionArg {
@@ -74,8 +89,7 @@ impl FromStr for RegionArg {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, url) = text.split_once('=').ok_or("write it as NAME=URL, for example local=file:///srv/brigade")?;
-        let name = brigade_index::names::RegionName::new(name).map_err(|e| e.to_string())?;
-        let url = Url::parse(url).map_err(|e| format!("{url:?} is no URL: {e}"))?;
-        Ok(Self { name: name.as_str().to_owned(), url })
+        check_region_names([name]).and_then(|()| check_region_url(name, url)).map_err(|problem| problem.to_string())?;
+        Ok(Self { name: name.to_owned(), url: url.to_owned() })
     }
 }

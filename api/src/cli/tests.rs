@@ -60,10 +60,19 @@ fn serve_takes_settings_and_leaves_the_rest_open() {
     assert_eq!(regions, [("a", "s3://bucket/prefix"), ("b", "file:///srv/b")]);
     assert_eq!((args.linger_ms, args.cache_mib, args.drain_seconds), (Some(0), None, None));
     assert!(args.data.is_none() && args.config.is_none() && args.advertise.is_none());
-    for wrong in
-        [&["--listen", "nowhere"], &["--region", "no-url"], &["--region", "a b=file:///"], &["--cache-mib", "-1"]]
-    {
-        assert!(parse(&["serve", wrong[0], wrong[1]]).is_err(), "{wrong:?}");
+    let Ok(Command::Serve(args)) = parse(&["serve", "--dev-regions", "3", "--data", "d"]) else { panic!("refused") };
+    assert_eq!(args.dev_regions, Some(3));
+    for wrong in [
+        &["--listen", "nowhere"][..],
+        &["--region", "no-url"],
+        &["--region", "a b=file:///"],
+        &["--region", "a=ftp://x"],
+        &["--cache-mib", "-1"],
+        &["--dev-regions", "x"],
+        &["--dev-regions", "3", "--region", "a=memory://"],
+        &["--data", "d", "--region", "a=memory://"],
+    ] {
+        assert!(parse(&[&["serve"], wrong].concat()).is_err(), "{wrong:?}");
     }
 }
 

@@ -96,7 +96,7 @@ pub(super) async fn document<T: DeserializeOwned>(
 }
 
 /// The announced length, if there is one and it is not too large.
-fn announced(body: &Body, limits: BodyLimits) -> Result<Option<usize>, ApiError> {
+pub(super) fn announced(body: &Body, limits: BodyLimits) -> Result<Option<usize>, ApiError> {
     let Some(announced) = body.size_hint().exact() else { return Ok(None) };
     match usize::try_from(announced) {
         Ok(announced) if announced <= limits.bytes => Ok(Some(announced)),
@@ -104,7 +104,7 @@ fn announced(body: &Body, limits: BodyLimits) -> Result<Option<usize>, ApiError>
     }
 }
 
-fn too_large(bytes: usize, limits: BodyLimits) -> ApiError {
+pub(super) fn too_large(bytes: usize, limits: BodyLimits) -> ApiError {
     let limit = limits.bytes;
     ApiError::new(kinds::REQUEST_TOO_LARGE, format!("the body has {bytes} bytes or more, at most {limit} are accepted"))
 }
@@ -118,11 +118,14 @@ async fn collect(
 ) -> Result<Bytes, ApiError> {
     match timeout(limits.time, pieces(body, announced, limits, take)).await {
         Ok(read) => read,
-        Err(_) => {
-            let waited = limits.time.as_millis();
-            Err(ApiError::new(kinds::REQUEST_TIMEOUT, format!("the body did not arrive within {waited} ms")))
-        }
+        Err(_) => Err(late(limits.time)),
     }
+}
+
+/// The body took too long.
+pub(super) fn late(limit: Duration) -> ApiError {
+    let waited = limit.as_millis();
+    ApiError::new(kinds::REQUEST_TIMEOUT, format!("the body did not arrive within {waited} ms"))
 }
 
 async fn pieces(
@@ -133,7 +136,7 @@ async fn pieces(
 ) -> Result<Bytes, ApiError> {
     let mut all = BytesMut::new();
     while let Some(piece) = next(body).await {
-        let piece = piece.map_err(|error| truncated(&error))?;
+        let piece = piece.map_err(truncated)?;
         if all.len() + piece.len() > limits.bytes {
             return Err(too_large(all.len() + piece.len(), limits));
         }
@@ -154,7 +157,7 @@ async fn pieces(
     Ok(all.freeze())
 }
 
-fn truncated(error: &axum::Error) -> ApiError {
+pub(super) fn truncated(error: impl std::fmt::Display) -> ApiError {
     ApiError::new(kinds::TRUNCATED_BODY, format!("the body ended too early or its framing is wrong: {error}"))
 }
 
@@ -171,7 +174,7 @@ async fn next(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
 }
 
 /// Reads on and drops what comes, within bounds.
-async fn discard(body: &mut Body, headers: &HeaderMap) {
+pub(super) async fn discard(body: &mut Body, headers: &HeaderMap) {
     // Such a client waits for the answer before it sends anything; reading would tell it to go on.
     if headers.contains_key(EXPECT) {
         return;

@@ -1,7 +1,10 @@
 //! A request as handlers get it.
 
 use axum::{body::Body, extract::RawPathParams};
-use brigade_index::names::{SubscriptionName, TopicName};
+use brigade_index::{
+    ids::ShardId,
+    names::{SubscriptionName, TopicName},
+};
 use http::{HeaderMap, request::Parts};
 
 use super::{error::ApiError, error::kinds, params::Query};
@@ -30,6 +33,15 @@ impl Call {
     /// The subscription in the path.
     pub(super) fn subscription(&self) -> Result<SubscriptionName, ApiError> {
         Ok(SubscriptionName::new(self.path_parameter("subscription")?)?)
+    }
+
+    /// Fails unless the shard in the path is the one there is.
+    pub(super) fn shard(&self) -> Result<ShardId, ApiError> {
+        let number = self.path_parameter("shard")?;
+        if number != "0" {
+            return Err(ApiError::new(kinds::SHARD_NOT_FOUND, format!("there is no shard {number:?}")));
+        }
+        Ok(ShardId(0))
     }
 
     fn path_parameter(&self, name: &str) -> Result<&str, ApiError> {

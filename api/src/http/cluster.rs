@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::response::Response;
+use brigade_index::{format::Leader, shard::ShardStatus};
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -18,6 +19,7 @@ pub(super) struct ClusterView {
     node: String,
     /// Version of this node's program.
     version: &'static str,
+    /// Names of its regions.
     regions: Vec<String>,
     shards: Vec<ShardView>,
 }
@@ -26,11 +28,11 @@ pub(super) struct ClusterView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ShardView {
     shard: u32,
-    /// `leading`, `deposed`, `broken` or `stopped`.
+    /// What this node is to the shard: `leading`, `following`, `standing` (it is taking over), `looking` or `stopped`.
     state: &'static str,
-    /// Ballot of this node's reign.
+    /// Ballot of the leader.
     ballot: String,
-    /// Last entry sealed.
+    /// Last entry sealed in this node's present or last reign.
     sequence: u64,
     /// Last entry committed.
     committed: u64,
@@ -38,7 +40,7 @@ pub(super) struct ShardView {
     snapshot: u64,
     /// Entries being appended.
     in_flight: usize,
-    /// Who leads instead of this node, if known.
+    /// Who leads, if known and if it has an address.
     #[serde(skip_serializing_if = "Option::is_none")]
     leader: Option<LeaderView>,
     /// Why the store takes no writes at present.
@@ -46,7 +48,7 @@ pub(super) struct ShardView {
     store_problem: Option<String>,
 }
 
-/// Another node that leads.
+/// The node that leads.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct LeaderView {
     node: String,
@@ -57,23 +59,41 @@ pub(super) struct LeaderView {
 /// `GET /v1/cluster`
 pub(super) async fn get(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
     call.query()?.finish()?;
-    let status = node.shard.status();
+    let lead = node.seat.lead();
+    let status = node.seat.status();
+    let numbers = status
+        .as_ref()
+        .map_or((0, 0, 0, 0), |status| (status.sealed.0, status.committed.0, status.snapshot.0, status.in_flight));
+    let (state, ballot, leader) = match &lead {
+        Ok(leading) => {
+            let address = node.settings.advertise.clone().unwrap_or_default();
+            let leader = LeaderView { node: node.name.to_string(), address };
+            ("leading", leading.shard.status().ballot, Some(leader))
+        }
+        Err(absent) => {
+            let view = |leader: &Leader| LeaderView { node: leader.node.clone(), address: leader.address.clone() };
+            (absent.state, absent.ballot, absent.leader.as_ref().map(view))
+        }
+    };
+    let named = |status: &ShardStatus| status.regions.iter().map(|region| region.name.to_string()).collect();
+    let configured = || node.settings.regions().into_iter().map(|region| region.name).collect();
+    let regions = status.as_ref().map_or_else(configured, named);
     let shard = ShardView {
-        shard: status.shard.0,
-        state: status.state,
-        ballot: status.ballot.to_string(),
-        sequence: status.sealed.0,
-        committed: status.committed.0,
-        snapshot: status.snapshot.0,
-        in_flight: status.in_flight,
-        leader: status.deposed_by.map(|leader| LeaderView { node: leader.node, address: leader.address }),
-        store_problem: status.store_problem,
+        shard: 0,
+        state,
+        ballot: ballot.to_string(),
+        sequence: numbers.0,
+        committed: numbers.1,
+        snapshot: numbers.2,
+        in_flight: numbers.3,
+        leader,
+        store_problem: status.filter(|_| lead.is_ok()).and_then(|status| status.store_problem),
     };
     let view = ClusterView {
-        cluster_id: node.identity.cluster_id.clone(),
+        cluster_id: node.cluster_id.to_string(),
         node: node.name.to_string(),
         version: env!("CARGO_PKG_VERSION"),
-        regions: vec![node.identity.region.clone()],
+        regions,
         shards: vec![shard],
     };
     answer::value(StatusCode::OK, &view)

@@ -5,14 +5,18 @@ use std::{borrow::Cow, time::Duration};
 use axum::response::{IntoResponse, Response};
 use brigade_index::{
     command::Rejection,
+    format::Leader,
     names::NameError,
-    shard::{FetchError, ProposeError},
+    shard::{ChangeError, FetchError, ProposeError},
 };
 use brigade_ingest::{IngestError, MessageError};
 use http::{HeaderValue, StatusCode, header};
 
 use super::answer;
-use crate::wire::{Refusal, WireError, write_string, write_u64};
+use crate::{
+    serve::Absent,
+    wire::{Refusal, WireError, write_string, write_u64},
+};
 
 /// How long clients are asked to wait when the node cannot know how long its trouble lasts.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -52,6 +56,8 @@ pub(crate) mod kinds {
         INVALID_PARAMETER = BAD_REQUEST, "invalid_parameter", "correct the query parameter or header; /openapi.json lists them";
         INVALID_NAME = BAD_REQUEST, "invalid_name", "use 1 to 200 characters out of A-Z a-z 0-9 . _ - and begin with a letter or digit";
         INVALID_SETTINGS = BAD_REQUEST, "invalid_settings", "send settings within the limits; partitions can only grow";
+        INVALID_REGIONS = BAD_REQUEST, "invalid_regions", "name 1, 3 or 5 regions, each with a name and a store of its own";
+        REGION_UNUSABLE = BAD_REQUEST, "region_unusable", "make its store usable, or name another one; nothing was changed";
         INVALID_JSON = BAD_REQUEST, "invalid_json", "send a JSON object with the fields that /openapi.json lists";
         INVALID_POSITION = BAD_REQUEST, "invalid_position", "use an offset between the partition's log start and its high watermark";
         INVALID_MESSAGE = BAD_REQUEST, "invalid_message", "give each message a value, or a key and no value for a tombstone";
@@ -64,9 +70,13 @@ pub(crate) mod kinds {
         NOT_FOUND = NOT_FOUND, "not_found", "GET / lists the paths there are";
         TOPIC_NOT_FOUND = NOT_FOUND, "topic_not_found", "create it with PUT /v1/topics/{topic}, or check its name";
         SUBSCRIPTION_NOT_FOUND = NOT_FOUND, "subscription_not_found", "create it with PUT /v1/topics/{topic}/subscriptions/{name}, or check its name";
+        SHARD_NOT_FOUND = NOT_FOUND, "shard_not_found", "GET /v1/cluster lists the shards";
         METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method_not_allowed", "use one of the methods in the Allow header";
         NOT_ACCEPTABLE = NOT_ACCEPTABLE, "not_acceptable", "accept application/json, application/x-ndjson, application/vnd.apache.arrow.stream or text/event-stream";
         REQUEST_TIMEOUT = REQUEST_TIMEOUT, "request_timeout", "send the body faster or in smaller requests; nothing of it was stored";
+        QUORUM_UNAVAILABLE = SERVICE_UNAVAILABLE, "quorum_unavailable", "nothing was stored; try again after Retry-After. Publishing goes on by itself when enough regions answer; GET /v1/regions shows what is wrong with each";
+        REGION_CHANGE_INTERRUPTED = SERVICE_UNAVAILABLE, "region_change_interrupted", "ask for the same regions again: what is done already is not done twice";
+        REGION_CHANGE_IN_PROGRESS = CONFLICT, "region_change_in_progress", "wait until GET /v1/regions shows no change any more, then ask again";
         TOPIC_EXISTS = CONFLICT, "topic_exists", "change its settings with PATCH, or choose another name";
         TOO_MANY_TOPICS = CONFLICT, "too_many_topics", "delete topics that are no longer needed";
         SUBSCRIPTION_EXISTS = CONFLICT, "subscription_exists", "move it with PATCH, or choose another name";
@@ -199,6 +209,43 @@ impl From<IngestError> for ApiError {
     }
 }
 
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ChangeError::Invalid(_) => Self::new(kinds::INVALID_REGIONS, message),
+            ChangeError::InProgress(_) => Self::new(kinds::REGION_CHANGE_IN_PROGRESS, message),
+            ChangeError::NotLeader { leader } => ProposeError::NotLeader { leader }.into(),
+            ChangeError::Store { hint, .. } => Self { hint: hint.into(), ..Self::new(kinds::REGION_UNUSABLE, message) },
+            ChangeError::Interrupted(_) => Self::new(kinds::REGION_CHANGE_INTERRUPTED, message),
+        }
+    }
+}
+
+impl From<&Absent> for ApiError {
+    /// Nobody here can carry a request out, or pass it on.
+    fn from(absent: &Absent) -> Self {
+        if absent.state == "stopped" {
+            return Self::new(kinds::SHUTTING_DOWN, "the node is shutting down");
+        }
+        if let Some(problem) = &absent.quorum {
+            return Self::new(kinds::QUORUM_UNAVAILABLE, problem.clone());
+        }
+        let message = match (&absent.leader, &*absent.problem) {
+            (Some(Leader { node, address, .. }), "") => format!("node {node} at {address} leads the shard"),
+            (Some(Leader { node, address, .. }), problem) => format!("{problem}: node {node} at {address}"),
+            (None, problem) => format!("this node does not lead the shard: {problem}"),
+        };
+        let error = Self::new(kinds::NOT_LEADER, message);
+        match &absent.leader {
+            Some(leader) => {
+                Self { hint: format!("send the request to {}; nothing was stored", leader.address).into(), ..error }
+            }
+            None => error,
+        }
+    }
+}
+
 impl From<ProposeError> for ApiError {
     fn from(error: ProposeError) -> Self {
         let message = error.to_string();
@@ -213,6 +260,7 @@ impl From<ProposeError> for ApiError {
                     None => error,
                 }
             }
+            ProposeError::Quorum(_) => Self::new(kinds::QUORUM_UNAVAILABLE, message),
             ProposeError::Unavailable(_) => Self::new(kinds::STORE_UNAVAILABLE, message),
             ProposeError::Unknown(_) => Self::new(kinds::OUTCOME_UNKNOWN, message),
             ProposeError::ShuttingDown => Self::new(kinds::SHUTTING_DOWN, message),

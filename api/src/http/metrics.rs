@@ -52,6 +52,7 @@ struct Figures {
     resolved: [Resolved; ROUTES],
     connections: Gauge,
     refused_connections: Counter,
+    forwarded: Counter,
 }
 
 #[derive(Debug)]
@@ -69,6 +70,7 @@ impl Default for HttpMetrics {
             resolved: array::from_fn(resolved),
             connections: Gauge::default(),
             refused_connections: Counter::default(),
+            forwarded: Counter::default(),
         }))
     }
 }
@@ -83,6 +85,8 @@ impl HttpMetrics {
         registry.register("brigade_http_connections", "Open connections", m.connections.clone());
         let help = "Connections refused because there were too many";
         registry.register("brigade_http_refused_connections", help, m.refused_connections.clone());
+        let help = "Requests passed on to the leader";
+        registry.register("brigade_http_forwarded_requests", help, m.forwarded.clone());
     }
 
     /// Counts an answered request; `None` is one that matched no route.
@@ -109,6 +113,11 @@ impl HttpMetrics {
     pub(crate) fn connection(&self) -> ConnectionGuard {
         self.0.connections.inc();
         ConnectionGuard(self.clone())
+    }
+
+    /// Counts a request that is passed on.
+    pub(super) fn forwarded(&self) {
+        self.0.forwarded.inc();
     }
 
     pub(crate) fn connection_refused(&self) {

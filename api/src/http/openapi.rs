@@ -15,16 +15,19 @@ use utoipa::{
 };
 
 use self::{
-    operations::{Body, Field, Shape, describe},
+    operations::{About, Body, Field, Shape, describe},
     shapes::{ErrorBody, Message, Placements, Polled, Publication, Published, Read},
 };
 use super::{
     cluster::ClusterView,
     poll::{CommitBody, PollBody, Positions},
+    regions::{ChangeView, RegionList, RegionsBody},
     route::Route,
+    shards::ShardList,
     subscriptions::{SeekBody, SubscriptionBody, SubscriptionList, SubscriptionView},
     topics::{TopicBody, TopicPage, TopicView},
 };
+use crate::serve::{DeposedBody, LeaseAnswer};
 
 const JSON: &str = "application/json";
 
@@ -34,7 +37,8 @@ pub fn document() -> OpenApi {
     info.description = Some("A message queue whose only durable state is object storage.".to_owned());
     info.license = Some(License::new("Apache-2.0"));
     let paths = Route::ALL.iter().fold(PathsBuilder::new(), |paths, route| {
-        paths.path(route.path(), PathItem::new(method(*route), operation(*route)))
+        let operation = operation(&format!("{route:?}"), route.path(), describe(*route));
+        paths.path(route.path(), PathItem::new(method(*route), operation))
     });
     OpenApiBuilder::new().info(info).paths(paths).components(Some(components())).build()
 }
@@ -49,14 +53,17 @@ fn method(route: Route) -> HttpMethod {
     }
 }
 
-fn operation(route: Route) -> Operation {
-    let about = describe(route);
+fn operation(name: &str, path: &str, about: About) -> Operation {
     let mut operation = OperationBuilder::new()
-        .operation_id(Some(format!("{route:?}")))
+        .operation_id(Some(name))
         .summary(Some(about.summary))
         .request_body(about.body.map(request_body));
-    for (name, what) in [("topic", "Name of the topic."), ("subscription", "Name of the subscription.")] {
-        if route.path().contains(&format!("{{{name}}}")) {
+    for (name, what) in [
+        ("topic", "Name of the topic."),
+        ("subscription", "Name of the subscription."),
+        ("shard", "Number of the shard."),
+    ] {
+        if path.contains(&format!("{{{name}}}")) {
             operation = operation.parameter(parameter(ParameterIn::Path, &(name, what)));
         }
     }
@@ -108,6 +115,8 @@ fn components() -> Components {
     let all = with::<ErrorBody>(with::<Publication>(with::<Message>(with::<Placements>(with::<Published>(all)))));
     let all = with::<Read>(with::<Polled>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(all)))));
     let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(with::<SeekBody>(all))));
+    let all = with::<LeaseAnswer>(with::<DeposedBody>(all));
+    let all = with::<RegionList>(with::<ShardList>(with::<RegionsBody>(with::<ChangeView>(all))));
     with::<PollBody>(with::<CommitBody>(with::<Positions>(with::<ClusterView>(all)))).build()
 }
 

@@ -33,6 +33,8 @@ pub(super) async fn index(_node: Arc<Node>, _call: Call) -> Result<Response, Api
         "links": {
             "topics": "/v1/topics",
             "cluster": "/v1/cluster",
+            "regions": "/v1/regions",
+            "shards": "/v1/shards",
             "health": "/healthz",
             "ready": "/readyz",
             "metrics": "/metrics",
@@ -52,8 +54,17 @@ pub(super) async fn ready(node: Arc<Node>, _call: Call) -> Result<Response, ApiE
     if node.draining.is_cancelled() {
         return Err(ApiError::new(kinds::SHUTTING_DOWN, "the node is shutting down"));
     }
-    node.shard.ready()?;
-    Ok(answer::json(StatusCode::OK, Bytes::from_static(b"{\"status\":\"ready\"}")))
+    match node.seat.lead() {
+        Ok(leading) => {
+            leading.shard.ready()?;
+            answer::value(StatusCode::OK, &json!({"status": "ready", "role": "leading"}))
+        }
+        Err(absent) if absent.lives => {
+            let leader = absent.leader.as_ref().map(|leader| &leader.node);
+            answer::value(StatusCode::OK, &json!({"status": "ready", "role": "following", "leader": leader}))
+        }
+        Err(absent) => Err(absent.as_ref().into()),
+    }
 }
 
 /// `GET /metrics`

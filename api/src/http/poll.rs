@@ -22,7 +22,7 @@ use super::{
     subscriptions::{Position, committed, distinct, names, no_subscription},
     topics::{apply, body_time, not_found, topic_id},
 };
-use crate::{serve::Node, wire::encode_poll};
+use crate::{serve::Leading, wire::encode_poll};
 
 /// Messages of a poll when the client does not say how many: few, since it will process them one by one.
 const POLL_MESSAGES: u64 = 10;
@@ -55,7 +55,7 @@ pub(super) struct Positions {
 }
 
 /// `POST /v1/topics/{topic}/subscriptions/{subscription}/poll`
-pub(super) async fn poll(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn poll(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let (topic, name) = names(&call)?;
     let Call { parts, body, .. } = call;
     let body: PollBody = body::document(body, &parts.headers, body_time(&node)).await?;
@@ -84,7 +84,7 @@ fn within(name: &str, given: Option<u64>, limits: (u64, u64), least: u64) -> Res
 
 /// Where each partition is read on: at its committed position, unless the client says otherwise.
 fn positions(
-    node: &Node,
+    node: &Leading,
     topic: &TopicName,
     name: &SubscriptionName,
     asked: &[Position],
@@ -105,7 +105,7 @@ fn positions(
 }
 
 /// Polls; a wait ends early when the node shuts down, with what there is.
-async fn poll_or_stop(node: &Node, request: PollRequest) -> Result<PollReply, IngestError> {
+async fn poll_or_stop(node: &Leading, request: PollRequest) -> Result<PollReply, IngestError> {
     if request.wait.is_zero() {
         return node.ingest.poll(request).await;
     }
@@ -118,7 +118,7 @@ async fn poll_or_stop(node: &Node, request: PollRequest) -> Result<PollReply, In
 }
 
 /// `POST /v1/topics/{topic}/subscriptions/{subscription}/commit`
-pub(super) async fn commit(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn commit(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let (topic, name) = names(&call)?;
     let Call { parts, body, .. } = call;
     let body: CommitBody = body::document(body, &parts.headers, body_time(&node)).await?;

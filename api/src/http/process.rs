@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use brigade_index::shard::Shard;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
+
+use super::figures::ShardFigures;
+use crate::serve::Seat;
 
 /// Memory, processor time and start of this process, under the names that all Prometheus clients use.
 #[derive(Debug)]
@@ -54,8 +56,8 @@ fn cpu_seconds() -> Option<f64> {
     Some((user + system) / 100.0)
 }
 
-/// State of a shard.
-pub(crate) struct ShardMetrics(pub(crate) Shard);
+/// State of a shard: of this node's present reign, or of its last one.
+pub(crate) struct ShardMetrics(pub(crate) Seat);
 
 impl fmt::Debug for ShardMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,23 +67,7 @@ impl fmt::Debug for ShardMetrics {
 
 impl Collector for ShardMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let status = self.0.status();
-        let topics = self.0.state().topics().len();
-        let mut gauge = |name, help, value: u64| {
-            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
-        };
-        let leading = u64::from(status.state == "leading");
-        gauge("brigade_shard_leading", "1 while this node leads the shard", leading)?;
-        gauge("brigade_shard_ballot_round", "Round of the ballot of this node's reign", status.ballot.round)?;
-        gauge("brigade_shard_committed_sequence", "Last entry committed", status.committed.0)?;
-        gauge("brigade_shard_sealed_sequence", "Last entry sealed", status.sealed.0)?;
-        gauge("brigade_shard_snapshot_sequence", "Last entry that a snapshot covers", status.snapshot.0)?;
-        gauge("brigade_shard_snapshot_bytes", "Size of the last snapshot", status.snapshot_bytes)?;
-        gauge("brigade_shard_appends_in_flight", "Entries being appended", status.in_flight as u64)?;
-        let problem = u64::from(status.store_problem.is_some());
-        gauge("brigade_shard_store_problem", "1 while the store takes no writes", problem)?;
-        gauge("brigade_shard_topics", "Topics", topics as u64)
+        ShardFigures::of(&self.0).encode(&mut encoder)
     }
 }
 

@@ -19,7 +19,8 @@ use super::{
     params::RawParams,
 };
 use crate::{
-    serve::Node,
+    serve::Leading,
+    settings::Settings,
     wire::{MessageSink, RawMeta, Refusal, encode_placements, parse_arrow, parse_json, parse_ndjson, parse_raw},
 };
 
@@ -33,7 +34,7 @@ const TRUE: HeaderValue = HeaderValue::from_static("true");
 const MESSAGE_HEADER_PREFIX: &str = "brigade-header-";
 
 /// `POST /v1/topics/{topic}/messages`
-pub(super) async fn publish(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn publish(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let topic = call.topic()?;
     let format = Format::of(call.headers())?;
     if !format.is_raw() && call.parts.uri.query().is_some() {
@@ -41,7 +42,7 @@ pub(super) async fn publish(node: Arc<Node>, call: Call) -> Result<Response, Api
     }
     let identity = identity(call.headers())?;
     let Call { parts, body, .. } = call;
-    let limits = limits(&node);
+    let limits = limits(&node.settings);
     let (body, admission) = body::admitted(body, &parts.headers, limits, &node.ingest).await?;
     let mut sink = DraftSink(node.ingest.draft(&topic, identity)?);
     let now_ms = sink.0.now_ms();
@@ -61,8 +62,9 @@ pub(super) async fn publish(node: Arc<Node>, call: Call) -> Result<Response, Api
     Ok(response)
 }
 
-fn limits(node: &Node) -> BodyLimits {
-    let (publish, http) = (&node.settings.publish, &node.settings.http);
+/// What the body of a publish may cost.
+pub(super) fn limits(settings: &Settings) -> BodyLimits {
+    let (publish, http) = (&settings.publish, &settings.http);
     let bytes = usize::try_from(publish.max_request_mib << 20).unwrap_or(usize::MAX);
     BodyLimits { bytes, time: Duration::from_millis(http.body_timeout_ms) }
 }

@@ -18,7 +18,7 @@ use super::{
     sse,
 };
 use crate::{
-    serve::Node,
+    serve::Leading,
     wire::{MessageSlice, encode_arrow, encode_json, encode_ndjson},
 };
 
@@ -29,7 +29,7 @@ const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 const ARROW: HeaderValue = HeaderValue::from_static("application/vnd.apache.arrow.stream");
 
 /// `GET /v1/topics/{topic}/messages`
-pub(super) async fn read(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn read(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let topic = call.topic()?;
     let format = Format::of(call.headers())?;
     let params = ReadParams::take(call.query()?)?;
@@ -52,7 +52,7 @@ pub(super) async fn read(node: Arc<Node>, call: Call) -> Result<Response, ApiErr
 }
 
 /// The partition asked for, or the only one.
-fn partition(node: &Node, topic: &TopicName, asked: Option<u32>) -> Result<Partition, ApiError> {
+fn partition(node: &Leading, topic: &TopicName, asked: Option<u32>) -> Result<Partition, ApiError> {
     if let Some(partition) = asked {
         return Ok(Partition(partition));
     }
@@ -64,12 +64,12 @@ fn partition(node: &Node, topic: &TopicName, asked: Option<u32>) -> Result<Parti
     }
 }
 
-fn compression(node: &Node, topic: &TopicName) -> brigade_index::batch::Compression {
+fn compression(node: &Leading, topic: &TopicName) -> brigade_index::batch::Compression {
     node.shard.state().topic_named(topic).map(|topic| topic.settings.compression).unwrap_or_default()
 }
 
 /// Reads; a wait ends early when the node shuts down, with what there is.
-pub(super) async fn read_or_stop(node: &Node, request: ReadRequest) -> Result<ReadReply, IngestError> {
+pub(super) async fn read_or_stop(node: &Leading, request: ReadRequest) -> Result<ReadReply, IngestError> {
     if request.wait.is_zero() {
         return node.ingest.read(request).await;
     }

@@ -44,6 +44,16 @@ routes! {
     OpenApi = GET "/openapi.json";
     /// The cluster, this node, its regions and shards.
     Cluster = GET "/v1/cluster";
+    /// The regions, and how far each shard has come in each.
+    Regions = GET "/v1/regions";
+    /// Changes which regions there are.
+    ChangeRegions = PUT "/v1/regions";
+    /// The shards: their leaders, partitions and regions.
+    Shards = GET "/v1/shards";
+    /// What this node is to a shard, from memory: what nodes ask each other.
+    Lease = GET "/v1/shards/{shard}/lease";
+    /// Tells a leader that it was deposed; it finds out by itself.
+    Deposed = POST "/v1/shards/{shard}/deposed";
     /// Topics, paged.
     ListTopics = GET "/v1/topics";
     /// Creates a topic.
@@ -75,12 +85,8 @@ routes! {
 }
 
 impl Route {
-    /// Whether it shows or changes what only the leader knows for sure. A node that was deposed refuses it, since its own
-    /// state stands still. Publishing is refused further on, where the body is taken care of.
-    pub const fn needs_leader(self) -> bool {
-        !matches!(
-            self,
-            Self::Index | Self::Health | Self::Ready | Self::Metrics | Self::OpenApi | Self::Cluster | Self::Publish
-        )
+    /// Whether it may change something that is stored.
+    pub fn changes(self) -> bool {
+        self.method() != Method::GET && !matches!(self, Self::Poll | Self::Deposed)
     }
 }

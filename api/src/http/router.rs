@@ -1,6 +1,6 @@
 //! From routes to handlers, and what all requests share: counting, errors in one shape, a limit on header fields.
 
-use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc};
+use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -11,22 +11,29 @@ use axum::{
 };
 use futures::FutureExt;
 use http::{HeaderMap, Method, StatusCode, request::Parts};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     answer,
     call::Call,
     cluster,
     error::{ApiError, kinds},
-    ops, poll, publish, read,
+    forward::{self, forward, is_forwarded},
+    lease, ops, poll, publish, read, regions,
     route::Route,
-    subscriptions, topics,
+    shards, subscriptions, topics,
 };
-use crate::serve::Node;
+use crate::serve::{Absent, Leading, Node};
 
 /// Most header fields of a request: 64 headers of a message and what clients and proxies add. A hundred is what the
 /// HTTP library takes; it refuses more by itself, without a body.
 const MAX_HEADER_FIELDS: usize = 90;
+
+/// Header fields that a node adds to a request that it passes on.
+const FORWARDED_FIELDS: usize = 4;
+
+/// How long a request waits for a leader during a takeover, before it is refused.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The interface of a node. It needs no socket: tests and simulations call it directly.
 pub fn router(node: Node) -> Router {
@@ -42,20 +49,25 @@ fn handler(route: Route) -> MethodRouter<Arc<Node>> {
         Route::Metrics => answered_by(route, ops::metrics),
         Route::OpenApi => answered_by(route, ops::openapi),
         Route::Cluster => answered_by(route, cluster::get),
-        Route::ListTopics => answered_by(route, topics::list),
-        Route::CreateTopic => answered_by(route, topics::create),
-        Route::GetTopic => answered_by(route, topics::get),
-        Route::AlterTopic => answered_by(route, topics::alter),
-        Route::DeleteTopic => answered_by(route, topics::delete),
-        Route::Publish => answered_by(route, publish::publish),
-        Route::Read => answered_by(route, read::read),
-        Route::ListSubscriptions => answered_by(route, subscriptions::list),
-        Route::CreateSubscription => answered_by(route, subscriptions::create),
-        Route::GetSubscription => answered_by(route, subscriptions::get),
-        Route::SeekSubscription => answered_by(route, subscriptions::seek),
-        Route::DeleteSubscription => answered_by(route, subscriptions::delete),
-        Route::Poll => answered_by(route, poll::poll),
-        Route::Commit => answered_by(route, poll::commit),
+        Route::Regions => best_known(route, regions::list),
+        Route::ChangeRegions => led_by(route, regions::change),
+        Route::Shards => best_known(route, shards::list),
+        Route::Lease => answered_by(route, lease::get),
+        Route::Deposed => answered_by(route, lease::deposed),
+        Route::ListTopics => led_by(route, topics::list),
+        Route::CreateTopic => led_by(route, topics::create),
+        Route::GetTopic => led_by(route, topics::get),
+        Route::AlterTopic => led_by(route, topics::alter),
+        Route::DeleteTopic => led_by(route, topics::delete),
+        Route::Publish => led_by(route, publish::publish),
+        Route::Read => led_by(route, read::read),
+        Route::ListSubscriptions => led_by(route, subscriptions::list),
+        Route::CreateSubscription => led_by(route, subscriptions::create),
+        Route::GetSubscription => led_by(route, subscriptions::get),
+        Route::SeekSubscription => led_by(route, subscriptions::seek),
+        Route::DeleteSubscription => led_by(route, subscriptions::delete),
+        Route::Poll => led_by(route, poll::poll),
+        Route::Commit => led_by(route, poll::commit),
     }
 }
 
@@ -70,8 +82,92 @@ impl<S: Send + Sync> FromRequestParts<S> for PathParameters {
     }
 }
 
-/// Wraps a handler: no layers, so that a request passes through as little as possible.
+/// A handler that any node carries out.
 fn answered_by<F, A>(route: Route, handle: F) -> MethodRouter<Arc<Node>>
+where
+    F: Fn(Arc<Node>, Call) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Result<Response, ApiError>> + Send + 'static,
+{
+    wrapped(route, handle)
+}
+
+/// A handler that the leader carries out; other nodes pass the request on.
+fn led_by<F, A>(route: Route, handle: F) -> MethodRouter<Arc<Node>>
+where
+    F: Fn(Arc<Leading>, Call) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Result<Response, ApiError>> + Send + 'static,
+{
+    wrapped(route, move |node: Arc<Node>, call: Call| {
+        let handle = handle.clone();
+        async move {
+            let forwarded = is_forwarded(&call.parts.headers);
+            match seated(&node, forwarded).await {
+                Ok(leading) => {
+                    node.seat.asked(&leading);
+                    handle(leading.clone(), call).await.map_err(|error| doubted(&leading, error))
+                }
+                Err(absent) => match absent.leader.as_ref().filter(|_| absent.lives && !forwarded) {
+                    Some(leader) => forward(&node, route, leader, call).await,
+                    None => Err(forward::refuse(&absent, call).await),
+                },
+            }
+        }
+    })
+}
+
+/// Whoever only reads what some region shows as committed may know too little: what it does not find, there may be.
+fn doubted(leading: &Leading, error: ApiError) -> ApiError {
+    let depends = matches!(error.status.as_u16(), 404 | 409 | 410 | 416) || error.code == kinds::PARTITION_NOT_FOUND.1;
+    if depends && leading.shard.status().state == "reading" {
+        let message = format!("too few regions answer to know whether this is so: {}", error.message);
+        return ApiError::new(kinds::QUORUM_UNAVAILABLE, message);
+    }
+    error
+}
+
+/// A handler that tells what is known: the leader knows best, and without one every node tells what it knows.
+fn best_known<F, A>(route: Route, handle: F) -> MethodRouter<Arc<Node>>
+where
+    F: Fn(Arc<Node>, Call) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Result<Response, ApiError>> + Send + 'static,
+{
+    wrapped(route, move |node: Arc<Node>, call: Call| {
+        let handle = handle.clone();
+        async move {
+            let absent = node.seat.lead().err().filter(|absent| absent.lives && !is_forwarded(&call.parts.headers));
+            match absent.as_ref().and_then(|absent| absent.leader.as_ref()) {
+                Some(leader) => forward(&node, route, leader, call).await,
+                None => handle(node, call).await,
+            }
+        }
+    })
+}
+
+/// The seat, or a leader to be asked, waiting for either while there is neither: a takeover does not take long.
+async fn seated(node: &Node, forwarded: bool) -> Result<Arc<Leading>, Arc<Absent>> {
+    let settled =
+        |absent: &Absent| absent.state == "stopped" || (absent.lives && !forwarded) || node.draining.is_cancelled();
+    match node.seat.lead() {
+        Err(absent) if !settled(&absent) => {}
+        settled => return settled,
+    }
+    let Ok(_place) = node.waiting.try_acquire() else { return node.seat.lead() };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let changed = node.seat.changed();
+        match node.seat.lead() {
+            Err(absent) if !settled(&absent) => {
+                if timeout_at(deadline, changed).await.is_err() {
+                    return Err(absent);
+                }
+            }
+            settled => return settled,
+        }
+    }
+}
+
+/// Wraps a handler: no layers, so that a request passes through as little as possible.
+fn wrapped<F, A>(route: Route, handle: F) -> MethodRouter<Arc<Node>>
 where
     F: Fn(Arc<Node>, Call) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Result<Response, ApiError>> + Send + 'static,
@@ -88,8 +184,7 @@ where
         async move {
             let started = Instant::now();
             let (parts, body) = request.into_parts();
-            let leads = || if route.needs_leader() { Ok(node.shard.leads()?) } else { Ok(()) };
-            let answer = match check_headers(&parts.headers).and_then(|()| leads()) {
+            let answer = match check_headers(&parts.headers) {
                 Ok(()) => {
                     let handled = AssertUnwindSafe(handle(node.clone(), Call { parts, path, body }));
                     handled.catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
@@ -105,7 +200,8 @@ where
 
 fn check_headers(headers: &HeaderMap) -> Result<(), ApiError> {
     let fields = headers.len();
-    if fields > MAX_HEADER_FIELDS {
+    let added = if is_forwarded(headers) { FORWARDED_FIELDS } else { 0 };
+    if fields > MAX_HEADER_FIELDS + added {
         return Err(ApiError::new(kinds::REQUEST_HEADERS, format!("the request has {fields} header fields")));
     }
     Ok(())
@@ -130,7 +226,7 @@ fn refuse(route: Route, error: ApiError) -> Response {
 async fn unknown_path(State(node): State<Arc<Node>>, request: Request) -> Response {
     let path: String = request.uri().path().chars().take(100).collect();
     let response = ApiError::new(kinds::NOT_FOUND, format!("there is nothing at {path}")).into_response();
-    node.http_metrics.answered(None, response.status(), std::time::Duration::ZERO);
+    node.http_metrics.answered(None, response.status(), Duration::ZERO);
     response
 }
 
@@ -142,6 +238,6 @@ async fn other_method(State(node): State<Arc<Node>>, request: Request<Body>) -> 
         let problem = format!("{} is not allowed here", request.method());
         ApiError::new(kinds::METHOD_NOT_ALLOWED, problem).into_response()
     };
-    node.http_metrics.answered(None, response.status(), std::time::Duration::ZERO);
+    node.http_metrics.answered(None, response.status(), Duration::ZERO);
     response
 }

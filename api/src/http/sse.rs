@@ -12,7 +12,7 @@ use super::{
     error::ApiError,
     read::{read_or_stop, slices},
 };
-use crate::{serve::Node, wire::encode_sse};
+use crate::{serve::Leading, wire::encode_sse};
 
 /// A comment goes out after this time without messages: it keeps proxies from closing the connection, and finds out
 /// when the client has left.
@@ -29,7 +29,7 @@ enum Next {
 }
 
 /// Starts to follow. The first page is read before the answer begins, so that errors have their own status.
-pub(super) async fn follow(node: Arc<Node>, request: ReadRequest) -> Result<Response, ApiError> {
+pub(super) async fn follow(node: Arc<Leading>, request: ReadRequest) -> Result<Response, ApiError> {
     let first = node.ingest.read(ReadRequest { wait: Duration::ZERO, ..request.clone() }).await?;
     let from = ReadFrom::Offset(first.next_offset);
     let request = ReadRequest { from, wait: KEEP_ALIVE, ..request };

@@ -19,7 +19,7 @@ use super::{
     error::{ApiError, kinds},
     topics::{apply, body_time, not_found, topic_id},
 };
-use crate::serve::Node;
+use crate::serve::Leading;
 
 /// A subscription as a client creates it.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -125,7 +125,7 @@ pub(super) fn committed(topic: &Topic, subscription: &Subscription) -> Vec<Offse
 }
 
 /// `PUT /v1/topics/{topic}/subscriptions/{subscription}`
-pub(super) async fn create(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn create(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let (topic, name) = names(&call)?;
     let Call { parts, body, .. } = call;
     let body: SubscriptionBody = body::document(body, &parts.headers, body_time(&node)).await?;
@@ -154,13 +154,13 @@ pub(super) async fn create(node: Arc<Node>, call: Call) -> Result<Response, ApiE
 }
 
 /// `GET /v1/topics/{topic}/subscriptions/{subscription}`
-pub(super) async fn get(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn get(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let (topic, name) = names(&call)?;
     answer::value(StatusCode::OK, &view(&node, &topic, &name)?)
 }
 
 /// `GET /v1/topics/{topic}/subscriptions`
-pub(super) async fn list(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn list(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let topic = call.topic()?;
     call.query()?.finish()?;
     let list = {
@@ -173,7 +173,7 @@ pub(super) async fn list(node: Arc<Node>, call: Call) -> Result<Response, ApiErr
 }
 
 /// `PATCH /v1/topics/{topic}/subscriptions/{subscription}`
-pub(super) async fn seek(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn seek(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let (topic, name) = names(&call)?;
     let Call { parts, body, .. } = call;
     let SeekBody { seek } = body::document(body, &parts.headers, body_time(&node)).await?;
@@ -187,7 +187,7 @@ pub(super) async fn seek(node: Arc<Node>, call: Call) -> Result<Response, ApiErr
 }
 
 /// `DELETE /v1/topics/{topic}/subscriptions/{subscription}`
-pub(super) async fn delete(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn delete(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let (topic, name) = names(&call)?;
     view(&node, &topic, &name)?;
     let topic = topic_id(&node, &topic)?;
@@ -205,7 +205,7 @@ pub(super) fn no_subscription(name: &SubscriptionName) -> ApiError {
     ApiError::new(kinds::SUBSCRIPTION_NOT_FOUND, format!("the topic has no subscription {name}"))
 }
 
-fn view(node: &Node, topic: &TopicName, name: &SubscriptionName) -> Result<SubscriptionView, ApiError> {
+fn view(node: &Leading, topic: &TopicName, name: &SubscriptionName) -> Result<SubscriptionView, ApiError> {
     let state = node.shard.state();
     let topic = state.topic_named(topic).ok_or_else(|| not_found(topic))?;
     let subscription = topic.subscriptions.get(name).ok_or_else(|| no_subscription(name))?;
@@ -213,7 +213,7 @@ fn view(node: &Node, topic: &TopicName, name: &SubscriptionName) -> Result<Subsc
 }
 
 /// Positions that a seek means at present.
-async fn resolve(node: &Node, topic: TopicId, seek: &Seek) -> Result<Vec<(Partition, Offset)>, ApiError> {
+async fn resolve(node: &Leading, topic: TopicId, seek: &Seek) -> Result<Vec<(Partition, Offset)>, ApiError> {
     let bounds: Vec<_> = {
         let state = node.shard.state();
         let topic = state.topic(topic).ok_or(Rejection::TopicNotFound)?;

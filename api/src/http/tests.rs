@@ -15,6 +15,7 @@ use crate::{
 
 mod errors;
 mod messages;
+mod overview;
 mod surface;
 
 fn settings() -> Settings {

@@ -23,7 +23,7 @@ use super::{
     error::{ApiError, kinds},
     params::ListParams,
 };
-use crate::serve::Node;
+use crate::serve::Leading;
 
 /// Settings as a client gives them: to create a topic or to change one.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -36,14 +36,14 @@ pub(super) struct TopicBody {
     /// Compression of stored batches: `none`, `lz4` (default) or `zstd`.
     #[schema(value_type = Option<String>)]
     compression: Option<Compression>,
-    /// `sync`, the only value with one region.
+    /// `sync`, the only value so far.
     replication: Option<String>,
 }
 
 impl TopicBody {
     fn patch(self) -> Result<SettingsPatch, ApiError> {
         if let Some(replication) = self.replication.filter(|replication| replication != "sync") {
-            let problem = format!("replication {replication:?} needs several regions; with one region it is \"sync\"");
+            let problem = format!("replication {replication:?} is not available; it is \"sync\"");
             return Err(ApiError::new(kinds::INVALID_SETTINGS, problem));
         }
         let (partitions, max_message_bytes, compression) = (self.partitions, self.max_message_bytes, self.compression);
@@ -134,7 +134,7 @@ impl TopicView {
 }
 
 /// `PUT /v1/topics/{topic}`
-pub(super) async fn create(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn create(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let name = call.topic()?;
     call.query()?.finish()?;
     let settings = TopicSettings::default().patched(&settings_of(&node, call).await?);
@@ -155,7 +155,7 @@ pub(super) async fn create(node: Arc<Node>, call: Call) -> Result<Response, ApiE
 }
 
 /// The answer to creating a topic that exists, if it does.
-fn existing(node: &Node, name: &TopicName, settings: &TopicSettings) -> Option<Result<Response, ApiError>> {
+fn existing(node: &Leading, name: &TopicName, settings: &TopicSettings) -> Option<Result<Response, ApiError>> {
     let state = node.shard.state();
     let topic = state.topic_named(name)?;
     if *topic.settings == *settings {
@@ -165,13 +165,13 @@ fn existing(node: &Node, name: &TopicName, settings: &TopicSettings) -> Option<R
 }
 
 /// `GET /v1/topics/{topic}`
-pub(super) async fn get(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn get(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     call.query()?.finish()?;
     describe(&node, &call.topic()?, StatusCode::OK)
 }
 
 /// `PATCH /v1/topics/{topic}`
-pub(super) async fn alter(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn alter(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let name = call.topic()?;
     call.query()?.finish()?;
     let patch = settings_of(&node, call).await?;
@@ -187,7 +187,7 @@ pub(super) async fn alter(node: Arc<Node>, call: Call) -> Result<Response, ApiEr
 }
 
 /// `DELETE /v1/topics/{topic}`
-pub(super) async fn delete(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn delete(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     call.query()?.finish()?;
     let topic = topic_id(&node, &call.topic()?)?;
     apply(&node, Command::DeleteTopic { topic }).await??;
@@ -195,7 +195,7 @@ pub(super) async fn delete(node: Arc<Node>, call: Call) -> Result<Response, ApiE
 }
 
 /// `GET /v1/topics`
-pub(super) async fn list(node: Arc<Node>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn list(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let params = ListParams::take(call.query()?)?;
     let after = params.after.as_deref().map(TopicName::new).transpose()?;
     let page = {
@@ -212,13 +212,13 @@ pub(super) async fn list(node: Arc<Node>, call: Call) -> Result<Response, ApiErr
     answer::value(StatusCode::OK, &page)
 }
 
-async fn settings_of(node: &Node, call: Call) -> Result<SettingsPatch, ApiError> {
+async fn settings_of(node: &Leading, call: Call) -> Result<SettingsPatch, ApiError> {
     let Call { parts, body, .. } = call;
     body::document::<TopicBody>(body, &parts.headers, body_time(node)).await?.patch()
 }
 
 /// Longest time for a request's body.
-pub(super) fn body_time(node: &Node) -> Duration {
+pub(super) fn body_time(node: &Leading) -> Duration {
     Duration::from_millis(node.settings.http.body_timeout_ms)
 }
 
@@ -226,18 +226,18 @@ pub(super) fn not_found(name: &TopicName) -> ApiError {
     IngestError::TopicNotFound(name.clone()).into()
 }
 
-pub(super) fn topic_id(node: &Node, name: &TopicName) -> Result<TopicId, ApiError> {
+pub(super) fn topic_id(node: &Leading, name: &TopicName) -> Result<TopicId, ApiError> {
     let id = node.shard.state().topic_named(name).map(|topic| topic.id);
     id.ok_or_else(|| not_found(name))
 }
 
-fn describe(node: &Node, name: &TopicName, status: StatusCode) -> Result<Response, ApiError> {
+fn describe(node: &Leading, name: &TopicName, status: StatusCode) -> Result<Response, ApiError> {
     let view = node.shard.state().topic_named(name).map(TopicView::described);
     answer::value(status, &view.ok_or_else(|| not_found(name))?)
 }
 
 /// Commits one command and says what came of it.
-pub(super) async fn apply(node: &Node, command: Command) -> Result<Applied, ApiError> {
+pub(super) async fn apply(node: &Leading, command: Command) -> Result<Applied, ApiError> {
     let limit = Duration::from_millis(node.settings.publish.request_timeout_ms);
     let committed = match timeout(limit, node.shard.propose(vec![command])).await {
         Ok(committed) => committed,

@@ -3,32 +3,41 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use brigade_compactor::snapshots;
 use brigade_index::{
     env::Env,
-    format::RegionIdentity,
+    founding::{self, FoundingError, Opener},
     ids::ShardId,
     limits::DEFAULT_WINDOW,
     names::{NameError, RegionName},
-    shard::{Shard, ShardConfig, StartError as ShardStartError},
+    shard::{ShardConfig, StartError as ShardStartError},
     store::{self, RegionStore, StoreError, StoreMetrics, StoreTiming},
 };
-use brigade_ingest::{Ingest, IngestSettings};
+use brigade_ingest::{IngestMetrics, IngestSettings};
 use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::seat::{Seat, Surroundings, Task};
 use crate::{
     http::{HttpMetrics, ProcessMetrics, ShardMetrics},
-    settings::{RegionSettings, Settings},
+    peers::{HttpPeers, Peers},
+    settings::Settings,
 };
+
+/// The one shard there is.
+const SHARD: ShardId = ShardId(0);
+
+/// Requests that wait for a leader during a takeover; further ones are refused at once. Nothing of their bodies has been
+/// read yet.
+const WAITING: usize = 1_024;
 
 /// A running node. Cheap to clone.
 #[derive(Clone)]
 pub struct Node {
-    /// The shard that it leads.
-    pub shard: Shard,
-    /// Its publish and read paths.
-    pub ingest: Ingest,
+    /// Whether it leads, and who leads instead.
+    pub seat: Seat,
+    /// How other nodes are reached.
+    pub peers: Arc<dyn Peers>,
     /// Everything that is measured.
     pub registry: Arc<Registry>,
     /// Figures of its HTTP interface, which are in the registry too.
@@ -39,16 +48,16 @@ pub struct Node {
     pub settings: Arc<Settings>,
     /// Its name.
     pub name: Arc<str>,
-    /// The cluster and region that its store belongs to.
-    pub identity: Arc<RegionIdentity>,
+    /// Identity of the cluster.
+    pub cluster_id: Arc<str>,
     /// Cancelled when it shuts down: it is no longer ready, and nobody waits for messages any more.
     pub draining: CancellationToken,
-    /// Tasks of the shard, of the publish path and of the work in the background.
+    /// Everything that runs for it.
     pub tasks: TaskTracker,
-    /// Cancelled when work in the background is to end.
-    background: CancellationToken,
-    /// Tasks of the work in the background.
-    background_tasks: TaskTracker,
+    /// Places of requests that wait for a leader.
+    pub(crate) waiting: Arc<Semaphore>,
+    /// Cancelled when it stops leading or following.
+    stop: CancellationToken,
 }
 
 /// Why a node could not be put together.
@@ -57,9 +66,9 @@ pub enum StartError {
     /// A region without a valid name.
     #[error(transparent)]
     Region(#[from] NameError),
-    /// There is no region, or more than this version can lead.
-    #[error("{0} regions are given; this version needs exactly one")]
-    Regions(usize),
+    /// The regions are not those of one cluster, or none can be used.
+    #[error(transparent)]
+    Founding(#[from] FoundingError),
     /// The store's URL or settings cannot work.
     #[error("{0} ({hint})", hint = .0.hint())]
     Store(#[from] StoreError),
@@ -68,64 +77,109 @@ pub enum StartError {
     Shard(#[from] ShardStartError),
 }
 
-/// Starts a node on the stores that `settings` name. It serves nobody until its router is given requests.
+/// Starts a node on the stores that `settings` name. It leads, or follows a leader that lives. It serves nobody until its
+/// router is given requests.
 ///
 /// # Errors
-/// When the stores cannot be opened, do not answer, hold damaged objects, or another node wins the takeover.
+/// When the stores cannot be opened, do not answer, or hold damaged objects.
 pub async fn start_node(settings: Settings, env: Env) -> Result<Node, StartError> {
-    let regions = settings.regions();
-    let [region] = regions.as_slice() else { return Err(StartError::Regions(regions.len())) };
+    prepare_node(settings, env).await?.settle().await
+}
+
+/// A node that knows its cluster and neither leads nor follows yet.
+pub(super) async fn prepare_node(settings: Settings, env: Env) -> Result<Starting, StartError> {
     let metrics = StoreMetrics::new();
-    let store = open_region(region, metrics.clone(), &env)?;
-    start_node_on(settings, store, metrics, env).await
+    let opener = opener(&settings, metrics.clone(), env.clone());
+    prepare(settings, opener, metrics, env, Arc::new(HttpPeers::default())).await
 }
 
-fn open_region(region: &RegionSettings, metrics: StoreMetrics, env: &Env) -> Result<RegionStore, StartError> {
-    let name = RegionName::new(&region.name)?;
-    let store = store::open(&region.url, &region.store)?;
-    Ok(RegionStore::new(name, store, metrics, StoreTiming::default(), env.clone()))
+/// A node on its way. Requests that it is given wait until it leads or follows, or are refused.
+pub(super) struct Starting {
+    pub(super) node: Node,
+    task: Task,
 }
 
-/// Like [`start_node`], on a store that is open already: for tests and simulations. `metrics` are the store's.
+impl Starting {
+    /// Leads, or follows a leader that lives, from then on for as long as the node lives.
+    pub(super) async fn settle(mut self) -> Result<Node, StartError> {
+        self.task.settle().await?;
+        self.node.tasks.spawn(self.task.run());
+        Ok(self.node)
+    }
+}
+
+/// Opens stores with what `settings` say of the region of that name.
+fn opener(settings: &Settings, metrics: StoreMetrics, env: Env) -> Opener {
+    let regions = settings.regions();
+    Arc::new(move |name: &RegionName, url: &str| {
+        let known = regions.iter().find(|region| region.name == name.as_str());
+        let options = known.map(|region| region.store.clone()).unwrap_or_default();
+        let store = store::open(url, &options)?;
+        Ok(RegionStore::new(name.clone(), store, metrics.clone(), StoreTiming::default(), env.clone()))
+    })
+}
+
+/// Like [`start_node`], with stores and other nodes as they are given: for tests and simulations. `metrics` are the
+/// stores'.
 ///
 /// # Errors
 /// Like [`start_node`].
 pub async fn start_node_on(
     settings: Settings,
-    store: RegionStore,
+    opener: Opener,
     metrics: StoreMetrics,
     env: Env,
+    peers: Arc<dyn Peers>,
 ) -> Result<Node, StartError> {
-    let started_ms = env.clock.now_ms();
+    prepare(settings, opener, metrics, env, peers).await?.settle().await
+}
+
+async fn prepare(
+    settings: Settings,
+    opener: Opener,
+    metrics: StoreMetrics,
+    env: Env,
+    peers: Arc<dyn Peers>,
+) -> Result<Starting, StartError> {
+    let named = settings.regions().into_iter().map(|region| Ok((RegionName::new(&region.name)?, region.url)));
+    let named = named.collect::<Result<Vec<_>, NameError>>()?;
+    let cluster = founding::join(&named, opener, &env).await?;
+    for absence in &cluster.absent {
+        tracing::warn!(problem = %absence, "starting without a region");
+    }
+    let cluster_id = cluster.cluster_id.clone().into();
     let name = settings.node_name.clone().unwrap_or_else(|| format!("node-{:08x}", env.entropy.next_u64() >> 32));
     let address = settings.advertise.clone().unwrap_or_default();
-    let config = ShardConfig { shard: ShardId(0), node: name.clone(), address, window: DEFAULT_WINDOW };
-    let tasks = TaskTracker::new();
-    let (shard, identity) = Shard::start(config, store, env.clone(), &tasks).await?;
-    let ingest = Ingest::start(shard.clone(), ingest_settings(&settings), env.clone(), &tasks);
+    let config = ShardConfig { shard: SHARD, node: name.clone(), address, window: DEFAULT_WINDOW };
+    let settings = Arc::new(settings);
+    let ingest = ingest_settings(&settings);
+    let (tasks, draining, stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    let around = Surroundings {
+        config,
+        named,
+        cluster,
+        env: env.clone(),
+        peers: peers.clone(),
+        settings: settings.clone(),
+        metrics: IngestMetrics::new(&ingest),
+        ingest,
+        tasks: tasks.clone(),
+        draining: draining.clone(),
+        stop: stop.clone(),
+    };
     let http_metrics = HttpMetrics::default();
     let mut registry = Registry::default();
     metrics.register(&mut registry);
-    ingest.metrics().register(&mut registry);
+    around.metrics.register(&mut registry);
     http_metrics.register(&mut registry);
-    registry.register_collector(Box::new(ShardMetrics(shard.clone())));
-    registry.register_collector(Box::new(ProcessMetrics { started_ms }));
-    let (background, background_tasks) = (CancellationToken::new(), TaskTracker::new());
-    background_tasks.spawn(snapshots::run(shard.clone(), background.clone()));
-    Ok(Node {
-        shard,
-        ingest,
-        registry: Arc::new(registry),
-        http_metrics,
-        env,
-        settings: Arc::new(settings),
-        name: name.into(),
-        identity: Arc::new(identity),
-        draining: CancellationToken::new(),
-        tasks,
-        background,
-        background_tasks,
-    })
+    registry.register_collector(Box::new(ProcessMetrics { started_ms: env.clock.now_ms() }));
+    let task = Task::new(around);
+    let seat = task.seat();
+    registry.register_collector(Box::new(ShardMetrics(seat.clone())));
+    let (registry, name, waiting) = (Arc::new(registry), name.into(), Arc::new(Semaphore::new(WAITING)));
+    let node =
+        Node { seat, peers, registry, http_metrics, env, settings, name, cluster_id, draining, tasks, waiting, stop };
+    Ok(Starting { node, task })
 }
 
 fn ingest_settings(settings: &Settings) -> IngestSettings {
@@ -147,12 +201,7 @@ impl Node {
     /// Answers every publish in flight, then stops leading. After it nothing of the node runs any more.
     pub async fn shut_down(&self) {
         self.begin_drain();
-        self.ingest.drain().await;
-        // Before the shard stops, since the last snapshot is written by its leader.
-        self.background.cancel();
-        self.background_tasks.close();
-        self.background_tasks.wait().await;
-        self.shard.shutdown().await;
+        self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }

@@ -25,6 +25,9 @@ pub(super) fn lay_over(table: &mut Table, args: &ServeArgs) {
         (&["publish", "memory_mib"], args.publish_memory_mib),
         (&["read", "cache_mib"], args.cache_mib),
         (&["drain_seconds"], args.drain_seconds),
+        (&["dev_regions"], args.dev_regions.map(u64::from)),
+        (&["lease", "timeout_ms"], args.lease_timeout_ms),
+        (&["lease", "probe_ms"], args.lease_probe_ms),
     ];
     for (place, number) in numbers {
         // Too large for TOML is too large for every range that is checked afterwards.
@@ -32,8 +35,7 @@ pub(super) fn lay_over(table: &mut Table, args: &ServeArgs) {
         number.into_iter().for_each(|number| put(table, place, Value::Integer(number)));
     }
     if !args.region.is_empty() {
-        let regions: Vec<_> =
-            args.region.iter().map(|region| (region.name.clone(), region.url.as_str().to_owned())).collect();
+        let regions: Vec<_> = args.region.iter().map(|region| (region.name.clone(), region.url.clone())).collect();
         put_regions(table, &regions);
     }
 }

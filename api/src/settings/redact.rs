@@ -7,6 +7,8 @@ impl Settings {
     pub fn printed(&self) -> String {
         let mut shown = self.clone();
         shown.regions = self.regions();
+        // Everything they say is in the regions; what is printed is to be taken as settings again.
+        (shown.data, shown.dev_regions) = (None, None);
         for region in &mut shown.regions {
             region.url = redact_url(&region.url);
             region.store.endpoint = region.store.endpoint.as_deref().map(redact_url);

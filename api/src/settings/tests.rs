@@ -55,9 +55,12 @@ fn what_is_unknown_or_wrong_is_refused_with_its_name_and_place() {
     assert!(refusal("", &[("BRIGADE_REGION", "memory://")]).contains("NAME=URL"));
     assert!(refusal("[publish]\nmemory_mib = 8", &[]).contains("publish.max_request_mib"));
     assert!(refusal("data = \"x\"", &[("BRIGADE_REGION", "a=memory://")]).contains("either"));
-    assert!(refusal("", &[("BRIGADE_REGION", "a=memory://,b=memory://")]).contains("one region"));
+    assert!(refusal("", &[("BRIGADE_REGION", "a=memory://,b=memory://")]).contains("give 1, 3 or 5"));
     assert!(refusal("", &[("BRIGADE_REGION", "../a=memory://")]).contains("name"));
     assert!(refusal("", &[("BRIGADE_ADVERTISE", "http://u:p@host")]).contains("password"));
+    assert!(refusal("[lease]\nprobe_ms = 800", &[]).contains("lease.probe_ms"));
+    assert!(refusal("", &[("BRIGADE_LEASE_TIMEOUT_MS", "0")]).contains("lease.timeout_ms"));
+    assert!(refusal("[lease]\nusurp = true", &[]).contains("usurp"));
     assert!(refusal("[log]\nfilter = \"a=loud\"", &[]).contains("log.filter"));
     let missing = ServeArgs { config: Some("/nonexistent/brigade.toml".into()), ..ServeArgs::default() };
     assert!(load(&missing, |_| None).unwrap_err().to_string().contains("/nonexistent/brigade.toml"));
@@ -80,4 +83,40 @@ fn what_is_printed_can_be_read_again() {
     let settings = load(&ServeArgs::default(), |_| None).unwrap();
     let again: Settings = toml::from_str(&settings.printed()).unwrap();
     assert_eq!(again.regions(), settings.regions());
+}
+
+#[test]
+fn one_three_or_five_regions_are_named_by_every_source() {
+    let names = |settings: Settings| settings.regions().into_iter().map(|region| region.name).collect::<Vec<_>>();
+    let file: String =
+        ["a", "b", "c"].map(|name| format!("[[regions]]\nname = \"{name}\"\nurl = \"s3://{name}\"\n")).concat();
+    assert_eq!(names(load_with(&file, &[], ServeArgs::default()).unwrap()), ["a", "b", "c"]);
+    let variables = [("BRIGADE_REGIONS", "d=file:///d, e=file:///e with space,f=gs://f/p")];
+    let settings = load_with(&file, &variables, ServeArgs::default()).unwrap();
+    assert_eq!(settings.regions()[1].url, "file:///e with space");
+    assert_eq!(names(settings), ["d", "e", "f"]);
+    let region: Vec<_> = (0..5).map(|n| format!("r{n}=az://c{n}").parse::<RegionArg>().unwrap()).collect();
+    let settings = load_with("", &[], ServeArgs { region, ..ServeArgs::default() }).unwrap();
+    assert_eq!(settings.regions().len(), 5);
+    assert!(refusal("", &[("BRIGADE_REGIONS", "a=s3://x,a=s3://y,b=s3://z")]).contains("given twice"));
+    assert!(refusal("", &[("BRIGADE_REGIONS", "a=s3://x,b=s3://x/,c=s3://z")]).contains("share the store"));
+    let both = refusal("", &[("BRIGADE_REGIONS", "a=s3://x"), ("BRIGADE_REGION", "a=s3://x")]);
+    assert!(both.contains("name all regions in that one"), "{both}");
+}
+
+#[test]
+fn development_regions_are_directories_inside_the_data_directory() {
+    let settings = load_with("data = \"/d\"", &[("BRIGADE_DEV_REGIONS", "3")], ServeArgs::default()).unwrap();
+    let regions: Vec<_> = settings.regions().into_iter().map(|region| (region.name, region.url)).collect();
+    let expected = [1, 2, 3].map(|n| (format!("region-{n}"), format!("file:///d/region-{n}")));
+    assert_eq!(regions, expected);
+    let again = load_with(&settings.printed(), &[], ServeArgs::default()).unwrap();
+    assert_eq!(again.regions(), settings.regions());
+    let args = ServeArgs { dev_regions: Some(1), ..ServeArgs::default() };
+    assert_eq!(load_with("", &[], args).unwrap().regions()[0].url, "file://./brigade-data/region-1");
+    for wrong in ["0", "2", "4", "6", "300"] {
+        assert!(refusal("", &[("BRIGADE_DEV_REGIONS", wrong)]).contains("give 1, 3 or 5"), "{wrong}");
+    }
+    let both = refusal("dev_regions = 3", &[("BRIGADE_REGIONS", "a=s3://x")]);
+    assert!(both.contains("either --region") && both.contains("dev_regions"), "{both}");
 }

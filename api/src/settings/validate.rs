@@ -1,9 +1,12 @@
 //! Ranges of settings and how they relate. Every limit stands here with its reason.
 
-use brigade_index::{limits::MAX_ENTRY_BYTES, names::RegionName};
+use brigade_index::limits::MAX_ENTRY_BYTES;
 use url::Url;
 
-use super::{Settings, SettingsError};
+use super::{
+    Settings, SettingsError,
+    regions::{check_region_count, check_regions},
+};
 
 /// Largest publish body: its messages must fit an entry together with an entry's target of others.
 const MAX_REQUEST_MIB: u64 = (MAX_ENTRY_BYTES as u64 / 2) >> 20;
@@ -13,6 +16,9 @@ const MAX_MEMORY_MIB: u64 = 1 << 20;
 
 /// Longest time-out or linger; beyond an hour nobody waits.
 const MAX_TIMEOUT_MS: u64 = 3_600_000;
+
+/// Shortest lease: below it, a lost packet or a busy processor looks like death.
+const MIN_LEASE_MS: u64 = 100;
 
 /// Longest linger: a publish that waits longer than this for company helps nobody.
 const MAX_LINGER_MS: u64 = 10_000;
@@ -50,6 +56,12 @@ impl Settings {
         within("http.max_connections", self.http.max_connections as u64, 1, 1_000_000)?;
         within("http.header_timeout_ms", self.http.header_timeout_ms, 1, MAX_TIMEOUT_MS)?;
         within("http.body_timeout_ms", self.http.body_timeout_ms, 1, MAX_TIMEOUT_MS)?;
+        within("lease.timeout_ms", self.lease.timeout_ms, MIN_LEASE_MS, MAX_TIMEOUT_MS)?;
+        within("lease.probe_ms", self.lease.probe_ms, 10, MAX_TIMEOUT_MS)?;
+        if self.lease.probe_ms > self.lease.timeout_ms / 2 {
+            let problem = format!("{} is more than half of lease.timeout_ms", self.lease.probe_ms);
+            return Err(invalid("lease.probe_ms", format!("{problem}; one lost question must not look like silence")));
+        }
         if let Err(error) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {
             return Err(invalid("log.filter", error.to_string()));
         }
@@ -79,14 +91,16 @@ impl Settings {
         if self.data.as_ref().is_some_and(|data| data.as_os_str().is_empty()) {
             return Err(invalid("data", "it is empty; name a directory"));
         }
-        if self.regions.len() > 1 {
-            let problem =
-                format!("{} regions are given; this version replicates to one region only", self.regions.len());
-            return Err(invalid("regions", problem));
+        if let Some(count) = self.dev_regions {
+            if !self.regions.is_empty() {
+                let problem = "regions are given too; give either --region for each store or --dev-regions";
+                return Err(invalid("dev_regions", problem));
+            }
+            check_region_count(count as usize).map_err(|problem| invalid("dev_regions", problem.to_string()))?;
         }
-        for region in &self.regions {
-            RegionName::new(&region.name).map_err(|error| invalid("regions", error.to_string()))?;
+        if self.regions.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        check_regions(&self.regions).map_err(|problem| invalid("regions", problem.to_string()))
     }
 }

@@ -17,7 +17,9 @@ enum Kind {
 const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("BRIGADE_LISTEN", &["listen"], Kind::Text),
     ("BRIGADE_DATA", &["data"], Kind::Text),
+    ("BRIGADE_DEV_REGIONS", &["dev_regions"], Kind::Number),
     ("BRIGADE_REGION", &["regions"], Kind::Regions),
+    ("BRIGADE_REGIONS", &["regions"], Kind::Regions),
     ("BRIGADE_ADVERTISE", &["advertise"], Kind::Text),
     ("BRIGADE_NODE_NAME", &["node_name"], Kind::Text),
     ("BRIGADE_DRAIN_SECONDS", &["drain_seconds"], Kind::Number),
@@ -29,6 +31,8 @@ const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("BRIGADE_MAX_CONNECTIONS", &["http", "max_connections"], Kind::Number),
     ("BRIGADE_HEADER_TIMEOUT_MS", &["http", "header_timeout_ms"], Kind::Number),
     ("BRIGADE_BODY_TIMEOUT_MS", &["http", "body_timeout_ms"], Kind::Number),
+    ("BRIGADE_LEASE_TIMEOUT_MS", &["lease", "timeout_ms"], Kind::Number),
+    ("BRIGADE_LEASE_PROBE_MS", &["lease", "probe_ms"], Kind::Number),
     ("BRIGADE_LOG_FORMAT", &["log", "format"], Kind::Text),
     ("BRIGADE_LOG_FILTER", &["log", "filter"], Kind::Text),
 ];
@@ -36,6 +40,11 @@ const VARIABLES: &[(&str, &[&str], Kind)] = &[
 /// Lays the variables that `read` finds over `table`. Other variables with the prefix are not ours to judge:
 /// orchestrators make some up from the names of services.
 pub(super) fn lay_over(table: &mut Table, read: impl Fn(&str) -> Option<String>) -> Result<(), SettingsError> {
+    let given = |name: &str| read(name).is_some_and(|text| !text.is_empty());
+    if given("BRIGADE_REGION") && given("BRIGADE_REGIONS") {
+        let problem = "BRIGADE_REGIONS is given too; name all regions in that one".to_owned();
+        return Err(SettingsError::Variable { name: "BRIGADE_REGION", problem });
+    }
     for (name, place, kind) in VARIABLES {
         let Some(text) = read(name).filter(|text| !text.is_empty()) else { continue };
         let wrong = |problem: String| SettingsError::Variable { name, problem };

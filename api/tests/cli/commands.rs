@@ -98,6 +98,40 @@ async fn poll_commits_what_it_printed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn regions_are_listed_and_changed() {
+    let mock = Mock::start().await;
+    let table = done(brigade(&mock, &["region", "list"], "").await);
+    for text in ["REGION", "in_sync", "1,234", "2.00 KiB", "1.5", "s3://a", "region a: it was away", "quorum: 1 of a"] {
+        assert!(table.contains(text), "{text} is not in\n{table}");
+    }
+    let table = done(brigade(&mock, &["region", "add", "b=s3://b", "c=s3://c"], "").await);
+    assert!(table.contains("quorum: 2 of a, b, c") && !table.contains("under way"), "{table}");
+    let wanted = mock.stored.lock().unwrap().regions.clone();
+    assert_eq!(wanted[1..], [json!({"name": "b", "url": "s3://b"}), json!({"name": "c", "url": "s3://c"})]);
+    let begun = done(brigade(&mock, &["region", "replace", "b", "d=s3://d", "--no-wait"], "").await);
+    assert!(begun.starts_with("begun: adding regions"), "{begun}");
+    let list: Value =
+        serde_json::from_str(&done(brigade(&mock, &["region", "list", "--output", "json"], "").await)).unwrap();
+    assert_eq!((&list["voters"], &list["change"]), (&json!(["a", "d", "c"]), &json!("adding regions")));
+    let refused = brigade(&mock, &["region", "remove", "d"], "").await;
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(text(&refused.stderr).contains("2 regions are given; give 1, 3 or 5"), "{refused:?}");
+    assert_eq!(brigade(&mock, &["region", "add", "e"], "").await.status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_are_listed() {
+    let mock = Mock::start().await;
+    let table = done(brigade(&mock, &["shard", "list"], "").await);
+    for text in ["LEADER", "n1", "1,070", "UNDER-REPLICATED", "behind", "300"] {
+        assert!(table.contains(text), "{text} is not in\n{table}");
+    }
+    let list: Value =
+        serde_json::from_str(&done(brigade(&mock, &["shard", "list", "--output", "json"], "").await)).unwrap();
+    assert_eq!(list["shards"][0]["partitions"]["under_replicated"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exit_codes() {
     let mock = Mock::start().await;
     let code = async |arguments: &[&str]| brigade(&mock, arguments, "").await.status.code().unwrap();

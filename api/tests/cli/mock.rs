@@ -39,6 +39,10 @@ pub(crate) struct Stored {
     pub(crate) faults: VecDeque<Fault>,
     pub(crate) committed: BTreeMap<usize, usize>,
     pub(crate) puts: u64,
+    /// Regions that vote, as name and URL; one when none are here.
+    pub(crate) regions: Vec<Value>,
+    /// How often a change of the regions is still seen under way.
+    pub(crate) looks: u64,
 }
 
 type Shared = Arc<Mutex<Stored>>;
@@ -58,6 +62,8 @@ impl Mock {
             .route("/v1/topics/{topic}/subscriptions/{name}", put(subscribe))
             .route("/v1/topics/{topic}/subscriptions/{name}/poll", post(poll))
             .route("/v1/topics/{topic}/subscriptions/{name}/commit", post(commit))
+            .route("/v1/regions", get(regions).put(change_regions))
+            .route("/v1/shards", get(async || Json(shards())))
             .route("/metrics", get(metrics))
             .route("/readyz", get(async || error(503, "not_ready", "still recovering")))
             .route(
@@ -213,6 +219,41 @@ async fn commit(State(stored): State<Shared>, Json(body): Json<Value>) -> Respon
         stored.committed.insert(partition, position["offset"].as_u64().unwrap() as usize);
     }
     Json(json!({"positions": body["positions"]})).into_response()
+}
+
+async fn regions(State(stored): State<Shared>) -> Response {
+    let mut stored = stored.lock().unwrap();
+    let one = [json!({"name": "a", "url": "s3://a"})];
+    let voters = if stored.regions.is_empty() { &one[..] } else { &stored.regions };
+    let state = if stored.looks > 0 { "catching_up" } else { "in_sync" };
+    let progress = json!({"shard": 0, "state": state, "accepted": 7, "behind_entries": 1_234, "behind_bytes": 2_048,
+        "behind_ms": 1_500, "copies_missing": 3});
+    let regions: Vec<_> = (0..)
+        .zip(voters)
+        .map(|(number, region)| {
+            json!({"number": number, "name": region["name"], "url": region["url"], "votes": true, "state": state,
+                "shards": [progress], "problem": "it was away", "hint": "wait for it"})
+        })
+        .collect();
+    let names: Vec<_> = voters.iter().map(|region| region["name"].clone()).collect();
+    let change = (stored.looks > 0).then_some("adding regions");
+    let view = json!({"regions": regions, "voters": names, "quorum": voters.len() / 2 + 1, "change": change});
+    stored.looks = stored.looks.saturating_sub(1);
+    Json(view).into_response()
+}
+
+async fn change_regions(State(stored): State<Shared>, Json(body): Json<Value>) -> Response {
+    let mut stored = stored.lock().unwrap();
+    stored.regions = body["regions"].as_array().unwrap().clone();
+    stored.looks = 2;
+    (StatusCode::ACCEPTED, Json(json!({"change": "adding regions"}))).into_response()
+}
+
+fn shards() -> Value {
+    json!({"shards": [{"shard": 0, "state": "leading", "node": "n1", "address": "http://n1", "ballot": "1.0",
+        "takeover_ms": 1_070, "committed": 9, "partitions": {"total": 4, "under_replicated": 2, "offline": 0},
+        "regions": [{"name": "a", "votes": true, "state": "behind", "accepted": 7, "behind_entries": 2,
+            "behind_bytes": 300, "behind_ms": 40, "copies_missing": 0}]}]})
 }
 
 async fn metrics(State(stored): State<Shared>) -> String {

@@ -6,7 +6,7 @@ use prost::Message;
 use super::{
     command::StoredRegionSet,
     frame::{FrameError, Head, Kind},
-    journal::StoredMark,
+    journal::{Leader, StoredLeader, StoredMark},
 };
 use crate::{
     ids::{Ballot, Sequence, WriteId},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A snapshot, by what it covers and what it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotRef {
     /// Identity of the write that made it; part of its key.
     pub id: WriteId,
@@ -43,7 +43,7 @@ impl SnapshotRef {
 }
 
 /// The section of an Install: a snapshot put in place of entries, for a region that was away for long.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Install {
     /// The snapshot.
     pub snapshot: SnapshotRef,
@@ -90,7 +90,7 @@ pub struct Extent {
 }
 
 /// A truncation mark of one region: the state before `slot` on its path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Floor {
     /// Its number, from 1.
     pub k: u64,
@@ -108,6 +108,8 @@ pub struct Floor {
     pub voters: Option<RegionSet>,
     /// How far regions are known to have come.
     pub marks: Vec<Mark>,
+    /// Who leads the reign of `slot`; `None` in a mark that was written before leaders were sought.
+    pub leader: Option<Leader>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -150,6 +152,8 @@ struct StoredFloor {
     voters: Option<StoredRegionSet>,
     #[prost(message, repeated, tag = "7")]
     marks: Vec<StoredMark>,
+    #[prost(message, optional, tag = "8")]
+    leader: Option<StoredLeader>,
 }
 
 impl Floor {
@@ -164,6 +168,7 @@ impl Floor {
             firsts: self.extents.iter().map(|extent| extent.first.0).collect(),
             voters: self.voters.as_ref().map(Into::into),
             marks: self.marks.iter().map(StoredMark::from).collect(),
+            leader: self.leader.as_ref().map(StoredLeader::from),
         };
         let head = Head {
             kind: Kind::Floor,
@@ -189,6 +194,9 @@ impl Floor {
             return Err(FrameError::Malformed("kind of a truncation mark"));
         }
         let stored = StoredFloor::decode(head.section(bytes)?).map_err(|_| FrameError::Malformed("truncation mark"))?;
+        if !stored.firsts.is_empty() && stored.firsts.len() != stored.extents.len() {
+            return Err(FrameError::Malformed("extents of a truncation mark"));
+        }
         let mut firsts = stored.firsts.into_iter();
         let extent = |slot: StoredSlot| {
             let Slot { ballot, index: origin } = slot.into();
@@ -203,6 +211,7 @@ impl Floor {
             extents: stored.extents.into_iter().map(extent).collect(),
             voters: stored.voters.map(RegionSet::try_from).transpose()?,
             marks: stored.marks.into_iter().map(Mark::try_from).collect::<Result<_, _>>()?,
+            leader: stored.leader.map(Leader::from),
         })
     }
 }

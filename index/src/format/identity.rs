@@ -24,6 +24,10 @@ pub struct RegionIdentity {
     /// an object that was written before regions were counted, whose region voted alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub voters: Vec<FoundingRegion>,
+    /// The regions that the cluster was founded with, in the identity of a region that was added later: entries are applied
+    /// to them from the first one on, whichever regions are left. Empty where they are the voters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub founders: Vec<FoundingRegion>,
     /// Version of all stored formats.
     pub format: u32,
     /// Milliseconds since the Unix epoch by the clock of the node that wrote it.

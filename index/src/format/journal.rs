@@ -96,7 +96,7 @@ impl Value {
 }
 
 /// Who leads a reign.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Leader {
     /// Name of the node.
     pub node: String,
@@ -107,7 +107,7 @@ pub struct Leader {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct StoredLeader {
+pub(super) struct StoredLeader {
     #[prost(string, tag = "1")]
     node: String,
     #[prost(string, tag = "2")]
@@ -116,10 +116,22 @@ struct StoredLeader {
     time_ms: i64,
 }
 
+impl From<&Leader> for StoredLeader {
+    fn from(leader: &Leader) -> Self {
+        Self { node: leader.node.clone(), address: leader.address.clone(), time_ms: leader.time_ms }
+    }
+}
+
+impl From<StoredLeader> for Leader {
+    fn from(stored: StoredLeader) -> Self {
+        Self { node: stored.node, address: stored.address, time_ms: stored.time_ms }
+    }
+}
+
 impl Leader {
     /// The Takeover by which a leader with ballot `ballot` ends the reign that `parent` began, ready to be written.
     pub fn takeover(&self, ballot: Ballot, parent: Slot, id: WriteId) -> Bytes {
-        let stored = StoredLeader { node: self.node.clone(), address: self.address.clone(), time_ms: self.time_ms };
+        let stored = StoredLeader::from(self);
         let head = Head {
             kind: Kind::Takeover,
             id,
@@ -170,8 +182,7 @@ impl Record {
             Kind::Install => Section::Install(Install::decode(&raw)?),
             Kind::Takeover => {
                 let stored = StoredLeader::decode(raw.as_ref()).map_err(|_| FrameError::Malformed("takeover"))?;
-                let StoredLeader { node, address, time_ms } = stored;
-                Section::Takeover(Leader { node, address, time_ms })
+                Section::Takeover(stored.into())
             }
             Kind::Floor | Kind::Snapshot => return Err(FrameError::Malformed("kind of a journal object")),
         };

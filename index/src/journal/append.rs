@@ -1,4 +1,4 @@
-//! Appending under one ballot: what is in flight, what a region has accepted, what is committed.
+//! Appending to one region under one ballot: what is in flight, and what the region has accepted.
 
 use std::collections::BTreeSet;
 
@@ -7,14 +7,38 @@ use crate::{
     keys::Slot,
 };
 
+/// What an append carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cargo {
+    /// This entry.
+    Commit(Sequence),
+    /// A snapshot in place of all entries up to this one.
+    Install(Sequence),
+}
+
+/// An append to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Append {
+    /// Where it goes.
+    pub slot: Slot,
+    /// The Takeover that it names.
+    pub parent: Slot,
+    /// What it carries.
+    pub cargo: Cargo,
+    /// The committed mark that it carries.
+    pub committed: Sequence,
+}
+
 /// Appends of one reign to one region.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lane {
     ballot: Ballot,
     /// The Takeover through which this leader entered its directory.
     parent: Slot,
-    /// Sequence at index 0.
-    origin: u64,
+    /// The region holds this entry and all before it, as they are committed.
+    held: Sequence,
+    /// The snapshot that goes first, if any: all entries up to this one.
+    install: Option<Sequence>,
     /// Index of the next append.
     next: u64,
     /// All indexes below have landed.
@@ -25,9 +49,23 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// A lane whose first append will be entry `first`, with at most `window` appends in flight.
-    pub fn new(ballot: Ballot, parent: Slot, first: Sequence, window: usize) -> Self {
-        Self { ballot, parent, origin: first.0, next: 0, accepted: 0, landed: BTreeSet::new(), window }
+    /// A lane to a region that holds entries up to `held`, with at most `window` appends in flight.
+    pub fn new(ballot: Ballot, parent: Slot, held: Sequence, window: usize) -> Self {
+        Self { ballot, parent, held, install: None, next: 0, accepted: 0, landed: BTreeSet::new(), window }
+    }
+
+    /// Sends a snapshot of all entries up to `sequence` first. Whether that was still possible: nothing has been sent yet.
+    pub fn install(&mut self, sequence: Sequence) -> bool {
+        let possible = self.next == 0 && sequence > self.held;
+        if possible {
+            self.install = Some(sequence);
+        }
+        possible
+    }
+
+    /// Lets more appends be in flight.
+    pub fn set_window(&mut self, window: usize) {
+        self.window = window;
     }
 
     /// The Takeover that every append carries as its parent.
@@ -35,9 +73,12 @@ impl Lane {
         self.parent
     }
 
-    /// Sequence that index 0 has.
-    pub fn origin(&self) -> u64 {
-        self.origin
+    /// The first entry that is sent as such, and the sequence that index 0 would have then.
+    pub fn start(&self) -> (Sequence, u64) {
+        match self.install {
+            Some(sequence) => (sequence.next(), sequence.0),
+            None => (self.held.next(), self.held.0 + 1),
+        }
     }
 
     /// Appends sent but not yet landed, counted from the first that has not.
@@ -50,16 +91,34 @@ impl Lane {
         self.outstanding() < self.window
     }
 
-    /// Takes the next slot, for entry `sequence`.
+    /// The slot of the next append.
+    pub fn next_slot(&self) -> Slot {
+        Slot { ballot: self.ballot, index: self.next }
+    }
+
+    /// The entry at a slot of this lane's directory; of an Install the last one that it covers.
+    pub fn sequence_at(&self, slot: Slot) -> Sequence {
+        Sequence(self.start().1 + slot.index)
+    }
+
+    /// What goes next.
+    pub fn upcoming(&self) -> Cargo {
+        match self.install {
+            Some(sequence) if self.next == 0 => Cargo::Install(sequence),
+            _ => Cargo::Commit(Sequence(self.start().1 + self.next)),
+        }
+    }
+
+    /// Takes the next slot, for what is [`Self::upcoming`].
     ///
     /// # Panics
-    /// When the window is full or entries are sent out of order: both are faults of the driver.
-    pub fn send(&mut self, sequence: Sequence) -> Slot {
+    /// When the window is full: a fault of the driver.
+    pub fn send(&mut self) -> (Slot, Cargo) {
         assert!(self.has_room(), "at most {} appends are in flight", self.window);
-        assert_eq!(sequence.0, self.origin + self.next, "I4: entries are sent in order, each once");
+        let cargo = self.upcoming();
         let slot = Slot { ballot: self.ballot, index: self.next };
         self.next += 1;
-        slot
+        (slot, cargo)
     }
 
     /// The object at `slot` landed with the leader's own identity. An object counts as accepted only when all before it
@@ -72,42 +131,26 @@ impl Lane {
         }
     }
 
-    /// Last sequence accepted by this region under this ballot; `origin - 1` when none is.
+    /// The region has accepted everything up to here under this ballot, or held it, committed, before.
     pub fn accepted(&self) -> Sequence {
-        Sequence(self.origin + self.accepted - 1)
-    }
-}
-
-/// The committed mark of one reign.
-#[derive(Clone, Debug)]
-pub struct Quorum {
-    majority: usize,
-    committed: Sequence,
-}
-
-impl Quorum {
-    /// The mark of a reign over `regions` regions that starts from `committed`.
-    ///
-    /// # Panics
-    /// Without any region.
-    pub fn new(regions: usize, committed: Sequence) -> Self {
-        assert!(regions > 0, "a shard has at least one region");
-        Self { majority: regions / 2 + 1, committed }
-    }
-
-    /// The mark given what each promised region has accepted: the highest sequence that a majority has (I6). It never
-    /// falls (I2).
-    pub fn advance(&mut self, accepted: impl IntoIterator<Item = Sequence>) -> Sequence {
-        let mut accepted: Vec<_> = accepted.into_iter().collect();
-        accepted.sort_unstable_by(|a, b| b.cmp(a));
-        if let Some(mark) = accepted.get(self.majority - 1) {
-            self.committed = self.committed.max(*mark);
+        match self.accepted {
+            0 => self.held,
+            count => Sequence(self.start().1 + count - 1),
         }
-        self.committed
     }
 
-    /// All entries up to here are committed.
-    pub fn committed(&self) -> Sequence {
-        self.committed
+    /// Whether it has accepted anything under this ballot.
+    pub fn has_accepted(&self) -> bool {
+        self.accepted > 0
+    }
+
+    /// The slot behind entry `sequence`, if the region has accepted it and the slot lies in this directory.
+    pub fn behind(&self, sequence: Sequence) -> Option<Slot> {
+        let (first, origin) = self.start();
+        // Before the first object the region holds what it held, and possibly more that is not to be; behind an Install it
+        // holds exactly what that says.
+        let whole =
+            sequence.next() > first || self.install.is_some_and(|install| install == sequence && self.accepted > 0);
+        (whole && sequence <= self.accepted()).then(|| Slot { ballot: self.ballot, index: sequence.0 + 1 - origin })
     }
 }

@@ -39,6 +39,20 @@ impl Extents {
         self.0.insert(first, (ballot, origin));
     }
 
+    /// Entries from `extent.first` to `end` are in another directory. Those behind keep their place up to `known`, the last
+    /// of which the region has a copy: they may yet be what counts.
+    pub fn overwrite(&mut self, extent: Extent, end: Sequence, known: Sequence) {
+        let next = end.next();
+        let behind = self.0.range(..=next).next_back().map(|(_, own)| *own).filter(|_| next <= known);
+        let mut later = self.0.split_off(&next);
+        self.0.split_off(&extent.first);
+        self.begin(extent);
+        if let Some(behind) = behind {
+            later.entry(next).or_insert(behind);
+            self.0.append(&mut later);
+        }
+    }
+
     /// From entry `first` on, entries are copies outside the path.
     pub fn begin_copies(&mut self, first: Sequence) {
         self.begin(Extent { first, ballot: Ballot::BOOTSTRAP, origin: 0 });
@@ -82,3 +96,6 @@ impl Extents {
         ranges.map(|((first, _), end)| (*first, end)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

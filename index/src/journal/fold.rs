@@ -6,13 +6,14 @@ use bytes::Bytes;
 
 use super::extents::Extents;
 use crate::{
-    format::{Extent, Floor, Leader, Record, Section, SnapshotRef},
-    ids::{Ballot, Sequence, WriteId},
+    format::{Extent, Floor, Install, Leader, Record, Section, SnapshotRef},
+    ids::{Ballot, RegionNo, Sequence, WriteId},
     keys::Slot,
+    region::{Mark, RegionSet},
 };
 
 /// An entry as one region has it: its content, and the copy that was met last on the path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Accepted {
     /// Ballot of the copy.
     pub ballot: Ballot,
@@ -26,6 +27,8 @@ pub struct Accepted {
     pub body_at: u64,
     /// Length of the body in bytes.
     pub body_len: u64,
+    /// The regions that vote behind it, if it changes them.
+    pub voters: Option<RegionSet>,
 }
 
 /// Why an object cannot be on the path. The state folded so far is to be dropped, and the path read again from the
@@ -65,7 +68,7 @@ pub enum FoldError {
 }
 
 /// What the path of one region says up to [`Self::at`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fold {
     /// The next slot of the path.
     pub at: Slot,
@@ -79,12 +82,19 @@ pub struct Fold {
     pub log: BTreeMap<Sequence, Accepted>,
     /// Highest committed mark met.
     pub committed: Sequence,
-    /// Leader of the reign that the path ends in, if it has begun after the floor.
+    /// Leader of the reign that the path ends in.
     pub leader: Option<Leader>,
     /// Where the region's entries are.
     pub extents: Extents,
+    /// The regions that vote behind the snapshot, where that is known.
+    pub voters: Option<RegionSet>,
+    /// How far regions had come by what their leaders knew, each region's latest mark.
+    pub marks: BTreeMap<RegionNo, Mark>,
     /// Last sequence written under the present reign, if any.
     last: Option<Sequence>,
+    /// Highest ballot before the floor, and how far entries reached under each ballot since.
+    floor_ballot: Ballot,
+    reached: BTreeMap<Ballot, Sequence>,
 }
 
 impl Fold {
@@ -98,7 +108,12 @@ impl Fold {
             snapshot: Some(floor.snapshot.clone()),
             committed: floor.snapshot.sequence,
             extents: Extents::new(&floor.extents),
+            leader: floor.leader.clone(),
+            voters: floor.voters.clone(),
+            marks: floor.marks.iter().map(|mark| (mark.region, *mark)).collect(),
             last: (floor.slot.index > 0).then_some(floor.snapshot.sequence),
+            floor_ballot: floor.promised,
+            reached: BTreeMap::from([(floor.promised, floor.snapshot.sequence)]),
             ..Self::default()
         }
     }
@@ -106,6 +121,14 @@ impl Fold {
     /// Last sequence that the snapshot covers; zero without one.
     pub fn base(&self) -> Sequence {
         self.snapshot.as_ref().map_or(Sequence(0), |snapshot| snapshot.sequence)
+    }
+
+    /// Whether this path, of the mark's own region, reaches as far as the mark says. One that does not went backwards: the
+    /// region lost what it had accepted (I19).
+    ///
+    /// Only a path that a Takeover has closed can be judged: an open one may have grown since it was read.
+    pub fn reaches(&self, mark: &Mark) -> bool {
+        mark.ballot < self.floor_ballot || self.reached.get(&mark.ballot).is_some_and(|last| *last >= mark.sequence)
     }
 
     /// Takes in the object at [`Self::at`] and moves on.
@@ -135,6 +158,7 @@ impl Fold {
                 self.entry(record)?;
                 self.committed = self.committed.max(head.committed);
                 self.last = Some(head.sequence);
+                self.reached.insert(slot.ballot, head.sequence);
                 self.at = slot.next();
             }
         }
@@ -143,19 +167,20 @@ impl Fold {
 
     fn entry(&mut self, record: &Record) -> Result<(), FoldError> {
         let (slot, head) = (self.at, &record.head);
-        if let Section::Install(install) = &record.section {
-            self.log = self.log.split_off(&head.sequence.next());
-            self.snapshot = Some(install.snapshot.clone());
-            self.committed = self.committed.max(head.sequence);
-            return Ok(());
-        }
+        let value = match &record.section {
+            Section::Commit(value) => value,
+            Section::Install(install) => return self.install(slot, head.sequence, install),
+            Section::Takeover(_) => return Ok(()),
+        };
         let found = head.sequence;
-        let expected = self.last.map_or(found, Sequence::next);
+        // Within a reign entries are dense; a new one begins at or before the end of what the region holds already.
+        let held = self.log.last_key_value().map_or(self.base(), |(last, _)| *last);
+        let expected = self.last.map_or_else(|| found.min(held.next()), Sequence::next);
         if found != expected || found.0 < slot.index || found.0 == 0 {
             return Err(FoldError::Sequence { slot, found, expected });
         }
-        let origin = found.0 - slot.index;
-        self.extents.begin(Extent { first: found, ballot: slot.ballot, origin });
+        let extent = Extent { first: found, ballot: slot.ballot, origin: found.0 - slot.index };
+        self.extents.overwrite(extent, found, held);
         if found > self.base() {
             let accepted = Accepted {
                 ballot: head.ballot,
@@ -165,9 +190,39 @@ impl Fold {
                 section: Bytes::copy_from_slice(&record.raw),
                 body_at: head.body_at(),
                 body_len: head.body_len,
+                voters: value.voters().cloned(),
             };
             self.log.insert(found, accepted);
         }
+        for mark in &value.marks {
+            let known = self.marks.entry(mark.region).or_insert(*mark);
+            if (known.ballot, known.sequence) < (mark.ballot, mark.sequence) {
+                *known = *mark;
+            }
+        }
+        Ok(())
+    }
+
+    /// A snapshot stands for everything up to its sequence. What the region was known to hold before stays where it is;
+    /// the rest comes as copies. Its writer may know less to be committed than this path does: a mark that a former leader
+    /// wrote with its last breath may cover more.
+    fn install(&mut self, slot: Slot, found: Sequence, install: &Install) -> Result<(), FoldError> {
+        if slot.index != 0 || found != install.snapshot.sequence {
+            return Err(FoldError::Sequence { slot, found, expected: self.committed });
+        }
+        if found <= self.base() {
+            return Ok(());
+        }
+        if found > self.committed {
+            let held = self.log.last_key_value().map_or(self.base(), |(last, _)| *last);
+            let copies = Extent { first: self.committed.next(), ballot: Ballot::BOOTSTRAP, origin: 0 };
+            self.extents.overwrite(copies, found, held);
+        }
+        // What was accepted above the snapshot may be committed: a region never forgets it.
+        self.log = self.log.split_off(&found.next());
+        self.snapshot = Some(install.snapshot.clone());
+        self.voters = Some(install.voters.clone());
+        self.committed = self.committed.max(found);
         Ok(())
     }
 }

@@ -1,114 +1,162 @@
-//! The owner task of a reign: seals proposals into entries, appends them, and applies what is committed.
+//! The owner task of a reign: seals proposals into entries, sends them to every region, and applies what is committed.
 //!
-//! It decides nothing about safety itself: [`Lane`] says what may be sent and what is accepted, [`Quorum`] what is
-//! committed, [`crate::state::ShardState::apply`] what an entry does.
+//! It decides nothing about safety itself: [`Reign`] says what may be sent, what is accepted and what is committed,
+//! [`crate::state::ShardState::apply`] what an entry does. A region that is slow or away never holds up the others: its
+//! appends are futures of their own, and a commit needs a quorum only.
+
+mod regions;
+mod send;
 
 use std::{
-    collections::VecDeque,
-    future::Future,
-    pin::Pin,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
-use object_store::PutPayload;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
 
-use super::{Committed, OnDone, Proposal, ProposeError, Shared, health::Role};
+use super::{
+    OnDone, Proposal, ProposeError, Shared,
+    content::{Entry, Tail},
+    events::{Event, Happening, meet},
+    health::Role,
+    snapshot::{CutAt, Cuts},
+    view::View,
+};
 use crate::{
-    command::Command,
-    format::{Head, Kind, Leader, Record, Section, Value},
-    ids::{Sequence, WriteId},
-    journal::{Lane, Quorum},
-    keys::{self, Slot},
-    limits::{ENTRY_TARGET_BYTES, MAX_PROPOSALS_PER_ENTRY},
-    store::{Component, Created, RegionStore},
+    format::{Leader, Value},
+    ids::{RegionNo, Sequence},
+    journal::{Candidate, Reign},
+    limits::MAX_PROPOSALS_PER_ENTRY,
+    store::RegionStore,
 };
 
 /// What the owner task is told.
 pub(super) enum Message {
     Propose(Proposal),
+    /// Somebody says that another node has taken over: look.
+    Suspect,
+    /// Where paths may be cut behind this entry, of which these regions have a snapshot.
+    Cuts(Sequence, BTreeSet<RegionNo>, oneshot::Sender<Cuts>),
     Shutdown(oneshot::Sender<()>),
 }
 
-/// An entry's content, before it has a slot.
+/// An entry's content, and who waits for it.
 pub(super) struct Content {
-    pub(super) sequence: Sequence,
-    pub(super) value: Value,
-    pub(super) section: Bytes,
-    pub(super) body: Vec<Bytes>,
+    value: Value,
+    entry: Entry,
     parts: Vec<Part>,
 }
 
 impl Content {
     /// Content that nobody waits for.
-    pub(super) fn unattended(sequence: Sequence, value: Value, section: Bytes, body: Vec<Bytes>) -> Self {
-        Self { sequence, value, section, body, parts: Vec::new() }
+    pub(super) fn unattended(value: Value, entry: Entry) -> Self {
+        Self { value, entry, parts: Vec::new() }
+    }
+
+    /// Content without a body.
+    pub(super) fn of(sequence: Sequence, value: Value, parts: Vec<Part>) -> Self {
+        let entry = Entry { sequence, section: value.encode(), body: Vec::new() };
+        Self { value, entry, parts }
     }
 }
 
 /// One proposal inside an entry.
-struct Part {
+pub(super) struct Part {
     commands: usize,
     /// Where its body begins in the entry's body.
     at: u64,
     done: OnDone,
 }
 
-/// An entry that was sent and is not committed yet.
+/// An entry that was sealed and is not committed yet.
 struct Sealed {
-    slot: Slot,
     sequence: Sequence,
     value: Value,
-    /// Where the entry's body begins in its object.
+    bytes: u64,
+    /// Where the entry's body begins in its objects.
     body_at: u64,
     parts: Vec<Part>,
 }
 
-type Put = Pin<Box<dyn Future<Output = (Slot, Created)> + Send>>;
-
-pub(super) struct Reign {
-    shared: Arc<Shared>,
-    lane: Lane,
-    quorum: Quorum,
-    inbox: mpsc::Receiver<Message>,
-    /// Entries to be appended again, then proposals: in this order.
-    again: VecDeque<Content>,
-    queue: VecDeque<Proposal>,
-    sealed: VecDeque<Sealed>,
-    puts: FuturesUnordered<Put>,
-    next: Sequence,
-    stopping: Option<oneshot::Sender<()>>,
-    /// Told when the first entry of its own is committed.
-    started: Option<(Sequence, oneshot::Sender<Result<(), ProposeError>>)>,
+/// A region that is appended to.
+struct Sending {
+    view: Arc<View>,
+    /// Cancelled when no more is sent.
+    stop: CancellationToken,
 }
 
-impl Reign {
-    /// A reign that appends `again` first, whose last element is its first own entry; `started` is told when that one is
-    /// committed.
+/// Appends in flight to a region that catches up: enough to outrun what is published meanwhile.
+const CATCH_UP_WINDOW: usize = 24;
+
+/// A region that is so many entries behind is given a snapshot, and the bodies of the entries before it as copies.
+pub(super) const INSTALL_ABOVE: u64 = if cfg!(test) { 500 } else { 20_000 };
+
+/// An entry in so many carries marks.
+const MARK_EVERY: u64 = 64;
+
+/// When a challenger has taken a minority of the regions and got no further, this leader stands again after so long, so
+/// that all regions are its own again; as soon as all that was sent is committed, but after as long again at the latest.
+const RENEW_AFTER: Duration = Duration::from_secs(5);
+
+pub(super) struct Leading {
+    shared: Arc<Shared>,
+    /// This node, as its Takeovers name it.
+    leader: Leader,
+    reign: Reign,
+    window: usize,
+    inbox: mpsc::Receiver<Message>,
+    queue: VecDeque<Proposal>,
+    sealed: VecDeque<Sealed>,
+    tail: Tail,
+    events: FuturesUnordered<Happening>,
+    sending: BTreeMap<RegionNo, Sending>,
+    joining: BTreeMap<RegionNo, CancellationToken>,
+    /// Regions that were asked in the election and that the committed state does not know yet.
+    early: BTreeMap<RegionNo, (RegionStore, Candidate)>,
+    /// Regions that are being looked at on suspicion.
+    suspected: BTreeSet<RegionNo>,
+    renew_at: Option<Instant>,
+    renewing: bool,
+    /// Entries from this one on can never be committed.
+    void_from: Option<Sequence>,
+    stopping: Option<oneshot::Sender<()>>,
+    /// Told when the first entry of its own is committed.
+    started: Option<oneshot::Sender<Result<(), ProposeError>>>,
+}
+
+impl Leading {
     pub(super) fn new(
         shared: Arc<Shared>,
-        lane: Lane,
-        quorum: Quorum,
+        leader: Leader,
+        reign: Reign,
         inbox: mpsc::Receiver<Message>,
-        again: VecDeque<Content>,
         started: oneshot::Sender<Result<(), ProposeError>>,
     ) -> Self {
-        let first = again.back().map_or(Sequence(0), |content| content.sequence);
         Self {
+            window: reign.window(),
             shared,
-            lane,
-            quorum,
+            leader,
+            reign,
             inbox,
-            again,
             queue: VecDeque::new(),
             sealed: VecDeque::new(),
-            puts: FuturesUnordered::new(),
-            next: first.next(),
+            tail: Tail::default(),
+            events: FuturesUnordered::new(),
+            sending: BTreeMap::new(),
+            joining: BTreeMap::new(),
+            early: BTreeMap::new(),
+            suspected: BTreeSet::new(),
+            renew_at: None,
+            renewing: false,
+            void_from: None,
             stopping: None,
-            started: Some((first, started)),
+            started: Some(started),
         }
     }
 
@@ -116,24 +164,38 @@ impl Reign {
     pub(super) async fn run(mut self) {
         let _ended = Ended(self.shared.clone());
         loop {
-            self.send_what_can_be_sent();
-            if self.stopping.is_some() && self.sealed.is_empty() && self.again.is_empty() {
-                break self.end(Role::Stopped);
+            self.pump();
+            if self.sealed.is_empty() {
+                if self.stopping.is_some() {
+                    break self.end(Role::Stopped);
+                }
+                if self.renewing {
+                    tracing::info!("standing again, so that all regions are this leader's own");
+                    break self.end(Role::Renewing);
+                }
             }
+            let renew_at = self.renew_at;
             tokio::select! {
                 biased;
-                Some((slot, created)) = self.puts.next(), if !self.puts.is_empty() => match created {
-                    Created::Landed => self.landed(slot),
-                    Created::Occupied => break self.occupied(slot).await,
-                },
+                Some(event) = self.events.next(), if !self.events.is_empty() => {
+                    if let Some(role) = self.take(event) {
+                        break self.end(role);
+                    }
+                }
                 message = self.inbox.recv(), if self.takes_more() => match message {
-                    Some(Message::Propose(proposal)) => self.queue.push_back(proposal),
-                    Some(Message::Shutdown(done)) => self.stop(done),
+                    Some(message) => self.hear(message),
                     // Every handle is gone: nobody can propose or wait any more.
                     None => break self.end(Role::Stopped),
                 },
+                () = sleep_until(renew_at.unwrap_or_else(Instant::now)), if renew_at.is_some() => {
+                    if self.renewing {
+                        // What was sent cannot be committed, perhaps for want of the very region that was lost.
+                        break self.end(Role::Renewing);
+                    }
+                    (self.renew_at, self.renewing) = (Some(Instant::now() + RENEW_AFTER), true);
+                }
             }
-            self.take_more();
+            self.hear_more();
         }
         self.refuse_the_rest().await;
     }
@@ -145,160 +207,82 @@ impl Reign {
     }
 
     /// Takes what else has come in, so that it shares the next entry.
-    fn take_more(&mut self) {
-        while self.takes_more() {
-            match self.inbox.try_recv() {
-                Ok(Message::Propose(proposal)) => self.queue.push_back(proposal),
-                Ok(Message::Shutdown(done)) => self.stop(done),
-                Err(_) => break,
-            }
-        }
-    }
-
-    fn stop(&mut self, done: oneshot::Sender<()>) {
-        self.stopping = Some(done);
-        self.inbox.close();
-    }
-
-    fn send_what_can_be_sent(&mut self) {
-        while self.lane.has_room() {
-            let content = match self.again.pop_front() {
-                Some(content) => content,
-                None if !self.queue.is_empty() => self.seal(),
-                None => break,
-            };
-            self.send(content);
-        }
-        self.shared.in_flight.store(self.lane.outstanding() as u64, Relaxed);
-    }
-
-    /// Packs waiting proposals into one entry, at least one and as many as fit.
-    fn seal(&mut self) -> Content {
-        let (mut value, mut body, mut parts) = (Value::default(), Vec::new(), Vec::new());
-        let mut at = 0_u64;
-        while let Some(proposal) = self.queue.front() {
-            let bytes: u64 = proposal.body.iter().map(|chunk| chunk.len() as u64).sum();
-            let full = at + bytes > ENTRY_TARGET_BYTES as u64 || parts.len() >= MAX_PROPOSALS_PER_ENTRY;
-            if !parts.is_empty() && full {
-                break;
-            }
-            let Some(Proposal { mut commands, body: chunks, done }) = self.queue.pop_front() else { break };
-            commands.iter_mut().for_each(|command| shift(command, at));
-            parts.push(Part { commands: commands.len(), at, done });
-            value.commands.append(&mut commands);
-            body.extend(chunks);
-            at += bytes;
-        }
-        value.time_ms = self.shared.env.clock.now_ms();
-        let (sequence, section) = (self.next, value.encode());
-        self.next = sequence.next();
-        Content { sequence, value, section, body, parts }
-    }
-
-    fn send(&mut self, content: Content) {
-        let Content { sequence, value, section, body, parts } = content;
-        let slot = self.lane.send(sequence);
-        let head = Head {
-            kind: Kind::Commit,
-            id: WriteId(self.shared.env.entropy.next_u128()),
-            ballot: slot.ballot,
-            parent: self.lane.parent(),
-            sequence,
-            committed: self.quorum.committed().min(sequence),
-            section_len: section.len() as u32,
-            section_crc: 0,
-            body_len: body.iter().map(|chunk| chunk.len() as u64).sum(),
-        };
-        let (id, body_at) = (head.id, head.body_at());
-        let payload: PutPayload = std::iter::once(head.encode(&section).into()).chain(body).collect();
-        self.puts.push(Box::pin(append(self.shared.clone(), slot, payload, id)));
-        self.shared.sealed.store(sequence.0, Relaxed);
-        self.sealed.push_back(Sealed { slot, sequence, value, body_at, parts });
-    }
-
-    fn landed(&mut self, slot: Slot) {
-        if self.shared.health.succeeded() {
-            tracing::info!(region = %self.shared.store.region(), "the store takes writes again");
-        }
-        self.lane.landed(slot);
-        let committed = self.quorum.advance([self.lane.accepted()]);
-        while self.sealed.front().is_some_and(|sealed| sealed.sequence <= committed) {
-            if let Some(sealed) = self.sealed.pop_front() {
-                self.commit(sealed);
-            }
-        }
-        self.shared.in_flight.store(self.lane.outstanding() as u64, Relaxed);
-    }
-
-    /// Applies a committed entry and only then answers (I6).
-    fn commit(&mut self, sealed: Sealed) {
-        let Sealed { sequence, value, body_at, parts, .. } = sealed;
-        assert!(sequence <= self.quorum.committed(), "I6: only what is committed is acknowledged");
-        let (mut outcomes, touched) = self.shared.state.write().apply(&value, sequence, body_at);
-        self.shared.committed.store(sequence.0, Relaxed);
-        self.shared.waiters.wake(&touched);
-        for part in parts {
-            let rest = outcomes.split_off(part.commands);
-            let outcomes = std::mem::replace(&mut outcomes, rest);
-            let body_at = body_at + part.at;
-            (part.done)(Ok(Committed { sequence, body_at, outcomes }));
-        }
-        if self.started.as_ref().is_some_and(|(first, _)| *first <= sequence)
-            && let Some((_, started)) = self.started.take()
+    fn hear_more(&mut self) {
+        while self.takes_more()
+            && let Ok(message) = self.inbox.try_recv()
         {
-            let _ = started.send(Ok(()));
+            self.hear(message);
         }
     }
 
-    /// Another object is where this leader wanted to append: a Takeover, unless something is broken.
-    async fn occupied(&mut self, slot: Slot) {
-        let store = self.shared.store.clone();
-        let key = keys::journal(self.shared.id, slot);
-        let found = loop {
-            match store.get(Component::Journal, &key).await {
-                Ok(found) => break found,
-                Err(error) => tracing::warn!(%error, "reading what deposed this leader"),
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Propose(proposal) => self.queue.push_back(proposal),
+            Message::Suspect => {
+                for (region, sending) in &self.sending {
+                    let Some(lane) = self.reign.lane(*region) else { continue };
+                    // One look at a time: a region that is away may be suspected again and again.
+                    if !self.suspected.insert(*region) {
+                        continue;
+                    }
+                    let (store, slot) = (sending.view.store.clone(), lane.next_slot());
+                    self.events.push(meet(self.shared.id, *region, store, slot, false, sending.stop.clone()));
+                }
             }
-            tokio::time::sleep(RETRY_MAX).await;
-        };
-        let record = found.as_ref().map(Record::decode);
-        let role = match record {
-            Some(Ok(Record { section: Section::Takeover(leader), head, .. })) if head.ballot > slot.ballot => {
-                tracing::warn!(
-                    ballot = %slot.ballot, by = %head.ballot, node = leader.node, address = leader.address,
-                    "deposed: another node took the shard over; this one acknowledges nothing more"
-                );
-                Role::Deposed(Some(leader))
+            Message::Cuts(sequence, durable, answer) => {
+                // Whoever asked may have gone.
+                let _ = answer.send(self.cuts(sequence, &durable));
             }
-            other => {
-                let problem = match other {
-                    Some(Err(error)) => format!("object {key} is damaged: {error}"),
-                    _ => format!("object {key} is not what this leader wrote and no takeover"),
-                };
-                tracing::error!(problem, "the journal is broken; this node stops leading");
-                Role::Broken(problem)
+            Message::Shutdown(done) => {
+                self.stopping = Some(done);
+                self.inbox.close();
             }
-        };
-        self.end(role);
-        self.refuse_sealed(slot);
+        }
     }
 
-    /// Tells whoever waits for entries that were sent and cannot be acknowledged. An entry is only ever sent to one
-    /// slot; with one region, one whose slot lies at or behind the Takeover can never come to be on the path.
-    fn refuse_sealed(&mut self, takeover: Slot) {
+    /// Takes in what has happened. `Some` when the reign is over.
+    fn take(&mut self, event: Event) -> Option<Role> {
+        match event {
+            Event::Landed(region, slot) => self.landed(region, slot),
+            Event::Occupied(region, slot) => {
+                let sending = self.sending.get(&region)?;
+                let (store, stop) = (sending.view.store.clone(), sending.stop.clone());
+                self.events.push(meet(self.shared.id, region, store, slot, true, stop));
+            }
+            Event::Met(met) => return self.met(met),
+            Event::Joined(region, joined) => return self.region_joined(region, joined),
+            Event::Installed(region, promise, store, snapshot) => {
+                self.shared.installs.lock().insert(region, snapshot);
+                let sequence = self.shared.installs.lock().get(&region).map(|install| install.snapshot.sequence);
+                return self.promised(region, &promise, store, sequence);
+            }
+            Event::Nothing => {}
+        }
+        None
+    }
+
+    /// Where the path of each region may be cut behind an entry.
+    fn cuts(&self, sequence: Sequence, durable: &BTreeSet<RegionNo>) -> Cuts {
+        let cut = |(region, sending): (&RegionNo, &Sending)| {
+            let slot = self.reign.floor(*region, sequence, |region| durable.contains(&region))?;
+            let parent = self.reign.lane(*region)?.parent();
+            Some(CutAt { view: sending.view.clone(), slot, parent })
+        };
+        Cuts { cuts: self.sending.iter().filter_map(cut).collect(), marks: self.reign.marks() }
+    }
+
+    /// Tells whoever waits for entries that were sent and cannot be acknowledged. With one region, an entry whose slot lies
+    /// at or behind the Takeover can never come to be on the path; with several, whoever took over may append it again.
+    fn refuse_sealed(&mut self) {
         let error = self.shared.health.check().err().unwrap_or(ProposeError::ShuttingDown);
         for sealed in std::mem::take(&mut self.sealed) {
-            let lost = sealed.slot.index >= takeover.index && matches!(error, ProposeError::NotLeader { .. });
+            let lost = self.void_from.is_some_and(|from| sealed.sequence >= from);
             for part in sealed.parts {
                 let error = if lost { error.clone() } else { ProposeError::Unknown(error.to_string()) };
                 (part.done)(Err(error));
             }
         }
-        self.answer_start(error);
-    }
-
-    fn answer_start(&mut self, error: ProposeError) {
-        if let Some((_, started)) = self.started.take() {
+        if let Some(started) = self.started.take() {
             let _ = started.send(Err(error));
         }
     }
@@ -310,6 +294,7 @@ impl Reign {
 
     /// Answers everything that was never sent.
     async fn refuse_the_rest(mut self) {
+        self.refuse_sealed();
         let error = self.shared.health.check().err().unwrap_or(ProposeError::ShuttingDown);
         self.inbox.close();
         let mut stopping = self.stopping.take();
@@ -320,6 +305,7 @@ impl Reign {
             match message {
                 Message::Propose(proposal) => (proposal.done)(Err(error.clone())),
                 Message::Shutdown(done) => stopping = Some(done),
+                Message::Suspect | Message::Cuts(..) => {}
             }
         }
         self.shared.in_flight.store(0, Relaxed);
@@ -336,46 +322,4 @@ impl Drop for Ended {
         self.0.health.end(Role::Broken("the task of the reign ended".to_owned()));
         self.0.waiters.wake_all();
     }
-}
-
-/// First and longest pause between attempts of an append.
-const RETRY_MIN: Duration = Duration::from_millis(20);
-const RETRY_MAX: Duration = Duration::from_millis(1_000);
-
-/// Puts the same bytes at the same key until it is known what lies there.
-async fn append(shared: Arc<Shared>, slot: Slot, payload: PutPayload, id: WriteId) -> (Slot, Created) {
-    let key = keys::journal(shared.id, slot);
-    let store: &RegionStore = &shared.store;
-    let mut pause = RETRY_MIN;
-    loop {
-        match store.create(Component::Journal, &key, payload.clone(), id).await {
-            Ok(created) => return (slot, created),
-            Err(error) => {
-                if shared.health.failed(error.to_string()) {
-                    tracing::warn!(%error, hint = error.hint(), "an append failed; it is tried again until it lands");
-                }
-            }
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY_MAX);
-    }
-}
-
-/// Makes places of batches relative to the entry's body.
-fn shift(command: &mut Command, by: u64) {
-    if let Command::Publish(publish) = command {
-        publish.batches.iter_mut().for_each(|batch| batch.at += by);
-    }
-}
-
-/// The content of the first entry of a reign: nothing but the leader's time.
-pub(super) fn first_entry(sequence: Sequence, time_ms: i64) -> Content {
-    let value = Value { time_ms, ..Value::default() };
-    let section = value.encode();
-    Content::unattended(sequence, value, section, Vec::new())
-}
-
-/// Names a node as leader, for its Takeover.
-pub(super) fn leader_of(node: &str, address: &str, time_ms: i64) -> Leader {
-    Leader { node: node.to_owned(), address: address.to_owned(), time_ms }
 }

@@ -1,87 +1,152 @@
 //! Snapshots and truncation marks, which keep recovery short.
 
-use super::{Shard, StartError, path::newest_floor};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{Shard, Shared, StartError, leader::Message, path::newest_floor, view::View};
 use crate::{
     format::{Floor, SnapshotRef, encode_snapshot},
-    ids::{Sequence, WriteId},
+    ids::{RegionNo, Sequence, WriteId},
     keys::{self, Slot},
+    region::{Mark, RegionSet},
     store::{Component, Created},
 };
 
-/// What the newest truncation mark says.
+/// What is known of snapshots.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
     /// Last entry that the newest snapshot covers.
     pub(super) sequence: Sequence,
     /// Its size in bytes; zero when this reign has not written one.
     pub(super) bytes: u64,
-    /// Number of the newest floor.
-    pub(super) floor: u64,
 }
 
+/// Where paths may be cut, and what regions are known to have.
+pub(super) struct Cuts {
+    pub(super) cuts: Vec<CutAt>,
+    pub(super) marks: Vec<Mark>,
+}
+
+/// Where the path of one region may be cut.
+pub(super) struct CutAt {
+    pub(super) view: Arc<View>,
+    pub(super) slot: Slot,
+    pub(super) parent: Slot,
+}
+
+/// A region that has not taken a snapshot by then gets none this time.
+const SLOW: Duration = Duration::from_secs(30);
+
 impl Shard {
-    /// Writes a snapshot of the committed state and, once it is durable, the truncation mark that lets recovery begin
-    /// there. Gives the sequence it covers. Objects before the mark stay where they are: they hold the batches.
+    /// Writes a snapshot of the committed state to every region and, once a quorum has it, the truncation marks that let
+    /// recovery begin there. Gives the sequence it covers. Objects before a mark stay where they are: they hold the
+    /// batches.
     ///
     /// # Errors
-    /// When the store did not take it, or a later leader has written a mark, which means that this node is deposed.
+    /// When too few stores took it, or a later leader has written a mark, which means that this node is deposed.
     pub async fn snapshot(&self) -> Result<Sequence, StartError> {
         let shared = &self.shared;
         let _one_at_a_time = shared.snapshotting.lock().await;
         let progress = *shared.snapshot.lock();
         let id = WriteId(shared.env.entropy.next_u128());
-        let (bytes, sequence) = {
+        let (bytes, sequence, voters) = {
             let state = shared.state.read();
             if state.applied <= progress.sequence {
                 return Ok(progress.sequence);
             }
-            (encode_snapshot(&state, id), state.applied)
+            (encode_snapshot(&state, id), state.applied, state.regions.voters().cloned())
         };
+        let snapshot = SnapshotRef { id, sequence };
         let size = bytes.len() as u64;
         let key = keys::snapshot(shared.id, sequence, id);
-        shared.store.create(Component::Snapshot, &key, bytes.into(), id).await?;
-        let floor = self.floor_at(progress.floor + 1, SnapshotRef { id, sequence });
-        let (key, id) = (keys::floor(shared.id, floor.k), WriteId(shared.env.entropy.next_u128()));
-        match shared.store.create(Component::Snapshot, &key, floor.encode(id).into(), id).await? {
-            Created::Landed => {
-                *shared.snapshot.lock() = Progress { sequence, bytes: size, floor: floor.k };
-                tracing::debug!(%sequence, bytes = size, "snapshot written");
-                Ok(sequence)
+        let views = shared.views_all();
+        let written = join_all(views.iter().filter(|view| !shared.health.is_failing(view.record.number)).map(|view| {
+            let create = view.store.create(Component::Snapshot, &key, bytes.clone().into(), id);
+            async move { (view.record.number, timeout(SLOW, create).await) }
+        }));
+        let (mut durable, mut last) = (BTreeSet::new(), None);
+        for (region, created) in written.await {
+            match created {
+                Ok(Ok(_)) => _ = durable.insert(region),
+                Ok(Err(error)) => last = Some(error),
+                Err(_) => {}
             }
-            Created::Occupied => self.learn_floor().await,
         }
+        let (answer, answered) = oneshot::channel();
+        // A reign that is over answers nothing, and no mark is written.
+        let _ = self.owner.send(Message::Cuts(sequence, durable.clone(), answer)).await;
+        let Ok(Cuts { cuts, marks }) = answered.await else { return Err(StartError::Contended(shared.ballot)) };
+        if cuts.is_empty() {
+            return Err(last.map_or_else(|| not_durable(&durable, voters.as_ref()), StartError::Store));
+        }
+        let marked = join_all(cuts.iter().map(|cut| mark(shared, cut, &snapshot, voters.as_ref(), &marks))).await;
+        let mut covered = progress.sequence;
+        for result in marked {
+            match result {
+                Ok(sequence) => covered = covered.max(sequence),
+                Err(error @ StartError::Contended(_)) => return Err(error),
+                Err(error) => tracing::warn!(%error, "a truncation mark was not written"),
+            }
+        }
+        let bytes = if covered == sequence { size } else { progress.bytes };
+        *shared.snapshot.lock() = Progress { sequence: covered, bytes };
+        tracing::debug!(%sequence, bytes = size, regions = durable.len(), "snapshot written");
+        Ok(covered)
     }
+}
 
-    /// The next mark is there already: this node's own, whose answer was lost, or one that a former leader wrote with its
-    /// last breath, which is as good for everything before this reign. Or this node is deposed.
-    async fn learn_floor(&self) -> Result<Sequence, StartError> {
-        let shared = &self.shared;
-        let newest = newest_floor(shared.id, &shared.store).await?;
-        let newest = newest.ok_or_else(|| StartError::missing(&keys::floors(shared.id)))?;
-        if newest.promised > shared.ballot {
-            return Err(StartError::Contended(newest.promised));
-        }
-        let mut progress = shared.snapshot.lock();
-        progress.floor = newest.k;
-        progress.sequence = progress.sequence.max(newest.snapshot.sequence);
-        Ok(progress.sequence)
-    }
+fn not_durable(durable: &BTreeSet<RegionNo>, voters: Option<&RegionSet>) -> StartError {
+    let (needed, of) = voters.map_or((1, 1), |voters| (voters.quorum(), voters.len()));
+    tracing::debug!(regions = durable.len(), needed, "a snapshot did not reach a quorum, or regions are behind it");
+    StartError::Quorum { needed, of, problems: Vec::new() }
+}
 
-    /// The mark that says: all up to the snapshot is in it, the path goes on behind its last entry in this reign.
-    fn floor_at(&self, k: u64, snapshot: SnapshotRef) -> Floor {
-        let shared = &self.shared;
-        let extents = shared.extents.read();
-        let index = extents.last().and_then(|extent| (snapshot.sequence.0 + 1).checked_sub(extent.origin));
-        let index = index.expect("this reign has applied everything before its own first entry");
-        Floor {
-            k,
-            slot: Slot { ballot: shared.ballot, index },
-            parent: shared.parent,
-            promised: shared.ballot,
-            snapshot,
-            extents: extents.iter().collect(),
-            voters: None,
-            marks: Vec::new(),
+/// Writes the mark of one region that says: all up to the snapshot is in it, the path goes on behind its last entry in
+/// this reign. Gives the last entry that the region's newest mark covers.
+async fn mark(
+    shared: &Shared,
+    cut: &CutAt,
+    snapshot: &SnapshotRef,
+    voters: Option<&RegionSet>,
+    marks: &[Mark],
+) -> Result<Sequence, StartError> {
+    let view = &cut.view;
+    let k = view.floor.load(Relaxed) + 1;
+    let floor = Floor {
+        k,
+        slot: cut.slot,
+        parent: cut.parent,
+        promised: shared.ballot,
+        snapshot: snapshot.clone(),
+        extents: view.extents.iter().collect(),
+        voters: voters.cloned(),
+        marks: marks.to_vec(),
+        leader: Some(shared.leader.clone()),
+    };
+    let (key, id) = (keys::floor(shared.id, k), WriteId(shared.env.entropy.next_u128()));
+    match view.store.create(Component::Snapshot, &key, floor.encode(id).into(), id).await? {
+        Created::Landed => {
+            view.floor.store(k, Relaxed);
+            Ok(snapshot.sequence)
         }
+        Created::Occupied => learn_floor(shared, view).await,
     }
+}
+
+/// The next mark is there already: this node's own, whose answer was lost, or one that a former leader wrote with its
+/// last breath, which is as good for everything before this reign. Or this node is deposed.
+async fn learn_floor(shared: &Shared, view: &View) -> Result<Sequence, StartError> {
+    let newest = newest_floor(shared.id, &view.store).await?;
+    let newest = newest.ok_or_else(|| StartError::missing(view.store.region(), &keys::floors(shared.id)))?;
+    if newest.promised > shared.ballot {
+        return Err(StartError::Contended(newest.promised));
+    }
+    view.floor.store(newest.k, Relaxed);
+    Ok(newest.snapshot.sequence)
 }

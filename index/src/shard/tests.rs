@@ -1,9 +1,13 @@
 //! The driver against a store in memory: recovery, fencing, outages.
 
-use std::{sync::Arc, time::Duration};
+mod change;
+mod regions;
+mod takeover;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
+use object_store::{ObjectStore, memory::InMemory};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -11,25 +15,43 @@ use super::*;
 use crate::{
     batch::{self, Columns, MessageRef, ValueKind},
     command::{BatchRef, IdempotentRequest, Identity, Outcome, OwnedRows, Publish, RequestOutcome, TopicSettings},
+    format::checksum,
+    founding,
     limits::DEFAULT_WINDOW,
     names::{ProducerId, RegionName, TopicName},
-    store::{StoreMetrics, StoreTiming},
+    store::{RegionStore, StoreMetrics, StoreTiming},
 };
 
-fn region(store: &Arc<dyn ObjectStore>, env: &Env) -> RegionStore {
-    let name = RegionName::new("local").unwrap();
-    RegionStore::new(name, store.clone(), StoreMetrics::new(), StoreTiming::default(), env.clone())
+type Store = Arc<dyn ObjectStore>;
+
+/// Opens regions by name out of these stores.
+fn opener(stores: &[(&str, Store)], env: &Env) -> Opener {
+    let stores: BTreeMap<String, Store> =
+        stores.iter().map(|(name, store)| ((*name).to_owned(), store.clone())).collect();
+    let (env, metrics) = (env.clone(), StoreMetrics::new());
+    Arc::new(move |name, _| {
+        let store = stores[name.as_str()].clone();
+        Ok(RegionStore::new(name.clone(), store, metrics.clone(), StoreTiming::default(), env.clone()))
+    })
 }
 
-async fn start(store: &Arc<dyn ObjectStore>, node: &str) -> Shard {
+fn named(names: &[&str]) -> Vec<(RegionName, String)> {
+    names.iter().map(|name| (RegionName::new(name).unwrap(), format!("memory://{name}"))).collect()
+}
+
+fn config(node: &str) -> ShardConfig {
+    ShardConfig { shard: ShardId(0), node: node.to_owned(), address: format!("http://{node}"), window: DEFAULT_WINDOW }
+}
+
+async fn try_start(stores: &[(&str, Store)], node: &str) -> Result<Shard, StartError> {
     let env = Env::system();
-    let config = ShardConfig {
-        shard: ShardId(0),
-        node: node.to_owned(),
-        address: format!("http://{node}"),
-        window: DEFAULT_WINDOW,
-    };
-    Shard::start(config, region(store, &env), env, &TaskTracker::new()).await.unwrap().0
+    let names: Vec<_> = stores.iter().map(|(name, _)| *name).collect();
+    let cluster = founding::join(&named(&names), opener(stores, &env), &env).await.unwrap();
+    Shard::start(config(node), cluster, env, &TaskTracker::new()).await
+}
+
+async fn start(store: &Store, node: &str) -> Shard {
+    try_start(&[("local", store.clone())], node).await.unwrap()
 }
 
 async fn create_topic(shard: &Shard, name: &str) -> TopicId {
@@ -91,7 +113,7 @@ async fn read_all(shard: &Shard, topic: TopicId) -> Vec<String> {
     texts
 }
 
-fn memory() -> Arc<dyn ObjectStore> {
+fn memory() -> Store {
     Arc::new(InMemory::new())
 }
 
@@ -198,19 +220,6 @@ async fn waiting_readers_wake_when_a_partition_grows_and_when_its_topic_goes() {
 }
 
 #[tokio::test]
-async fn a_foreign_region_is_refused() {
-    let store = memory();
-    start(&store, "a").await;
-    let env = Env::system();
-    let other = RegionName::new("other").unwrap();
-    let other = RegionStore::new(other, store, StoreMetrics::new(), StoreTiming::default(), env.clone());
-    let config =
-        ShardConfig { shard: ShardId(0), node: "b".to_owned(), address: String::new(), window: DEFAULT_WINDOW };
-    let error = Shard::start(config, other, env, &TaskTracker::new()).await.err().unwrap();
-    assert!(matches!(error, StartError::ForeignRegion { .. }), "{error}");
-}
-
-#[tokio::test]
 async fn a_mark_that_a_former_leader_wrote_last_does_not_stop_snapshots() {
     let store = memory();
     let first = start(&store, "first").await;
@@ -227,16 +236,4 @@ async fn a_mark_that_a_former_leader_wrote_last_does_not_stop_snapshots() {
     drop(second);
     let third = start(&store, "third").await;
     assert_eq!(read_all(&third, topic).await, ["one", "two", "three"]);
-}
-
-#[tokio::test]
-async fn a_journal_without_its_identity_is_refused() {
-    let store = memory();
-    start(&store, "a").await;
-    store.delete(&crate::keys::identity()).await.unwrap();
-    let env = Env::system();
-    let config =
-        ShardConfig { shard: ShardId(0), node: "b".to_owned(), address: String::new(), window: DEFAULT_WINDOW };
-    let error = Shard::start(config, region(&store, &env), env, &TaskTracker::new()).await.err().unwrap();
-    assert!(matches!(&error, StartError::Damaged { key, .. } if key == "identity"), "{error}");
 }

@@ -22,7 +22,7 @@ impl Regions {
     pub fn founded(records: impl IntoIterator<Item = RegionRecord>) -> Self {
         let records: BTreeMap<_, _> = records.into_iter().map(|record| (record.number, record)).collect();
         let voters = RegionSet::new(records.keys().copied().collect());
-        let next = records.keys().next_back().map_or(RegionNo(0), |last| last.next());
+        let next = records.keys().next_back().map_or(RegionNo(0), |last| RegionNo(last.0.saturating_add(1)));
         Self { records, voters, next }
     }
 
@@ -53,10 +53,13 @@ impl Regions {
     }
 
     pub(super) fn add(&mut self, record: &RegionRecord) -> Applied {
+        // The last number is never given: a next one always exists.
+        let next =
+            record.number.0.checked_add(1).ok_or(Rejection::Malformed("there is no number for another region"))?;
         if record.number < self.next || self.iter().any(|known| known.name == record.name) {
             return Err(Rejection::Malformed("a region of this number or name was there before"));
         }
-        self.next = record.number.next();
+        self.next = RegionNo(next);
         self.records.insert(record.number, record.clone());
         Ok(Outcome::Done)
     }
@@ -76,3 +79,6 @@ impl Regions {
         Ok(Outcome::Done)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use crate::{
     names::{ProducerId, SubscriptionName, TopicName},
 };
 
-fn apply(state: &mut ShardState, time_ms: i64, command: Command) -> Applied {
+pub(super) fn apply(state: &mut ShardState, time_ms: i64, command: Command) -> Applied {
     let value = Value { time_ms, commands: vec![command], marks: Vec::new() };
     let (mut outcomes, _) = state.apply(&value, state.applied.next(), 100);
     outcomes.pop().unwrap()

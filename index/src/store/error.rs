@@ -22,6 +22,8 @@ pub enum StoreErrorKind {
     Throttled,
     /// Missing, wrong or insufficient credentials or file permissions.
     Denied,
+    /// The clock of this machine and that of the store differ so much that no request is believed.
+    ClockSkew,
     /// The disk or quota is full.
     Full,
     /// The bucket does not exist.
@@ -46,6 +48,7 @@ impl StoreErrorKind {
             Self::Timeout => "timeout",
             Self::Throttled => "throttled",
             Self::Denied => "denied",
+            Self::ClockSkew => "clock_skew",
             Self::Full => "full",
             Self::MissingBucket => "missing_bucket",
             Self::Invalid => "invalid",
@@ -57,7 +60,7 @@ impl StoreErrorKind {
 
     /// Whether the same request may succeed in a moment without anybody's help.
     pub const fn is_transient(self) -> bool {
-        !matches!(self, Self::Denied | Self::Full | Self::MissingBucket | Self::Invalid)
+        !matches!(self, Self::Denied | Self::ClockSkew | Self::Full | Self::MissingBucket | Self::Invalid)
     }
 
     /// What to do about it.
@@ -72,6 +75,9 @@ impl StoreErrorKind {
             Self::Throttled => "the store limits the request rate; try again later with fewer requests",
             Self::Denied => {
                 "check the credentials and that they may read, write, list and delete here (for a directory: its permissions)"
+            }
+            Self::ClockSkew => {
+                "set this machine's clock, and keep it right with NTP: it differs from the store's by more than that permits"
             }
             Self::Full => "free or add disk space or quota; writing resumes by itself",
             Self::MissingBucket => "create the bucket first: brigade bucket create",
@@ -237,15 +243,37 @@ fn chain(error: &object_store::Error) -> impl Iterator<Item = &(dyn StdError + '
     std::iter::successors(Some(first), |cause| (*cause).source())
 }
 
+/// What stores say to a request that is dated too early or too late: S3 and those like it, then Azure, then the services
+/// that hand out credentials. It comes with the status of wrong credentials, but nothing is wrong with those.
+const SKEW: [&str; 5] = [
+    "RequestTimeTooSkewed",
+    "Request date header too old",
+    "Signature expired",
+    "Signature not yet current",
+    "in a reasonable timeframe",
+];
+
+fn is_clock_skew(error: &object_store::Error) -> bool {
+    chain(error).any(|e| {
+        let text = e.to_string();
+        SKEW.iter().any(|words| text.contains(words))
+    })
+}
+
 fn classify(error: &object_store::Error) -> (StoreErrorKind, Effect) {
     use object_store::Error as E;
     match error {
         E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => {
             (StoreErrorKind::Conflict, Effect::Unknown)
         }
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::Generic { .. } if is_clock_skew(error) => {
+            (StoreErrorKind::ClockSkew, Effect::None)
+        }
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => (StoreErrorKind::Denied, Effect::None),
         // An object that is not there is no error to a read, and a write needs none: the bucket itself is missing.
         E::NotFound { .. } => (StoreErrorKind::MissingBucket, Effect::None),
+        // Listing tells it in other ways.
+        E::Generic { .. } if is_missing_bucket(error) => (StoreErrorKind::MissingBucket, Effect::None),
         E::InvalidPath { .. }
         | E::NotSupported { .. }
         | E::NotImplemented { .. }
@@ -270,6 +298,10 @@ fn classify_chain(error: &object_store::Error) -> (StoreErrorKind, Effect) {
             return classify_io(io);
         }
         let text = cause.to_string();
+        if text.contains("redirect without LOCATION") {
+            // The bucket is in another of the provider's regions than the settings say.
+            return (StoreErrorKind::Invalid, Effect::None);
+        }
         if let Some(status) = status_in(&text) {
             return match status {
                 400 if text.contains("RequestTimeout") => (StoreErrorKind::Timeout, Effect::None),
@@ -302,3 +334,6 @@ fn status_in(text: &str) -> Option<u16> {
     let (_, rest) = text.split_once("status code: ")?;
     rest.get(..3)?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests;

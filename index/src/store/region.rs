@@ -1,6 +1,6 @@
 //! One region's store as the rest of Brigade sees it: counted, timed, repeated where that is safe.
 
-use std::{ops::Range, sync::Arc};
+use std::{future::ready, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -179,6 +179,29 @@ impl RegionStore {
         result?;
         keys.sort_unstable();
         Ok(keys)
+    }
+
+    /// Whether there is any object under `prefix`: one page of a listing, however many there are.
+    ///
+    /// # Errors
+    /// When the store gave no good answer within the attempts and the deadline.
+    pub async fn holds_any(&self, component: Component, prefix: &Path) -> Result<bool, StoreError> {
+        let Inner { store, timing, metrics, env, .. } = &*self.inner;
+        let mut budget = Budget::new(timing, env);
+        loop {
+            let attempt = metrics.begin(Operation::List, component);
+            let mut objects = store.list(Some(prefix)).try_filter(|object| ready(!is_staging(&object.location)));
+            let result = match timeout(timing.request(0), objects.try_next()).await {
+                Err(_) => Err(Failure::timeout()),
+                Ok(Err(error)) => Err(Failure::from(error)),
+                Ok(Ok(first)) => Ok(first.is_some()),
+            };
+            attempt.end(result.as_ref().map_or_else(|failure| failure.kind.into(), |_| Outcome::Ok));
+            match result {
+                Ok(any) => return Ok(any),
+                Err(failure) => self.pause(&mut budget, failure, Operation::List, prefix).await?,
+            }
+        }
     }
 
     /// Deletes an object. One that does not exist counts as deleted.

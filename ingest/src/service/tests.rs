@@ -33,7 +33,8 @@ struct World {
 fn world(partitions: u32, settings: IngestSettings) -> World {
     let (log, tasks) = (MemoryLog::start(WRITE), TaskTracker::new());
     let (topic, id) = log.create_topic("t", partitions);
-    let ingest = Ingest::start_on(Log::Memory(log.clone()), settings, Env::simulated(1, 1_000), &tasks);
+    let metrics = IngestMetrics::new(&settings);
+    let ingest = Ingest::start_on(Log::Memory(log.clone()), settings, metrics, Env::simulated(1, 1_000), &tasks);
     World { log, ingest, tasks, topic, id, time_ms: AtomicI64::new(1_000) }
 }
 
@@ -325,7 +326,8 @@ async fn many_readers_of_one_batch_fetch_it_once() {
     cold.publish(None, &[("", "0")]).await.unwrap();
     let settings = IngestSettings::default();
     let log = Log::Memory(cold.log.clone());
-    let ingest = Ingest::start_on(log, settings, Env::simulated(1, 0), &cold.tasks);
+    let metrics = IngestMetrics::new(&settings);
+    let ingest = Ingest::start_on(log, settings, metrics, Env::simulated(1, 0), &cold.tasks);
     let reads = (0..20).map(|_| ingest.read(cold.request(0, ReadFrom::Earliest)));
     assert!(join_all(reads).await.iter().all(|reply| reply.as_ref().unwrap().next_offset.0 == 1));
     assert_eq!(*cold.log.fetches.lock(), 1);

@@ -26,11 +26,6 @@ impl Trace {
         self.lock().push(line);
     }
 
-    /// Virtual time since the start, in milliseconds.
-    pub(super) fn elapsed_ms(&self) -> i64 {
-        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
-    }
-
     /// The events.
     pub fn lines(&self) -> Vec<String> {
         self.lock().clone()

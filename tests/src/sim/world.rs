@@ -1,49 +1,54 @@
-//! The world of a simulation: objects, nodes and what is known of both.
+//! The world of a simulation: regions, nodes, the network between them, and what is known of all.
 
 use std::{
+    collections::BTreeMap,
     fmt::Display,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use axum::body::Body;
-use brigade::{serve::start_node_on, settings::Settings};
+use brigade::{
+    serve::start_node_on,
+    settings::{LeaseSettings, RegionSettings, Settings},
+};
 use brigade_index::{
     env::Env,
+    founding::Opener,
     names::RegionName,
-    store::{
-        self, Operation, RegionStore, StoreMetrics, StoreOptions, StoreTiming,
-        fault::{Answer, Fault, FaultStore, Latency, Rule},
-    },
+    shard::{Shard, ShardStatus},
+    store::{RegionStore, StoreError, StoreMetrics, StoreOptions, StoreTiming},
 };
 use bytes::Bytes;
 use http::Request;
-use object_store::ObjectStore;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
-use super::{PARTITIONS, Trace, node::SimNode, store::Connection};
+use super::{
+    PARTITIONS, Trace,
+    clock::WallClock,
+    gate::Gate,
+    link::Link,
+    lock,
+    network::{Network, Wire},
+    node::SimNode,
+    region::{Mood, SimRegion},
+    weather::Weather,
+};
 use crate::history::{Recorder, Stored};
 
 /// When a simulation begins, in milliseconds since the Unix epoch.
 const START_MS: i64 = 1_760_000_000_000;
 
-/// Attempts to start a node before the run is given up.
-const STARTS: u32 = 100;
+/// Clocks of machines are wrong by up to so much, and jump by so much, in milliseconds.
+pub(super) const SKEW_MS: i64 = 600_000;
 
-/// Longest start that is waited for.
-const START: Duration = Duration::from_secs(60);
-
-/// How the store behaves when nothing special happens.
-#[derive(Clone, Debug)]
-struct Weather {
-    latency: Option<Latency>,
-    rules: Vec<Rule>,
-}
+/// Pause before a node that could not start is started again.
+const RESTART: Duration = Duration::from_millis(500);
 
 /// The world. Cheap to clone.
 #[derive(Clone)]
@@ -51,13 +56,29 @@ pub(super) struct World(Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) recorder: Recorder,
+    pub(super) network: Arc<Network>,
+    pub(super) weather: Weather,
     trace: Trace,
-    objects: Arc<dyn ObjectStore>,
     seed: u64,
-    weather: Mutex<Weather>,
-    started: AtomicU64,
+    began: Instant,
+    /// Every region that there ever was.
+    regions: Mutex<Vec<SimRegion>>,
+    /// The regions that the cluster is to have.
+    wanted: Mutex<Vec<SimRegion>>,
+    /// The regions that nodes are told of when they start.
+    told: Mutex<Vec<SimRegion>>,
+    /// One that has lost what it held.
+    pub(super) ruined: Mutex<Option<SimRegion>>,
+    /// Nodes that live, or are being started.
     nodes: Mutex<Vec<Arc<SimNode>>>,
+    lives: Mutex<BTreeMap<String, u64>>,
+    machines: AtomicU64,
+    /// Set while no quorum of regions can be reached by anybody: how often that was so.
+    dark: Mutex<Option<u64>>,
+    darkness: AtomicU64,
     problems: Mutex<Vec<String>>,
+    /// Held while the set of regions is changed, or must not be.
+    pub(super) regions_held: tokio::sync::Mutex<()>,
 }
 
 impl std::ops::Deref for World {
@@ -68,51 +89,35 @@ impl std::ops::Deref for World {
     }
 }
 
-impl Weather {
-    fn from_seed(seed: u64) -> Self {
-        let latency =
-            |median, p99| Some(Latency { median: Duration::from_millis(median), p99: Duration::from_millis(p99) });
-        let fail = |operation, applied, answer, chance| {
-            Rule::always(operation, Fault::Fail { applied, answer }).with_chance(chance)
-        };
-        let own_conflicts = || {
-            vec![
-                fail(Operation::Put, true, Answer::AlreadyExists, 0.1),
-                fail(Operation::Put, true, Answer::Reset, 0.05),
-                fail(Operation::Put, true, Answer::Status(500), 0.05),
-            ]
-        };
-        let mixed = || {
-            let all = [Operation::Put, Operation::Get, Operation::List];
-            let unavailable = all.map(|operation| fail(operation, false, Answer::Status(503), 0.05));
-            let hang = |applied| Rule::always(Operation::Put, Fault::Hang { applied }).with_chance(0.01);
-            let damage = Rule::always(Operation::Get, Fault::Truncate).with_chance(0.01);
-            unavailable.into_iter().chain([hang(true), hang(false), damage]).collect()
-        };
-        let (latency, rules) = match seed % 6 {
-            0 => (None, Vec::new()),
-            1 => (latency(3, 10), Vec::new()),
-            2 => (latency(30, 110), Vec::new()),
-            3 => (latency(5, 50), own_conflicts()),
-            4 => (latency(5, 400), mixed()),
-            _ => (None, own_conflicts()),
-        };
-        Self { latency, rules }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl World {
     pub(super) fn new(seed: u64, trace: Trace) -> Self {
-        let weather = Weather::from_seed(seed);
+        let mut random = StdRng::seed_from_u64(seed);
+        let weather = Weather::draw(&mut random);
         trace.say("world", format_args!("{weather:?}"));
-        let objects = store::open("memory://", &StoreOptions::default()).expect("memory needs no settings");
-        let (weather, nodes, problems) = (Mutex::new(weather), Mutex::default(), Mutex::default());
-        let recorder = Recorder::default();
-        Self(Arc::new(Inner { recorder, trace, objects, seed, weather, started: AtomicU64::new(0), nodes, problems }))
+        let network = Network::new(random.random());
+        let world = Self(Arc::new(Inner {
+            recorder: Recorder::default(),
+            network,
+            weather,
+            trace,
+            seed,
+            began: Instant::now(),
+            regions: Mutex::default(),
+            wanted: Mutex::default(),
+            told: Mutex::default(),
+            ruined: Mutex::default(),
+            nodes: Mutex::default(),
+            lives: Mutex::default(),
+            machines: AtomicU64::new(0),
+            dark: Mutex::default(),
+            darkness: AtomicU64::new(0),
+            problems: Mutex::default(),
+            regions_held: tokio::sync::Mutex::default(),
+        }));
+        let founding: Vec<_> = (0..world.weather.regions).map(|_| world.add_region(&mut random)).collect();
+        world.set_wanted(founding.clone());
+        world.tell(founding);
+        world
     }
 
     pub(super) fn say(&self, what: impl Display) {
@@ -123,99 +128,135 @@ impl World {
         self.trace.say(who, what);
     }
 
-    /// The store of every node behaves from now on, and of those to come.
-    pub(super) fn calm(&self) {
-        *lock(&self.weather) = Weather { latency: None, rules: Vec::new() };
-        for node in lock(&self.nodes).iter() {
-            node.faults.heal();
-        }
+    /// Something that must never be was seen.
+    pub(super) fn problem(&self, what: impl Display) {
+        self.say(format_args!("PROBLEM: {what}"));
+        lock(&self.problems).push(what.to_string());
     }
 
-    /// Gives a node's store the usual weather again.
-    pub(super) fn usual_weather(&self, faults: &FaultStore) {
-        faults.heal();
-        let weather = lock(&self.weather).clone();
-        faults.set_latency(weather.latency);
-        weather.rules.into_iter().for_each(|rule| faults.add(rule));
-    }
-
-    /// Starts a node on the objects, whoever leads. It is the newest from then on.
-    pub(super) async fn start_node(&self) -> Result<Arc<SimNode>, String> {
-        let mut last = String::new();
-        for _ in 0..STARTS {
-            match self.try_start().await {
-                Ok(node) => return Ok(node),
-                Err(problem) => last = problem,
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
-        Err(format!("no node starts any more: {last}"))
-    }
-
-    async fn try_start(&self) -> Result<Arc<SimNode>, String> {
-        let number = self.started.fetch_add(1, Relaxed) + 1;
-        let name = format!("n{number}");
-        let mut random = StdRng::seed_from_u64(self.seed.wrapping_add(number));
-        // Machines disagree about the time.
-        let skew = random.random_range(-600_000..600_000);
-        let env = Env::simulated(random.random(), START_MS + self.trace.elapsed_ms() + skew);
-        let faults = FaultStore::new(self.objects.clone(), random.random());
-        self.usual_weather(&faults);
-        let connection = Connection::new(name.clone(), Arc::new(faults.clone()), self.trace.clone());
-        let metrics = StoreMetrics::new();
-        let region = RegionName::new("local").expect("a good name");
-        let timing = StoreTiming::default();
-        let store = RegionStore::new(region, Arc::new(connection.clone()), metrics.clone(), timing, env.clone());
-        let mut settings = Settings { node_name: Some(name.clone()), ..Settings::default() };
-        settings.publish.request_timeout_ms = 5_000;
-        self.say(format_args!("{name} starts"));
-        let started = timeout(START, start_node_on(settings, store, metrics, env)).await;
-        let problem = match started {
-            Ok(Ok(node)) => {
-                let node = Arc::new(SimNode::new(name, node, faults, connection));
-                lock(&self.nodes).push(node.clone());
-                self.say(format_args!("{} leads", node.name));
-                return Ok(node);
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it takes too long".to_owned(),
-        };
-        connection.end();
-        self.say(format_args!("{name} does not start: {problem}"));
-        Err(problem)
-    }
-
-    pub(super) fn newest(&self) -> Option<Arc<SimNode>> {
-        lock(&self.nodes).last().cloned()
-    }
-
-    /// A node that clients know: mostly the newest, sometimes one that was overtaken.
-    pub(super) fn any_node(&self, random: &mut StdRng) -> Option<Arc<SimNode>> {
-        let nodes = lock(&self.nodes);
-        let open: Vec<_> = nodes.iter().filter(|node| node.is_open()).collect();
-        let older = open.len() > 1 && random.random_bool(0.3);
-        let picked = if older { open.get(random.random_range(0..open.len())) } else { open.last() };
-        picked.map(|node| Arc::clone(node))
-    }
-
-    /// Looks for nodes that have stopped for a reason that must never be: the store loses nothing here.
-    pub(super) fn inspect(&self) {
-        for node in lock(&self.nodes).iter().filter(|node| node.is_open()) {
-            let status = node.node.shard.status();
-            if status.state == "broken" {
-                lock(&self.problems).push(format!("{} is broken: {status:?}", node.name));
-            }
-        }
-    }
-
-    /// What [`Self::inspect`] found.
     pub(super) fn problems(&self) -> Vec<String> {
         lock(&self.problems).clone()
     }
 
+    // Regions.
+
+    /// A new, empty region, which the cluster does not know yet.
+    pub(super) fn add_region(&self, random: &mut StdRng) -> SimRegion {
+        let mood = self.weather.mood(random);
+        let mut regions = lock(&self.regions);
+        let region = SimRegion::new(regions.len() + 1, mood);
+        self.say(format_args!("region {region}: {:?}", region.mood().latency));
+        regions.push(region.clone());
+        region
+    }
+
+    pub(super) fn regions(&self) -> Vec<SimRegion> {
+        lock(&self.regions).clone()
+    }
+
+    pub(super) fn region(&self, name: &str) -> Option<SimRegion> {
+        lock(&self.regions).iter().find(|region| region.name().as_str() == name).cloned()
+    }
+
+    /// The regions that the cluster is to have.
+    pub(super) fn wanted(&self) -> Vec<SimRegion> {
+        lock(&self.wanted).clone()
+    }
+
+    pub(super) fn set_wanted(&self, wanted: Vec<SimRegion>) {
+        *lock(&self.wanted) = wanted;
+    }
+
+    /// Nodes that start from now on are told of these regions.
+    pub(super) fn tell(&self, regions: Vec<SimRegion>) {
+        *lock(&self.told) = regions;
+    }
+
+    pub(super) fn told(&self) -> Vec<SimRegion> {
+        lock(&self.told).clone()
+    }
+
+    /// All nodes see how a region behaves now.
+    pub(super) fn refresh(&self, region: &SimRegion) {
+        for node in lock(&self.nodes).iter() {
+            if let Some(link) = node.link(region.name().as_str()) {
+                link.refresh();
+            }
+        }
+    }
+
+    /// Changes how a region behaves.
+    pub(super) fn change_mood(&self, region: &SimRegion, change: impl FnOnce(&mut Mood)) {
+        let mut mood = region.mood();
+        change(&mut mood);
+        region.set_mood(mood);
+        self.refresh(region);
+    }
+
+    /// A region behaves as it usually does.
+    pub(super) fn usual_mood(&self, region: &SimRegion) {
+        region.set_mood(region.usual());
+        self.refresh(region);
+    }
+
+    /// All trouble ends, for good.
+    pub(super) fn calm(&self) {
+        self.set_dark(false);
+        self.network.heal();
+        for node in self.nodes() {
+            node.gate.pause(false);
+            lock(&node.links).values().for_each(|link| link.set_cut(false));
+        }
+        for region in self.regions() {
+            region.calm();
+            self.refresh(&region);
+        }
+    }
+
+    /// No quorum can be reached from now on, or it can again.
+    pub(super) fn set_dark(&self, on: bool) {
+        *lock(&self.dark) = on.then(|| self.darkness.fetch_add(1, Relaxed));
+    }
+
+    /// Which darkness it is, if it is dark.
+    pub(super) fn dark(&self) -> Option<u64> {
+        *lock(&self.dark)
+    }
+
+    // Nodes.
+
+    /// Nodes that live, those that are being started or are paused included.
+    pub(super) fn nodes(&self) -> Vec<Arc<SimNode>> {
+        lock(&self.nodes).clone()
+    }
+
+    /// Starts a node on a new machine.
+    pub(super) fn start_fresh(&self, usurp: bool) -> Arc<SimNode> {
+        let machine = self.machines.fetch_add(1, Relaxed) + 1;
+        self.start(format!("m{machine}"), usurp)
+    }
+
+    /// Starts a node on a machine, again and again until it comes up. `usurp` says that it takes over, whoever leads.
+    pub(super) fn start(&self, machine: String, usurp: bool) -> Arc<SimNode> {
+        let life = {
+            let mut lives = lock(&self.lives);
+            let life = lives.entry(machine.clone()).or_default();
+            *life += 1;
+            *life
+        };
+        let mut random = StdRng::seed_from_u64(self.seed ^ hash(&format!("{machine}.{life}")));
+        let clock = WallClock::new(START_MS + random.random_range(-SKEW_MS..SKEW_MS), self.began);
+        let node = Arc::new(SimNode::new(machine, life, clock));
+        self.say(format_args!("{node} starts{}", if usurp { ", to take over" } else { "" }));
+        lock(&self.nodes).push(node.clone());
+        self.network.add(&node);
+        tokio::spawn(bring_up(self.clone(), node.clone(), random, usurp));
+        node
+    }
+
     pub(super) fn kill(&self, node: &Arc<SimNode>) {
         self.inspect();
-        self.say(format_args!("{} is killed", node.name));
+        self.say(format_args!("{node} is killed"));
         node.kill();
         self.forget(node);
     }
@@ -224,27 +265,68 @@ impl World {
         lock(&self.nodes).retain(|node| !Arc::ptr_eq(node, gone));
     }
 
-    pub(super) fn kill_newest(&self) {
-        if let Some(node) = self.newest() {
-            self.kill(&node);
+    /// Any node that takes requests.
+    pub(super) fn any_node(&self, random: &mut StdRng) -> Option<Arc<SimNode>> {
+        let up: Vec<_> = lock(&self.nodes).iter().filter(|node| node.is_up()).cloned().collect();
+        if up.is_empty() { None } else { up.get(random.random_range(0..up.len())).cloned() }
+    }
+
+    /// The node that leads with the highest ballot, as far as it knows.
+    pub(super) fn leader(&self) -> Option<(Arc<SimNode>, Shard, ShardStatus)> {
+        let nodes = self.nodes();
+        let leading = nodes.into_iter().filter(|node| node.is_up()).filter_map(|node| {
+            let (shard, status) = node.leading()?;
+            Some((node, shard, status))
+        });
+        leading.max_by_key(|(_, _, status)| status.ballot)
+    }
+
+    /// Waits until one node leads and all others follow it.
+    pub(super) async fn agreed(&self) -> Result<(), String> {
+        for _ in 0..600 {
+            sleep(Duration::from_millis(100)).await;
+            let nodes = self.nodes();
+            let Some((leader, ..)) = self.leader() else { continue };
+            let follows = |node: &Arc<SimNode>| match node.node().map(|node| node.seat.lead()) {
+                Some(Err(absent)) => absent.lives && absent.leader.as_ref().is_some_and(|l| l.node == leader.machine),
+                Some(Ok(_)) => Arc::ptr_eq(node, &leader),
+                None => false,
+            };
+            if nodes.iter().all(follows) {
+                return Ok(());
+            }
+        }
+        Err("nodes do not agree who leads".to_owned())
+    }
+
+    /// Looks for nodes that have stopped for a reason that must never be: no region is damaged here, only lost.
+    pub(super) fn inspect(&self) {
+        for node in self.nodes().iter().filter(|node| node.is_up()) {
+            let status = node.node().and_then(|node| node.seat.status());
+            if let Some(status) = status.filter(|status| status.state == "broken") {
+                self.problem(format_args!("{node} is broken: {status:?}"));
+            }
         }
     }
 
-    pub(super) fn kill_all_but_newest(&self) {
-        let mut nodes = lock(&self.nodes).clone();
-        nodes.pop();
-        nodes.iter().for_each(|node| self.kill(node));
+    /// Forgets all nodes, which know the world: nothing is left of either.
+    pub(super) fn end(&self) {
+        lock(&self.nodes).clear();
     }
 
-    /// A request to the newest node, repeated until it is carried out.
+    // Requests.
+
+    /// A request to any node, repeated until it is carried out.
     pub(super) async fn insist(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
-        let mut last = String::new();
-        for _ in 0..100 {
-            let Some(node) = self.newest() else { break };
-            match node.request(request(method, path, body)).await {
-                Ok((status, body)) if status < 300 => return Ok(serde_json::from_slice(&body).unwrap_or_default()),
-                Ok((status, body)) => last = format!("{status} {}", String::from_utf8_lossy(&body)),
-                Err(_) => last = "no answer".to_owned(),
+        let mut last = "no node is up".to_owned();
+        let mut random = StdRng::seed_from_u64(self.seed);
+        for _ in 0..300 {
+            if let Some(node) = self.any_node(&mut random) {
+                match node.request(request(method, path, body)).await {
+                    Ok((status, body)) if status < 300 => return Ok(serde_json::from_slice(&body).unwrap_or_default()),
+                    Ok((status, body)) => last = format!("{node}: {status} {}", String::from_utf8_lossy(&body)),
+                    Err(_) => last = format!("{node} gives no answer"),
+                }
             }
             sleep(Duration::from_millis(100)).await;
         }
@@ -273,9 +355,107 @@ impl World {
     }
 }
 
+/// Starts a node until it serves or is killed, and tells what it is to the shard from then on.
+async fn bring_up(world: World, node: Arc<SimNode>, mut random: StdRng, usurp: bool) {
+    let starting = async {
+        loop {
+            let problem = match start_once(&world, &node, &mut random, usurp).await {
+                Ok(started) => break started,
+                Err(problem) => problem,
+            };
+            world.trace(&node.name, format_args!("does not start: {problem}"));
+            sleep(RESTART).await;
+        }
+    };
+    let started = tokio::select! {
+        biased;
+        () = node.gate.ended() => return,
+        started = starting => started,
+    };
+    let seat = started.seat.clone();
+    node.serve(started);
+    world.trace(&node.name, "serves");
+    let mut before = String::new();
+    loop {
+        let changed = seat.changed();
+        let now = match seat.lead() {
+            Ok(leading) => format!("{} under {}", leading.shard.status().state, leading.shard.status().ballot),
+            Err(absent) => {
+                let leader = absent.leader.as_ref().map_or("nobody", |leader| &leader.node);
+                format!("{}, leader {leader}, alive {}", absent.state, absent.lives)
+            }
+        };
+        if now != before {
+            world.trace(&node.name, &now);
+            before = now;
+        }
+        tokio::select! {
+            biased;
+            () = node.gate.ended() => return,
+            () = changed => {}
+        }
+    }
+}
+
+async fn start_once(
+    world: &World,
+    node: &Arc<SimNode>,
+    random: &mut StdRng,
+    usurp: bool,
+) -> Result<brigade::serve::Node, String> {
+    let env = node.clock.env(random.random());
+    let metrics = StoreMetrics::new();
+    let regions = world.told().into_iter().map(|region| RegionSettings {
+        name: region.name().to_string(),
+        url: region.url().to_owned(),
+        store: StoreOptions::default(),
+    });
+    let mut settings = Settings { node_name: Some(node.machine.clone()), ..Settings::default() };
+    settings.regions = regions.collect();
+    settings.publish.request_timeout_ms = 5_000;
+    settings.advertise = Some(node.address());
+    settings.lease = LeaseSettings { usurp, ..LeaseSettings::default() };
+    let opener = opener(world, node, metrics.clone(), env.clone());
+    let wire = Wire { network: world.network.clone(), from: node.machine.clone(), gate: node.gate.clone() };
+    start_node_on(settings, opener, metrics, env, Arc::new(wire)).await.map_err(|error| error.to_string())
+}
+
+/// Opens regions by their URLs, each over one connection.
+fn opener(world: &World, node: &Arc<SimNode>, metrics: StoreMetrics, env: Env) -> Opener {
+    let (world, node) = (world.clone(), node.clone());
+    Arc::new(move |name: &RegionName, url: &str| -> Result<RegionStore, StoreError> {
+        let region = world.regions().into_iter().find(|region| region.url() == url);
+        // The cluster may remember only regions that there were.
+        let region = region.unwrap_or_else(|| panic!("{node} opens {url}, which is nowhere"));
+        let link = lock(&node.links)
+            .entry(region.name().to_string())
+            .or_insert_with(|| connect(&world, &node, region.clone()))
+            .clone();
+        let timing = StoreTiming::default();
+        Ok(RegionStore::new(name.clone(), Arc::new(link), metrics.clone(), timing, env.clone()))
+    })
+}
+
+fn connect(world: &World, node: &SimNode, region: SimRegion) -> Link {
+    let gate: Gate = node.gate.clone();
+    let seed = world.seed ^ hash(&format!("{node} to {region}"));
+    Link::new(&node.name, region, seed, gate, world.trace.clone())
+}
+
+/// A number from a name, the same in every run (FNV-1a).
+fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// A request with a JSON body, or none.
 pub(super) fn request(method: &str, path: &str, body: &Value) -> Request<Body> {
     let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
     let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
     request.body(Body::from(body)).expect("a good request")
+}
+
+/// The body of a request for these regions.
+pub(super) fn regions_body(wanted: &[SimRegion]) -> Value {
+    let regions = wanted.iter().map(|region| json!({"name": region.name().as_str(), "url": region.url()}));
+    json!({"regions": regions.collect::<Vec<_>>()})
 }

@@ -76,3 +76,42 @@ async fn what_a_bucket_has_acknowledged_survives_kills() {
     println!("{summary:?}");
     assert!(summary.acknowledged > 20, "{summary:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_buckets_are_three_regions_of_two_nodes() {
+    let Some(endpoint) = endpoint() else { return };
+    let run = Env::system().entropy.next_u64();
+    let mut args = Vec::new();
+    for region in ["a", "b", "c"] {
+        let bucket = format!("s3://brigade-test-{run:016x}-{region}");
+        let output = brigade(&["bucket", "create", &bucket], &endpoint);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        args.extend(["--region".to_owned(), format!("{region}={bucket}/data")]);
+    }
+    // The first region stands where the data directory would.
+    let region = Some(args.remove(1));
+    args.remove(0);
+    let options = Options { region, args, env: variables(&endpoint), ..Options::default() };
+    let mut first = Process::start_with(options).await;
+    let mut second = first.rival();
+    second.restart().await;
+    let nodes = [first.http(), second.http()];
+    nodes[0].create_topic("t", 2).await;
+    let (recorder, stop) = (Recorder::default(), Stop::default());
+    let sender = Sender::among("producer", nodes.clone(), "t", Identity::Producer, recorder.clone());
+    let sender = tokio::spawn(sender.run(stop.clone()));
+    for round in 0..4 {
+        sleep(Duration::from_millis(1_500)).await;
+        let killed = if round % 2 == 0 { &mut first } else { &mut second };
+        killed.kill_9();
+        sleep(Duration::from_millis(2_500)).await;
+        killed.restart().await;
+    }
+    stop.set();
+    sender.await.unwrap();
+    let summary = check(&recorder.history(), &stored(&nodes[0], "t", 2).await).unwrap();
+    println!("{summary:?}");
+    assert!(summary.acknowledged > 20, "{summary:?}");
+    let regions = nodes[1].get("/v1/regions").await.expect(200).json();
+    assert_eq!(regions["regions"].as_array().unwrap().len(), 3, "{regions}");
+}

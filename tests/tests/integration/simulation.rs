@@ -1,13 +1,12 @@
-//! Whole nodes in simulation.
+//! Whole clusters in simulation.
+
+use std::ops::Range;
 
 use brigade_tests::sim;
 
-/// Seeds that run with every change; `simulate` runs others.
-const SEEDS: std::ops::Range<u64> = 0..30;
-
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    for seed in 0..6 {
+    for seed in [0, 3, 7, 11] {
         let (first, second) = (sim::run(seed), sim::run(seed));
         let (first, second) = (first.trace, second.trace);
         if first.hash() != second.hash() {
@@ -19,14 +18,14 @@ fn the_same_seed_gives_the_same_trace() {
             panic!("seed {seed} differs at line {at}:\n{}\n--- and\n{}", show(&first), show(&second));
         }
     }
-    assert_ne!(sim::run(0).trace.hash(), sim::run(1).trace.hash());
+    assert_ne!(sim::run(1).trace.hash(), sim::run(2).trace.hash());
 }
 
-#[test]
-fn histories_of_many_seeds_are_right() {
+/// Runs seeds that run with every change; `simulate` runs others.
+fn histories_are_right(seeds: Range<u64>) {
     let mut failed = Vec::new();
     let mut acknowledged = 0;
-    for seed in SEEDS {
+    for seed in seeds {
         match sim::run(seed).verdict {
             Ok(summary) => acknowledged += summary.acknowledged,
             Err(problems) => failed.push(format!("seed {seed}: {}", problems[..problems.len().min(5)].join("\n  "))),
@@ -35,4 +34,14 @@ fn histories_of_many_seeds_are_right() {
     println!("{acknowledged} messages acknowledged");
     assert!(failed.is_empty(), "{}\nhave the whole story: simulate --from SEED --seeds 1 --trace", failed.join("\n"));
     assert!(acknowledged > 1_000, "there was load");
+}
+
+#[test]
+fn histories_of_many_seeds_are_right() {
+    histories_are_right(0..20);
+}
+
+#[test]
+fn histories_of_further_seeds_are_right() {
+    histories_are_right(20..40);
 }

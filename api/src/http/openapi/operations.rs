@@ -75,6 +75,34 @@ pub(super) fn describe(route: Route) -> About {
             "The cluster, this node, its regions and shards",
             &[("200", "The cluster.", &[(JSON, Some("ClusterView"))])],
         ),
+        Route::Regions => ops(
+            "The regions: which of them vote, and how far each shard has come in each",
+            &[("200", "The regions.", &[(JSON, Some("RegionList"))])],
+        ),
+        Route::ChangeRegions => About {
+            body: Some(("The regions that are to be: all of them.", &[(JSON, Some("RegionsBody"))])),
+            ..ops(
+                "Changes which regions there are: new ones are caught up, then they vote, then others go",
+                &[
+                    ("200", "They are the regions already, or from now on.", &[(JSON, Some("ChangeView"))]),
+                    ("202", "The change has begun.", &[(JSON, Some("ChangeView"))]),
+                ],
+            )
+        },
+        Route::Shards => ops(
+            "The shards: their leaders, partitions and regions",
+            &[("200", "The shards.", &[(JSON, Some("ShardList"))])],
+        ),
+        Route::Lease => ops(
+            "What this node is to a shard, from memory; what nodes ask each other",
+            &[("200", "Its part.", &[(JSON, Some("LeaseAnswer"))])],
+        ),
+        Route::Deposed => About {
+            summary: "Tells a leader that it was deposed; it finds out by itself",
+            body: Some(("The new leader.", &[(JSON, Some("DeposedBody"))])),
+            answers: &[("204", "It has heard.", &[])],
+            ..PLAIN
+        },
         Route::ListTopics
         | Route::CreateTopic
         | Route::GetTopic

@@ -168,7 +168,7 @@ async fn more_than_fits_into_memory_is_refused_until_there_is_room() {
     let node = start_node(settings, Env::simulated(7, 0)).await.unwrap();
     let router = router(node.clone());
     put(&router, "/v1/topics/t", "").await;
-    let held = node.ingest.admit(1 << 20).unwrap();
+    let held = node.seat.lead().ok().unwrap().ingest.admit(1 << 20).unwrap();
     let answer = publish(&router, r#"{"messages":[{"value":"x"}]}"#, &[]).await;
     assert_eq!(answer.error(), (429, "too_busy".to_owned()));
     assert!(answer.headers.contains_key(header::RETRY_AFTER));

@@ -59,7 +59,8 @@ async fn the_document_lists_every_route() {
         );
         operations += 1;
         // And the router has it: the fallbacks would say otherwise.
-        let path = route.path().replace("{topic}", "absent").replace("{subscription}", "absent");
+        let path =
+            route.path().replace("{topic}", "absent").replace("{subscription}", "absent").replace("{shard}", "0");
         let answer = call(&router, route.method(), &path, Body::empty()).await;
         assert_ne!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{route:?}");
         if answer.status == StatusCode::NOT_FOUND {
@@ -91,7 +92,7 @@ async fn operations() {
     let node = node().await;
     let router = router(node.clone());
     assert_eq!(get(&router, "/healthz").await.json(), json!({"status": "ok"}));
-    assert_eq!(get(&router, "/readyz").await.json(), json!({"status": "ready"}));
+    assert_eq!(get(&router, "/readyz").await.json(), json!({"status": "ready", "role": "leading"}));
     let links = get(&router, "/").await.json();
     for link in links["links"].as_object().unwrap().values() {
         assert_eq!(get(&router, link.as_str().unwrap()).await.status, StatusCode::OK, "{link}");
@@ -104,9 +105,9 @@ async fn operations() {
     for name in [
         "brigade_http_requests_total{method=\"GET\",route=\"/healthz\",status=\"200\"} 2",
         "brigade_http_request_duration_seconds_bucket",
-        "brigade_shard_leading 1",
+        "brigade_shard_is_leader{shard=\"0\"} 1",
         "brigade_shard_ballot_round",
-        "brigade_shard_topics 0",
+        "brigade_shard_topics{shard=\"0\"} 0",
         "brigade_store_requests_total",
         "brigade_ingest_",
         "process_start_time_seconds 1700000000",

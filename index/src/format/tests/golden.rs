@@ -1,0 +1,230 @@
+//! Objects whose bytes never change.
+//!
+//! Fields for clusters of several regions were added to version 1 before its first release, without a new version:
+//! a protobuf reader skips tags it does not know, and a missing field decodes to what it meant when nobody wrote it.
+//! Hence three kinds of golden objects:
+//! - `takeover` and `commit`: read, and written today as ever;
+//! - `floor`, `snapshot` and `identity`: from before that, hence only read. Today more is written;
+//! - `install` and those that end in `-regions`: written and read since then.
+//!
+//! No file is ever edited. What must be written differently once more gets a new file beside the old one.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/test-data/v1/");
+const BALLOT: Ballot = Ballot { round: 3, nonce: 4 };
+const PARENT: Slot = Slot { ballot: Ballot { round: 2, nonce: 1 }, index: 8 };
+
+fn golden(name: &str) -> Bytes {
+    std::fs::read(format!("{FOLDER}{name}")).unwrap().into()
+}
+
+fn set(regions: &[u16]) -> RegionSet {
+    RegionSet::new(regions.iter().copied().map(RegionNo).collect()).unwrap()
+}
+
+fn mark(region: u16, sequence: u64) -> Mark {
+    Mark { region: RegionNo(region), ballot: BALLOT, sequence: Sequence(sequence) }
+}
+
+fn record(number: u16, name: &str) -> RegionRecord {
+    RegionRecord {
+        number: RegionNo(number),
+        name: RegionName::new(name).unwrap(),
+        url: format!("s3://brigade-{name}/orders"),
+        region_id: WriteId(100 + u128::from(number)).to_string(),
+    }
+}
+
+fn founders() -> [RegionRecord; 3] {
+    [record(0, "eu-central"), record(1, "eu-north"), record(2, "eu-west")]
+}
+
+fn value() -> Value {
+    let name = TopicName::new("orders").unwrap();
+    let batch = BatchRef {
+        partition: Partition(0),
+        at: 0,
+        len: 4,
+        crc: checksum(b"body"),
+        rows: 3,
+        payload_bytes: 30,
+        min_timestamp_ms: -5,
+        max_timestamp_ms: 99,
+        owned: vec![OwnedRows { first: 1, rows: 2, request: 0 }],
+    };
+    let identity = Identity::Producer(ProducerId::new("till-7").unwrap(), 41);
+    let request = IdempotentRequest { identity, partition_count: 2, keyless: Partition(0) };
+    let publish = Publish { topic: TopicId(1), requests: vec![request], batches: vec![batch] };
+    let subscription = SubscriptionName::new("billing").unwrap();
+    let settings = TopicSettings { partitions: 2, ..TopicSettings::default() };
+    let positions = vec![(Partition(0), Offset(2))];
+    Value {
+        time_ms: 1_700_000_000_000,
+        commands: vec![
+            Command::CreateTopic { name, settings },
+            Command::Publish(publish),
+            Command::CreateSubscription { topic: TopicId(1), name: subscription, positions },
+        ],
+        marks: Vec::new(),
+    }
+}
+
+/// A region takes the place of another: both changes of the set of regions, and how far each had come.
+fn regions_value() -> Value {
+    Value {
+        time_ms: 1_700_000_000_500,
+        commands: vec![
+            Command::AddRegion(record(3, "us-east")),
+            Command::SetVoters(set(&[0, 1, 3])),
+            Command::RemoveRegion(RegionNo(300)),
+        ],
+        marks: vec![mark(0, 8), mark(1, 7), mark(3, 0)],
+    }
+}
+
+fn state() -> ShardState {
+    let mut state = ShardState::default();
+    state.apply(&value(), Sequence(1), 300);
+    state
+}
+
+fn regions_state() -> ShardState {
+    let mut state = ShardState::founded(Regions::founded(founders()));
+    state.apply(&value(), Sequence(1), 300);
+    state.apply(&regions_value(), Sequence(2), 300);
+    state
+}
+
+fn leader() -> Leader {
+    Leader { node: "node-a".to_owned(), address: "http://a:7070".to_owned(), time_ms: 17 }
+}
+
+fn head(kind: Kind, id: u128, (sequence, committed): (u64, u64), body_len: u64) -> Head {
+    Head {
+        kind,
+        id: WriteId(id),
+        ballot: BALLOT,
+        parent: PARENT,
+        sequence: Sequence(sequence),
+        committed: Sequence(committed),
+        section_len: 0,
+        section_crc: 0,
+        body_len,
+    }
+}
+
+/// The mark as it is read from an object of before regions were counted.
+fn floor() -> Floor {
+    Floor {
+        k: 2,
+        slot: Slot { ballot: BALLOT, index: 7 },
+        parent: PARENT,
+        promised: BALLOT,
+        snapshot: SnapshotRef { id: WriteId(12), sequence: Sequence(7) },
+        extents: vec![Extent { first: Sequence(1), ballot: BALLOT, origin: 1 }],
+        voters: None,
+        marks: Vec::new(),
+        leader: None,
+    }
+}
+
+fn regions_floor() -> Floor {
+    let copies = Extent { first: Sequence(1), ballot: Ballot::BOOTSTRAP, origin: 0 };
+    let extent = Extent { first: Sequence(5), ballot: BALLOT, origin: 4 };
+    let (voters, marks) = (Some(set(&[0, 1, 3])), vec![mark(0, 7), mark(1, 7)]);
+    Floor { extents: vec![copies, extent], voters, marks, ..floor() }
+}
+
+fn install() -> Install {
+    Install { snapshot: SnapshotRef { id: WriteId(14), sequence: Sequence(7) }, voters: set(&[0, 1, 3]) }
+}
+
+fn identity() -> RegionIdentity {
+    RegionIdentity {
+        region_id: WriteId(100).to_string(),
+        cluster_id: WriteId(99).to_string(),
+        region: "eu-central".to_owned(),
+        number: 0,
+        voters: Vec::new(),
+        founders: Vec::new(),
+        format: 1,
+        created_ms: 1_700_000_000_000,
+    }
+}
+
+fn regions_identity() -> RegionIdentity {
+    let voter = |record: &RegionRecord| FoundingRegion {
+        number: record.number.0,
+        region: record.name.to_string(),
+        region_id: record.region_id.clone(),
+        url: record.url.clone(),
+    };
+    let (region_id, region) = (WriteId(101).to_string(), "eu-north".to_owned());
+    RegionIdentity { region_id, region, number: 1, voters: founders().iter().map(voter).collect(), ..identity() }
+}
+
+#[test]
+fn objects_of_the_journal_still_decode() {
+    let takeover = Record::decode(&golden("takeover")).unwrap();
+    assert_eq!(takeover.section, Section::Takeover(leader()));
+    let commit = Record::decode(&golden("commit")).unwrap();
+    assert_eq!((commit.head.sequence, commit.head.committed, commit.head.body_len), (Sequence(7), Sequence(6), 4));
+    assert_eq!(commit.section, Section::Commit(value()));
+    let commit = Record::decode(&golden("commit-regions")).unwrap();
+    assert_eq!((commit.head.sequence, commit.head.committed, commit.head.body_len), (Sequence(9), Sequence(8), 0));
+    assert_eq!(commit.section, Section::Commit(regions_value()));
+    let install = Record::decode(&golden("install")).unwrap();
+    assert_eq!((install.head.kind, install.head.sequence), (Kind::Install, Sequence(7)));
+    assert_eq!(install.section, Section::Install(self::install()));
+}
+
+#[test]
+fn objects_outside_the_path_still_decode() {
+    assert_eq!(Floor::decode(&golden("floor")).unwrap(), floor());
+    assert_eq!(Floor::decode(&golden("floor-regions")).unwrap(), regions_floor());
+    // Its ballots are passed over, and it knows no regions.
+    assert_eq!(decode_snapshot(&golden("snapshot")).unwrap(), state());
+    let regions = decode_snapshot(&golden("snapshot-regions")).unwrap();
+    assert_eq!(regions, regions_state());
+    assert_eq!(regions.regions.voters(), Some(&set(&[0, 1, 3])));
+    let numbers: Vec<_> = regions.regions.iter().map(|record| record.number.0).collect();
+    assert_eq!((numbers, regions.regions.next_number()), (vec![0, 1, 3], RegionNo(4)));
+    assert_eq!(RegionIdentity::decode(&golden("identity")).unwrap(), identity());
+    assert_eq!(RegionIdentity::decode(&golden("identity-regions")).unwrap(), regions_identity());
+}
+
+#[test]
+fn objects_are_still_written_alike() {
+    let check = |name: &str, bytes: &[u8]| assert!(golden(name) == bytes, "{name} is written otherwise than before");
+    check("takeover", &leader().takeover(BALLOT, PARENT, WriteId(10)));
+    let mut commit = head(Kind::Commit, 11, (7, 6), 4).encode(&value().encode());
+    commit.extend_from_slice(b"body");
+    check("commit", &commit);
+    check("commit-regions", &head(Kind::Commit, 15, (9, 8), 0).encode(&regions_value().encode()));
+    check("install", &head(Kind::Install, 16, (7, 7), 0).encode(&install().encode()));
+    check("floor-regions", &regions_floor().encode(WriteId(13)));
+    check("snapshot-regions", &encode_snapshot(&regions_state(), WriteId(14)));
+    check("identity-regions", &regions_identity().encode(WriteId(101)));
+}
+
+/// So that no file is left behind that nothing checks.
+#[test]
+fn every_golden_object_is_known() {
+    let known = [
+        "takeover",
+        "commit",
+        "commit-regions",
+        "install",
+        "floor",
+        "floor-regions",
+        "snapshot",
+        "snapshot-regions",
+        "identity",
+        "identity-regions",
+    ];
+    let found = std::fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(found.collect::<BTreeSet<_>>(), known.map(str::to_owned).into());
+}

@@ -1,0 +1,152 @@
+//! A region of a simulation: its objects, which outlive every node, and how its store behaves.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use brigade_index::{
+    names::RegionName,
+    store::fault::{Latency, Rule},
+};
+use futures::{FutureExt, StreamExt, stream::BoxStream};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
+};
+use tokio::task::yield_now;
+
+use super::lock;
+
+/// How a region's store behaves towards every node.
+#[derive(Clone, Debug)]
+pub(super) struct Mood {
+    pub(super) latency: Latency,
+    pub(super) rules: Vec<Rule>,
+    /// Nobody reaches it.
+    pub(super) away: bool,
+    /// It takes no writes for lack of space.
+    pub(super) full: bool,
+}
+
+impl Mood {
+    /// Fast and without faults.
+    pub(super) fn calm() -> Self {
+        let latency = Latency { median: Duration::from_millis(2), p99: Duration::from_millis(4) };
+        Self { latency, rules: Vec::new(), away: false, full: false }
+    }
+}
+
+/// A region. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct SimRegion(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: RegionName,
+    url: String,
+    objects: Mutex<Arc<InMemory>>,
+    /// What it goes back to after trouble.
+    usual: Mutex<Mood>,
+    mood: Mutex<Mood>,
+}
+
+impl SimRegion {
+    pub(super) fn new(number: usize, usual: Mood) -> Self {
+        let name = RegionName::new(&format!("r{number}")).expect("a good name");
+        let (url, mood) = (format!("memory://{name}"), usual.clone().into());
+        Self(Arc::new(Inner { name, url, objects: Mutex::default(), usual: usual.into(), mood }))
+    }
+
+    pub(super) fn name(&self) -> &RegionName {
+        &self.0.name
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.0.url
+    }
+
+    pub(super) fn mood(&self) -> Mood {
+        lock(&self.0.mood).clone()
+    }
+
+    pub(super) fn usual(&self) -> Mood {
+        lock(&self.0.usual).clone()
+    }
+
+    pub(super) fn set_mood(&self, mood: Mood) {
+        *lock(&self.0.mood) = mood;
+    }
+
+    pub(super) fn calm(&self) {
+        *lock(&self.0.usual) = Mood::calm();
+        self.set_mood(Mood::calm());
+    }
+
+    /// The objects as they are now.
+    pub(super) fn objects(&self) -> Arc<InMemory> {
+        lock(&self.0.objects).clone()
+    }
+
+    /// A copy of all objects.
+    pub(super) fn copy(&self) -> InMemory {
+        self.objects().fork()
+    }
+
+    /// From now on, these are its objects.
+    pub(super) fn restore(&self, objects: InMemory) {
+        *lock(&self.0.objects) = Arc::new(objects);
+    }
+}
+
+impl fmt::Display for SimRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.name.fmt(f)
+    }
+}
+
+/// Every operation lets other tasks run first, and then meets the objects as they are at that moment.
+#[async_trait]
+impl ObjectStore for SimRegion {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        yield_now().await;
+        self.objects().put_opts(location, payload, opts).await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        yield_now().await;
+        self.objects().put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        yield_now().await;
+        self.objects().get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.objects().delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (region, prefix) = (self.clone(), prefix.cloned());
+        async move {
+            yield_now().await;
+            region.objects().list(prefix.as_ref())
+        }
+        .into_stream()
+        .flatten()
+        .boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        yield_now().await;
+        self.objects().list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        yield_now().await;
+        self.objects().copy_opts(from, to, options).await
+    }
+}
