@@ -21,7 +21,7 @@ mod variables;
 
 pub use error::SettingsError;
 pub use layers::load;
-pub(crate) use redact::redact_url;
+pub(crate) use redact::{absolute_url, redact_url};
 pub(crate) use regions::{RegionsProblem, check_region_count, check_region_names, check_region_url, check_regions};
 
 /// Directory of the one local region when nothing else is said.

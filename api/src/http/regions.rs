@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     serve::{Leading, Node},
-    settings::{RegionSettings, RegionsProblem, check_regions, redact_url},
+    settings::{RegionSettings, RegionsProblem, absolute_url, check_regions, redact_url},
 };
 
 /// The regions of the cluster.
@@ -184,7 +184,7 @@ impl RegionsBody {
 fn without_secrets(region: RegionSettings) -> Result<String, ApiError> {
     // A URL as it is shown may have had some: what replaces them is no URL to write down either.
     if redact_url(&region.url) == region.url && !region.url.contains("***") {
-        return Ok(region.url);
+        return Ok(absolute_url(&region.url));
     }
     let problem = format!("the URL of region {} has a user, a password or a query in it", region.name);
     let hint = "leave them out; every node takes credentials from its own settings and environment";

@@ -21,7 +21,7 @@ use super::seat::{Seat, Surroundings, Task};
 use crate::{
     http::{HttpMetrics, ProcessMetrics, ShardMetrics},
     peers::{HttpPeers, Peers},
-    settings::Settings,
+    settings::{Settings, absolute_url},
 };
 
 /// The one shard there is.
@@ -141,7 +141,8 @@ async fn prepare(
     env: Env,
     peers: Arc<dyn Peers>,
 ) -> Result<Starting, StartError> {
-    let named = settings.regions().into_iter().map(|region| Ok((RegionName::new(&region.name)?, region.url)));
+    let named =
+        settings.regions().into_iter().map(|region| Ok((RegionName::new(&region.name)?, absolute_url(&region.url))));
     let named = named.collect::<Result<Vec<_>, NameError>>()?;
     let cluster = founding::join(&named, opener, &env).await?;
     for absence in &cluster.absent {

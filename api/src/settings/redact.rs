@@ -35,3 +35,10 @@ pub(crate) fn redact_url(url: &str) -> String {
     let host = authority.rsplit_once('@').map_or_else(|| authority.to_owned(), |(_, host)| format!("***@{host}"));
     format!("{scheme}://{host}{path}{query}")
 }
+
+/// The URL of a local directory with its whole path; any other URL as it is. What is written into a cluster must mean the
+/// same whatever directory a node is started in.
+pub(crate) fn absolute_url(url: &str) -> String {
+    let whole = |path: &str| std::path::absolute(path).ok().map(|path| format!("file://{}", path.display()));
+    url.strip_prefix("file://").and_then(whole).unwrap_or_else(|| url.to_owned())
+}

@@ -120,3 +120,12 @@ fn development_regions_are_directories_inside_the_data_directory() {
     let both = refusal("dev_regions = 3", &[("BRIGADE_REGIONS", "a=s3://x")]);
     assert!(both.contains("either --region") && both.contains("dev_regions"), "{both}");
 }
+
+#[test]
+fn the_url_of_a_local_directory_becomes_whole() {
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(absolute_url("file://./d/r"), format!("file://{}/d/r", here.display()));
+    for whole in ["file:///d/r", "s3://bucket/p", "memory://a"] {
+        assert_eq!(absolute_url(whole), whole);
+    }
+}
