@@ -84,7 +84,7 @@ async fn replace(world: &World, ruined: &SimRegion, random: &mut StdRng) {
 }
 
 /// A region is wiped, or an old copy is put in its place.
-async fn ruin(world: &World, random: &mut StdRng) {
+pub(super) async fn ruin(world: &World, random: &mut StdRng) {
     let _held = world.regions_held.lock().await;
     let Some(status) = in_sync(world).filter(|status| status.voters.len() >= 3) else { return };
     let Some(region) = pick(random, &status.regions).and_then(|region| world.region(region.name.as_str())) else {
