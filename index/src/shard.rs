@@ -41,6 +41,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -282,6 +283,11 @@ impl Shard {
     /// has it may be slow to say so.
     pub fn met(&self) -> Ballot {
         *self.shared.met.lock()
+    }
+
+    /// Whether nothing was committed for so long: a leader that writes learns by writing whether it still leads.
+    pub fn is_quiet(&self, time: Duration) -> bool {
+        self.shared.history.lock().age().is_none_or(|age| age >= time)
     }
 
     /// Somebody says that another node has taken over. This one believes nobody: it looks where its next append would go.

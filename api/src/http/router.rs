@@ -102,7 +102,10 @@ where
         async move {
             let forwarded = is_forwarded(&call.parts.headers);
             match seated(&node, forwarded).await {
-                Ok(leading) => handle(leading.clone(), call).await.map_err(|error| doubted(&leading, error)),
+                Ok(leading) => {
+                    node.seat.asked(&leading);
+                    handle(leading.clone(), call).await.map_err(|error| doubted(&leading, error))
+                }
                 Err(absent) => match absent.leader.as_ref().filter(|_| absent.lives && !forwarded) {
                     Some(leader) => forward(&node, route, leader, call).await,
                     None => Err(forward::refuse(&absent, call).await),

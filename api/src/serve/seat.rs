@@ -2,9 +2,12 @@
 //!
 //! `seat/task.rs` moves the node in and out of it for as long as the node lives; everything else only looks.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use brigade_index::{
@@ -14,7 +17,7 @@ use brigade_index::{
 };
 use brigade_ingest::Ingest;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::settings::Settings;
@@ -94,6 +97,10 @@ impl Known {
     }
 }
 
+/// How long a leader that nobody could tell that it was deposed may go on answering reads. A leader that is asked nothing
+/// never looks, and one that writes need not.
+const SELF_CHECK: Duration = Duration::from_secs(5);
+
 /// A handle. Cheap to clone.
 #[derive(Clone)]
 pub struct Seat(Arc<Inner>);
@@ -109,6 +116,8 @@ struct Inner {
     last: Mutex<Option<Known>>,
     takeovers: AtomicU64,
     depositions: AtomicU64,
+    /// When it was last looked, on behalf of a request, whether this node still leads.
+    checked: Mutex<Option<Instant>>,
 }
 
 impl Seat {
@@ -121,6 +130,7 @@ impl Seat {
             last: Mutex::default(),
             takeovers: AtomicU64::new(0),
             depositions: AtomicU64::new(0),
+            checked: Mutex::default(),
         }))
     }
 
@@ -152,6 +162,18 @@ impl Seat {
     /// Resolves when the role may have changed since this call was made.
     pub fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
         self.0.changed.clone().notified_owned()
+    }
+
+    /// A request is carried out by this node as the leader. Reads alone do not tell whether it still leads, and whoever took
+    /// over may not have reached it: after a while without a commit it looks where its next append would go.
+    pub(crate) fn asked(&self, leading: &Leading) {
+        if leading.shard.is_quiet(SELF_CHECK) {
+            let mut checked = self.0.checked.lock();
+            if checked.is_none_or(|checked| checked.elapsed() >= SELF_CHECK) {
+                *checked = Some(Instant::now());
+                self.hint();
+            }
+        }
     }
 
     /// Somebody says that the leader has changed or is gone: the task finds out by itself whether that is so.

@@ -37,6 +37,11 @@ impl History {
         }
     }
 
+    /// How long ago the last entry was committed, if any was.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.samples.back().map(|sample| sample.at.elapsed())
+    }
+
     /// For a region that has accepted entries up to `accepted`: bytes of this reign that it misses, and for how long the
     /// oldest entry that it misses has been committed.
     pub(super) fn behind(&self, accepted: Sequence) -> (u64, Duration) {

@@ -46,7 +46,7 @@ pub struct PipeliningArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     regions: usize,
     /// Publishers and messages of each request; several pairs may be given
-    #[arg(long, value_name = "N:N", value_delimiter = ',', default_value = "512:100,4096:1")]
+    #[arg(long, value_name = "N:N", value_delimiter = ',', default_value = "600:100,12288:1")]
     loads: Vec<String>,
     /// Bytes of each message
     #[arg(long, value_name = "N", default_value_t = 1024)]

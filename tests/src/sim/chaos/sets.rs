@@ -117,14 +117,13 @@ async fn ripen(world: &World, since: &ShardStatus) {
     loop {
         sleep(Duration::from_millis(20)).await;
         let Some(status) = in_sync(world) else { continue };
-        match &first {
-            Some(first) if first.ballot == status.ballot && first.voters == status.voters => {
-                if status.committed.0 >= first.committed.0 + ENTRIES {
-                    return;
-                }
+        let same = |first: &&ShardStatus| first.ballot == status.ballot && first.voters == status.voters;
+        if let Some(first) = first.as_ref().filter(same) {
+            if status.committed.0 >= first.committed.0 + ENTRIES {
+                return;
             }
-            _ if status.committed > since.committed => first = Some(status),
-            _ => {}
+        } else if status.committed > since.committed {
+            first = Some(status);
         }
     }
 }
