@@ -59,6 +59,18 @@ pub fn journal(shard: ShardId, slot: Slot) -> Path {
     Path::from(format!("journal/{:08x}/{round:012x}-{nonce:016x}/{index:012x}", shard.0))
 }
 
+/// Prefix of the objects of a reign.
+pub fn reign(shard: ShardId, ballot: Ballot) -> Path {
+    let Ballot { round, nonce } = ballot;
+    Path::from(format!("journal/{:08x}/{round:012x}-{nonce:016x}", shard.0))
+}
+
+/// The index of an object of a reign, from its key; `None` for a foreign object.
+pub fn parse_index(shard: ShardId, ballot: Ballot, key: &Path) -> Option<u64> {
+    let index = u64::from_str_radix(key.filename()?, 16).ok()?;
+    (*key == journal(shard, Slot { ballot, index })).then_some(index)
+}
+
 /// Prefix of a shard's copies.
 pub fn copies(shard: ShardId) -> Path {
     Path::from(format!("journal/{:08x}/copies", shard.0))

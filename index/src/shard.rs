@@ -10,7 +10,7 @@
 //! | `leader`, `events` | the owner task of a reign, and what it waits for |
 //! | `join`, `copies`, `content` | regions that come later, and what they are sent |
 //! | `change` | changing the set of regions |
-//! | `snapshot` | snapshots and truncation marks |
+//! | `snapshot`, `whole` | snapshots and truncation marks, and whether a region still has what they stand for |
 //! | `fetch`, `view` | reading batches from the nearest region that has them |
 //! | `health`, `history`, `status` | what people are told |
 
@@ -33,6 +33,7 @@ mod status;
 mod view;
 mod waiters;
 mod walk;
+mod whole;
 
 use std::{
     collections::BTreeMap,

@@ -138,6 +138,11 @@ async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, V
     world.say("calm");
     world.calm();
     sets::as_wanted(world, random).await.map_err(one)?;
+    if random.random_bool(0.3) {
+        chaos::ruin(world, random).await;
+        world.calm();
+        sets::as_wanted(world, random).await.map_err(one)?;
+    }
     stop.set();
     for client in clients {
         client.await.map_err(|error| one(format!("a client: {error}")))?.map_err(one)?;

@@ -197,6 +197,12 @@ impl Reign {
         self.extents.remove(&region);
     }
 
+    /// The region has lost what it had accepted: it takes no more appends, and nothing that it took counts any more.
+    pub fn distrust(&mut self, region: RegionNo) {
+        self.lanes.remove(&region);
+        self.lost.insert(region, Sequence(0));
+    }
+
     /// The region is no concern of this reign any more.
     pub fn leave(&mut self, region: RegionNo) {
         self.lanes.remove(&region);

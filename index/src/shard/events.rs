@@ -33,6 +33,8 @@ pub(super) enum Event {
     Joined(RegionNo, Joined),
     /// A snapshot is in a region that is far behind and has promised.
     Installed(RegionNo, Box<Promise>, RegionStore, Install),
+    /// What lay at this slot, and was accepted, is not there any more.
+    Gone(RegionNo, Slot),
     /// Nothing that anybody needs to know.
     Nothing,
 }

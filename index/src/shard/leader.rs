@@ -32,6 +32,7 @@ use crate::{
     format::{Leader, Value},
     ids::{RegionNo, Sequence},
     journal::{Candidate, Reign},
+    keys::Slot,
     limits::MAX_PROPOSALS_PER_ENTRY,
     store::RegionStore,
 };
@@ -43,6 +44,8 @@ pub(super) enum Message {
     Suspect,
     /// Where paths may be cut behind this entry, of which these regions have a snapshot.
     Cuts(Sequence, BTreeSet<RegionNo>, oneshot::Sender<Cuts>),
+    /// What lay at this slot of a region, and was accepted, is not there any more.
+    Gone(RegionNo, Slot),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -233,6 +236,7 @@ impl Leading {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.cuts(sequence, &durable));
             }
+            Message::Gone(region, slot) => self.events.push(Box::pin(async move { Event::Gone(region, slot) })),
             Message::Shutdown(done) => {
                 self.stopping = Some(done);
                 self.inbox.close();
@@ -255,6 +259,12 @@ impl Leading {
                 self.shared.installs.lock().insert(region, snapshot);
                 let sequence = self.shared.installs.lock().get(&region).map(|install| install.snapshot.sequence);
                 return self.promised(region, &promise, store, sequence);
+            }
+            Event::Gone(region, slot) => {
+                self.sending.get(&region)?;
+                self.reign.distrust(region);
+                let problem = "it was accepted and is gone: the region was wiped, or restored from an old copy";
+                return self.break_region(region, slot, problem);
             }
             Event::Nothing => {}
         }
@@ -305,7 +315,7 @@ impl Leading {
             match message {
                 Message::Propose(proposal) => (proposal.done)(Err(error.clone())),
                 Message::Shutdown(done) => stopping = Some(done),
-                Message::Suspect | Message::Cuts(..) => {}
+                Message::Suspect | Message::Cuts(..) | Message::Gone(..) => {}
             }
         }
         self.shared.in_flight.store(0, Relaxed);

@@ -9,7 +9,7 @@ use std::{
 use futures::future::join_all;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{Shard, Shared, StartError, leader::Message, path::newest_floor, view::View};
+use super::{Shard, Shared, StartError, leader::Message, path::newest_floor, view::View, whole::missing};
 use crate::{
     format::{Floor, SnapshotRef, encode_snapshot},
     ids::{RegionNo, Sequence, WriteId},
@@ -85,7 +85,13 @@ impl Shard {
         if cuts.is_empty() {
             return Err(last.map_or_else(|| not_durable(&durable, voters.as_ref()), StartError::Store));
         }
-        let marked = join_all(cuts.iter().map(|cut| mark(shared, cut, &snapshot, voters.as_ref(), &marks))).await;
+        let marked = join_all(cuts.iter().map(async |cut| {
+            if let Some(slot) = missing(shared, cut).await? {
+                return Err(self.gone(cut, slot).await);
+            }
+            mark(shared, cut, &snapshot, voters.as_ref(), &marks).await
+        }));
+        let marked = marked.await;
         let mut covered = progress.sequence;
         for result in marked {
             match result {
@@ -98,6 +104,14 @@ impl Shard {
         *shared.snapshot.lock() = Progress { sequence: covered, bytes };
         tracing::debug!(%sequence, bytes = size, regions = durable.len(), "snapshot written");
         Ok(covered)
+    }
+
+    /// The region has lost what it had accepted; the owner task hears of it.
+    async fn gone(&self, cut: &CutAt, slot: Slot) -> StartError {
+        let record = &cut.view.record;
+        // A reign that is over does not write to it any more.
+        let _ = self.owner.send(Message::Gone(record.number, slot)).await;
+        StartError::missing(&record.name, &keys::journal(self.shared.id, slot))
     }
 }
 

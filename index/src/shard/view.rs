@@ -30,6 +30,8 @@ pub(super) struct View {
     latency_us: AtomicU64,
     /// Three of four appends take no longer than this, in microseconds; an estimate that moves with every append.
     append_us: AtomicU64,
+    /// So many of the reign's objects were found to be there, from the first one on.
+    pub(super) checked: AtomicU64,
     /// Entries that it misses although a snapshot says that it has them; copies of them are on their way.
     pub(super) copies_missing: AtomicU64,
 }
@@ -42,9 +44,9 @@ impl View {
         accepted: Sequence,
         floor: u64,
     ) -> Self {
-        let [latency_us, append_us, copies_missing] = [(); 3].map(|()| AtomicU64::new(0));
+        let [latency_us, append_us, checked, copies_missing] = [(); 4].map(|()| AtomicU64::new(0));
         let (accepted, floor) = (accepted.0.into(), floor.into());
-        Self { record, store, extents, accepted, floor, latency_us, append_us, copies_missing }
+        Self { record, store, extents, accepted, floor, latency_us, append_us, checked, copies_missing }
     }
 
     pub(super) fn accepted(&self) -> Sequence {

@@ -145,19 +145,35 @@ impl RegionStore {
     /// # Errors
     /// When the store gave no good answer within the attempts and the deadline.
     pub async fn list(&self, component: Component, prefix: &Path) -> Result<Vec<Path>, StoreError> {
+        self.list_after(component, prefix, None).await
+    }
+
+    /// Every key under `prefix` that sorts behind `after`, sorted.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn list_after(
+        &self,
+        component: Component,
+        prefix: &Path,
+        after: Option<&Path>,
+    ) -> Result<Vec<Path>, StoreError> {
         let mut budget = Budget::new(&self.inner.timing, &self.inner.env);
         loop {
-            match self.list_once(component, prefix).await {
+            match self.list_once(component, prefix, after).await {
                 Ok(keys) => return Ok(keys),
                 Err(failure) => self.pause(&mut budget, failure, Operation::List, prefix).await?,
             }
         }
     }
 
-    async fn list_once(&self, component: Component, prefix: &Path) -> Result<Vec<Path>, Failure> {
+    async fn list_once(&self, component: Component, prefix: &Path, after: Option<&Path>) -> Result<Vec<Path>, Failure> {
         let Inner { store, timing, metrics, .. } = &*self.inner;
         let attempt = metrics.begin(Operation::List, component);
-        let mut stream = store.list(Some(prefix));
+        let mut stream = match after {
+            None => store.list(Some(prefix)),
+            Some(after) => store.list_with_offset(Some(prefix), after),
+        };
         let mut keys = Vec::new();
         let mut seen = 0;
         let result = loop {

@@ -310,3 +310,29 @@ async fn an_append_that_a_commit_waits_for_is_sent_again_when_it_is_late() {
     assert_eq!(read_all(&shard, topic).await, texts(0..44));
     whole_in(&shard, "b").await;
 }
+
+/// A truncation mark would say that the region has what it lost, and nobody would find out any more.
+#[tokio::test(start_paused = true)]
+async fn a_region_that_lost_entries_while_its_leader_goes_on_gets_no_truncation_mark() {
+    for old in [true, false] {
+        let three = Three::new();
+        let shard = three.start("leader").await;
+        let topic = create_topic(&shard, "t").await;
+        publish_many(&shard, topic, 0..20).await;
+        shard.snapshot().await.unwrap();
+        publish_many(&shard, topic, 20..60).await;
+        let stores = three.stores();
+        let copy = if old { copy_of(&stores[2].1).await } else { Vec::new() };
+        publish_many(&shard, topic, 60..100).await;
+        restore(&stores[2].1, copy).await;
+        publish_many(&shard, topic, 100..150).await;
+        shard.snapshot().await.unwrap();
+        until("refused", || state_of(&shard, "c").0 == "refused").await;
+        assert!(shard.ready().is_ok());
+        publish_many(&shard, topic, 150..160).await;
+        drop(shard);
+        let shard = three.start("next").await;
+        until("refused", || state_of(&shard, "c").0 == "refused").await;
+        assert_eq!(read_all(&shard, topic).await, texts(0..160));
+    }
+}

@@ -18,6 +18,9 @@ const CHANGE: Duration = Duration::from_secs(12);
 /// How long is waited for a moment at which a region may be ruined.
 const RIPE: Duration = Duration::from_secs(10);
 
+/// Pause between two looks at the leader.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// So many entries are committed between two moments at which all regions are in sync, before one of them is ruined: enough
 /// for a mark that says how far it had come.
 const ENTRIES: u64 = 140;
@@ -84,9 +87,20 @@ async fn replace(world: &World, ruined: &SimRegion, random: &mut StdRng) {
 }
 
 /// A region is wiped, or an old copy is put in its place.
-async fn ruin(world: &World, random: &mut StdRng) {
+pub(super) async fn ruin(world: &World, random: &mut StdRng) {
     let _held = world.regions_held.lock().await;
-    let Some(status) = in_sync(world).filter(|status| status.voters.len() >= 3) else { return };
+    if world.wanted().len() < 3 || lock(&world.ruined).is_some() {
+        return;
+    }
+    let waiting = async {
+        loop {
+            match in_sync(world).filter(|status| status.voters.len() >= 3) {
+                Some(status) => break status,
+                None => sleep(LOOK).await,
+            }
+        }
+    };
+    let Ok(status) = timeout(RIPE, waiting).await else { return };
     let Some(region) = pick(random, &status.regions).and_then(|region| world.region(region.name.as_str())) else {
         return;
     };
@@ -115,7 +129,7 @@ fn in_sync(world: &World) -> Option<ShardStatus> {
 async fn ripen(world: &World, since: &ShardStatus) {
     let mut first: Option<ShardStatus> = None;
     loop {
-        sleep(Duration::from_millis(20)).await;
+        sleep(LOOK).await;
         let Some(status) = in_sync(world) else { continue };
         let same = |first: &&ShardStatus| first.ballot == status.ballot && first.voters == status.voters;
         if let Some(first) = first.as_ref().filter(same) {
