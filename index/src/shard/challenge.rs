@@ -25,7 +25,7 @@ use crate::{
 /// How long regions that are slower than a quorum are waited for when the paths are looked at.
 const GRACE: Duration = Duration::from_millis(300);
 
-/// How long a quorum may take to read its paths, to promise, or to take the first entry.
+/// How long reading may take without coming forward, or a quorum to read its paths, to promise, or to take the first entry.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// So many leaders are remembered.
@@ -57,6 +57,8 @@ pub struct Challenge {
     idle: BTreeMap<RegionNo, Walk>,
     failed: BTreeMap<RegionNo, StartError>,
     ends: Option<BTreeMap<RegionNo, Slot>>,
+    /// When an object was last read: a long path takes its time, one that does not come forward is given up.
+    progress: Instant,
     /// The latest leaders that were met on the paths.
     met: BTreeMap<Ballot, Leader>,
 }
@@ -79,7 +81,19 @@ impl Challenge {
             idle.insert(number, Walk::new(&region.record, &cluster.cluster_id, config.shard, region.store.clone()));
         }
         let failed = BTreeMap::new();
-        Self { config, cluster, env, leader, stores, election, idle, failed, ends: None, met: BTreeMap::new() }
+        Self {
+            config,
+            cluster,
+            env,
+            leader,
+            stores,
+            election,
+            idle,
+            failed,
+            ends: None,
+            progress: Instant::now(),
+            met: BTreeMap::new(),
+        }
     }
 
     /// Reads every region's path to its end, from where the last look stopped. Writes nothing.
@@ -102,7 +116,8 @@ impl Challenge {
 
     /// Reads every path to its end, those that are slower than a quorum only as far as that is quickly done.
     async fn read_all(&mut self) -> Result<(), StartError> {
-        let mut limit = Instant::now() + PATIENCE;
+        let mut grace = None;
+        self.progress = Instant::now();
         let mut known = 0;
         self.drive(|this| {
             // Whether a quorum has been read changes only with their number, and finding out reads all that was folded.
@@ -110,10 +125,10 @@ impl Challenge {
             if read.len() > known && known < this.stores.len() {
                 known = read.len();
                 if this.election.could_win(|region| read.contains_key(&region)) {
-                    limit = limit.min(Instant::now() + GRACE);
+                    grace.get_or_insert_with(|| Instant::now() + GRACE);
                 }
             }
-            (known < this.stores.len()).then_some(limit)
+            (known < this.stores.len()).then(|| grace.unwrap_or(this.progress + PATIENCE))
         })
         .await
     }
@@ -153,7 +168,7 @@ impl Challenge {
         let nonce = self.env.entropy.next_u64();
         self.failed.clear();
         self.election.stand(nonce, seen).map_err(|abandoned| contended(&abandoned))?;
-        let deadline = Instant::now() + PATIENCE;
+        self.progress = Instant::now();
         let mut opened = false;
         loop {
             let (mut promises, mut decided) = (0, None);
@@ -162,7 +177,7 @@ impl Challenge {
                     promises = this.election.promises();
                     decided = this.election.decide();
                 }
-                decided.is_none().then_some(deadline)
+                decided.is_none().then(|| this.progress + PATIENCE)
             })
             .await?;
             if let Some(decided) = decided {
@@ -179,7 +194,7 @@ impl Challenge {
                 }
             }
             // A region that votes may have been added since this node was told of regions.
-            if opened || Instant::now() >= deadline || !self.open_unknown().await? {
+            if opened || Instant::now() >= self.progress + PATIENCE || !self.open_unknown().await? {
                 // Floors that moved meanwhile are a matter of bad luck: the next attempt begins with the new ones.
                 let void = self.stores.keys().any(|region| self.election.want(*region) == Want::Void);
                 let ballot = self.election.ballot().filter(|_| void);
@@ -357,6 +372,9 @@ impl Challenge {
     fn take(&mut self, mut walk: Walk, result: Result<Answer, StartError>) -> Result<(), StartError> {
         let region = walk.region;
         self.note_leaders(&result);
+        if let Ok(Answer::Object(_, Some(_))) = &result {
+            self.progress = Instant::now();
+        }
         match result {
             Ok(Answer::Floor(floor)) => self.election.floor(region, floor.as_ref()),
             Ok(Answer::Put(landed)) => self.election.put(region, landed),
