@@ -187,8 +187,18 @@ impl Reign {
 
     /// The region takes no more appends of this reign: another leader took it over, or it is broken.
     pub fn lose(&mut self, region: RegionNo) {
-        let accepted = self.lanes.remove(&region).map_or(Sequence(0), |lane| lane.accepted());
+        let accepted = self.close(region).map_or(Sequence(0), |lane| lane.accepted());
         self.lost.entry(region).or_insert(accepted);
+    }
+
+    /// No more is appended to a region. How far it had come is remembered: later marks would tell less than earlier ones
+    /// otherwise, and a region that went backwards would pass.
+    fn close(&mut self, region: RegionNo) -> Option<Lane> {
+        let lane = self.lanes.remove(&region)?;
+        if lane.has_accepted() {
+            self.marks.insert(region, Mark { region, ballot: self.ballot, sequence: lane.accepted() });
+        }
+        Some(lane)
     }
 
     /// The region joins again later, with the same promise; nothing was sent to it yet.
@@ -199,7 +209,7 @@ impl Reign {
 
     /// The region has lost what it had accepted: it takes no more appends, and nothing that it took counts any more.
     pub fn distrust(&mut self, region: RegionNo) {
-        self.lanes.remove(&region);
+        self.close(region);
         self.lost.insert(region, Sequence(0));
     }
 
