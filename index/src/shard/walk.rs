@@ -24,6 +24,8 @@ pub(super) struct Walk {
     pub(super) shard: ShardId,
     pub(super) store: RegionStore,
     reader: PathReader,
+    /// Whether the store was found to be the region's own.
+    verified: bool,
 }
 
 /// What a want gave.
@@ -38,18 +40,30 @@ impl Walk {
     pub(super) fn new(record: &RegionRecord, cluster_id: &str, shard: ShardId, store: RegionStore) -> Self {
         let (record, cluster_id, reader) =
             (record.clone(), cluster_id.to_owned(), PathReader::new(shard, store.clone()));
-        Self { region: record.number, record, cluster_id, shard, store, reader }
+        Self { region: record.number, record, cluster_id, shard, store, reader, verified: false }
+    }
+
+    async fn verify(&mut self) -> Result<(), StartError> {
+        founding::verify(&self.record, &self.cluster_id, &self.store).await.map_err(Box::new)?;
+        self.verified = true;
+        Ok(())
     }
 
     /// Carries out what is wanted. `leader` and `id` go into the Takeover: the same bytes at every attempt at one slot.
     pub(super) async fn perform(&mut self, want: Want, leader: &Leader, id: WriteId) -> Result<Answer, StartError> {
         match want {
-            Want::Floor => Ok(Answer::Floor(newest_floor(self.shard, &self.store).await?)),
+            Want::Floor => {
+                // What is not there any more must not pass for the beginning of a path.
+                if !self.verified {
+                    self.verify().await?;
+                }
+                Ok(Answer::Floor(newest_floor(self.shard, &self.store).await?))
+            }
             Want::Object(slot) => Ok(Answer::Object(slot, self.reader.read(slot).await?)),
             Want::Put { slot, parent, ballot } => {
                 // The node may have joined the region long ago: a store that was wiped or exchanged since then has nothing to
                 // promise, and must not be written to.
-                founding::verify(&self.record, &self.cluster_id, &self.store).await.map_err(Box::new)?;
+                self.verify().await?;
                 let bytes: PutPayload = leader.takeover(ballot, parent, id).into();
                 let key = keys::journal(self.shard, slot);
                 self.reader.forget();
