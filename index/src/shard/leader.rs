@@ -264,7 +264,8 @@ impl Leading {
                 self.sending.get(&region)?;
                 self.reign.distrust(region);
                 let problem = "it was accepted and is gone: the region was wiped, or restored from an old copy";
-                return self.break_region(region, slot, problem);
+                // Whether the others can be led, the next takeover finds out.
+                return self.break_region(region, slot, problem).map(|_| Role::Renewing);
             }
             Event::Nothing => {}
         }

@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-use super::{clock::WallClock, gate::Gate, link::Link, lock};
+use super::{clock::WallClock, gate::Gate, link::Link, lock, region::SimRegion};
 
 /// How long clients wait for an answer. Shorter than the node's own limit, so that both are met.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -34,6 +34,8 @@ pub(super) struct SimNode {
     pub(super) clock: Arc<WallClock>,
     /// Its connections to regions, by name.
     pub(super) links: Mutex<BTreeMap<String, Link>>,
+    /// The regions that it was told of when it was started.
+    pub(super) told: Mutex<Vec<SimRegion>>,
     /// Set once it serves.
     up: OnceLock<(Node, Router)>,
 }
@@ -47,7 +49,15 @@ impl fmt::Display for SimNode {
 impl SimNode {
     pub(super) fn new(machine: String, life: u64, clock: Arc<WallClock>) -> Self {
         let name = format!("{machine}.{life}");
-        Self { name, machine, gate: Gate::new(), clock, links: Mutex::default(), up: OnceLock::new() }
+        Self {
+            name,
+            machine,
+            gate: Gate::new(),
+            clock,
+            links: Mutex::default(),
+            told: Mutex::default(),
+            up: OnceLock::new(),
+        }
     }
 
     pub(super) fn address(&self) -> String {

@@ -62,6 +62,14 @@ pub(super) async fn as_wanted(world: &World, random: &mut StdRng) -> Result<(), 
     let wanted = world.wanted();
     world.tell(wanted.clone());
     let changed = tokio::time::timeout(PAUSE * PATIENCE, change_to(world, &wanted)).await;
+    // A node that was told of none of them cannot find them.
+    for node in world.nodes() {
+        let told = lock(&node.told).clone();
+        if !told.iter().any(|told| wanted.iter().any(|region| region.name() == told.name())) {
+            world.kill(&node);
+            world.start(node.machine.clone(), false);
+        }
+    }
     changed.map_err(|_| {
         let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();
         format!("the regions do not become {}: {}", names.join(", "), regions(world))

@@ -405,6 +405,7 @@ async fn start_once(
 ) -> Result<brigade::serve::Node, String> {
     let env = node.clock.env(random.random());
     let metrics = StoreMetrics::new();
+    *lock(&node.told) = world.told();
     let regions = world.told().into_iter().map(|region| RegionSettings {
         name: region.name().to_string(),
         url: region.url().to_owned(),
