@@ -30,7 +30,7 @@ mod signals;
 use node::prepare_node;
 pub use node::{Node, StartError, start_node, start_node_on};
 pub use seat::{Absent, Leading, Seat};
-pub(crate) use seat::{DeposedBody, Known, LeaseAnswer};
+pub(crate) use seat::{DeposedBody, Known, LeaseAnswer, SELF_CHECK};
 use signals::StopSignals;
 
 /// Why a node did not run to an orderly end.

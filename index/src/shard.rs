@@ -59,7 +59,7 @@ use self::{health::Health, leader::Message, view::View, waiters::Waiters};
 use crate::{
     command::Command,
     env::Env,
-    format::{Install, Leader},
+    format::Leader,
     founding::{Cluster, Opener},
     ids::{Ballot, Offset, Partition, RegionNo, Sequence, ShardId, TopicId},
     region::RegionRecord,
@@ -99,8 +99,6 @@ pub(crate) struct Shared {
     history: Mutex<history::History>,
     /// The highest ballot of other leaders that was met.
     met: Mutex<Ballot>,
-    /// Snapshots put in place of entries in this reign.
-    installs: Mutex<BTreeMap<RegionNo, Install>>,
     /// The change of regions that is under way, in words.
     change: Mutex<Option<String>>,
     sealed: AtomicU64,

@@ -9,6 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
+
+use brigade_index::shard::ProposeError;
 use futures::FutureExt;
 use http::{HeaderMap, Method, StatusCode, request::Parts};
 use tokio::time::{Instant, timeout_at};
@@ -23,7 +25,7 @@ use super::{
     route::Route,
     shards, subscriptions, topics,
 };
-use crate::serve::{Absent, Leading, Node};
+use crate::serve::{Absent, Leading, Node, SELF_CHECK};
 
 /// Most header fields of a request: 64 headers of a message and what clients and proxies add. A hundred is what the
 /// HTTP library takes; it refuses more by itself, without a body.
@@ -104,7 +106,10 @@ where
             match seated(&node, forwarded).await {
                 Ok(leading) => {
                     node.seat.asked(&leading);
-                    handle(leading.clone(), call).await.map_err(|error| doubted(&leading, error))
+                    match handle(leading.clone(), call).await {
+                        Err(error) if depends_on_state(&error) => Err(doubted(&leading, error).await),
+                        answer => answer,
+                    }
                 }
                 Err(absent) => match absent.leader.as_ref().filter(|_| absent.lives && !forwarded) {
                     Some(leader) => forward(&node, route, leader, call).await,
@@ -115,14 +120,30 @@ where
     })
 }
 
-/// Whoever only reads what some region shows as committed may know too little: what it does not find, there may be.
-fn doubted(leading: &Leading, error: ApiError) -> ApiError {
-    let depends = matches!(error.status.as_u16(), 404 | 409 | 410 | 416) || error.code == kinds::PARTITION_NOT_FOUND.1;
-    if depends && leading.shard.status().state == "reading" {
+/// Whether a refusal is only as true as what this node knows is complete.
+fn depends_on_state(error: &ApiError) -> bool {
+    matches!(error.status.as_u16(), 404 | 409 | 410 | 416) || error.code == kinds::PARTITION_NOT_FOUND.1
+}
+
+/// Whoever only reads what some region shows as committed may know too little: what it does not find, there may be. And a
+/// leader that has committed nothing for a while may have been deposed without knowing: before it denies anything it
+/// commits an entry, which only a leader can.
+async fn doubted(leading: &Leading, error: ApiError) -> ApiError {
+    if leading.shard.status().state == "reading" {
         let message = format!("too few regions answer to know whether this is so: {}", error.message);
         return ApiError::new(kinds::QUORUM_UNAVAILABLE, message);
     }
-    error
+    if !leading.shard.is_quiet(SELF_CHECK) {
+        return error;
+    }
+    match leading.shard.propose(Vec::new()).await {
+        Ok(_) => error,
+        // That entry's fate is of no importance; the request itself stored nothing.
+        Err(ProposeError::Unknown(problem)) => {
+            ApiError::new(kinds::NOT_LEADER, format!("it is not known whether this node still leads: {problem}"))
+        }
+        Err(problem) => problem.into(),
+    }
 }
 
 /// A handler that tells what is known: the leader knows best, and without one every node tells what it knows.

@@ -99,7 +99,7 @@ impl Known {
 
 /// How long a leader that nobody could tell that it was deposed may go on answering reads. A leader that is asked nothing
 /// never looks, and one that writes need not.
-const SELF_CHECK: Duration = Duration::from_secs(5);
+pub(crate) const SELF_CHECK: Duration = Duration::from_secs(5);
 
 /// A handle. Cheap to clone.
 #[derive(Clone)]
