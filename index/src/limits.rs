@@ -66,6 +66,15 @@ pub const DEDUPLICATION_WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
 /// Longest idempotency key.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 200;
 
+/// Longest text of a filter. Every node keeps it, and its terms are tried on every message of the subscription.
+pub const MAX_FILTER_BYTES: usize = 4 * 1024;
+
+/// Most parentheses and `not`s around one comparison of a filter: reading and trying it takes that much stack.
+pub const MAX_FILTER_DEPTH: usize = 32;
+
+/// Most terms of a filter: its comparisons, where `in` counts once for each of its values.
+pub const MAX_FILTER_TERMS: usize = 256;
+
 const _: () = assert!(DEFAULT_MAX_MESSAGE_BYTES <= MAX_MESSAGE_BYTES);
 const _: () = assert!(MAX_MESSAGE_BYTES * 2 + ENTRY_TARGET_BYTES < MAX_ENTRY_BYTES);
 const _: () = assert!(MAX_BATCH_ROWS >= MAX_MESSAGES_PER_PUBLISH);
