@@ -72,9 +72,6 @@ pub const MAX_VISIBILITY_MS: u32 = 12 * 60 * 60 * 1000;
 /// Most deliveries of a message that a limit can be set to.
 pub const MAX_DELIVERIES: u32 = 1_000;
 
-/// Longest text of a filter.
-pub const MAX_FILTER_BYTES: usize = 4_096;
-
 /// Longest URL that is pushed to or asked, and longest secret.
 pub const MAX_URL_BYTES: usize = 2_048;
 
@@ -92,6 +89,15 @@ pub const MAX_PREPARED_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Decided transactions remembered, so that a repeated one gets the first answer; the oldest is forgotten first.
 pub const MAX_DECIDED: usize = 100_000;
+
+/// Longest text of a filter. Every node keeps it, and its terms are tried on every message of the subscription.
+pub const MAX_FILTER_BYTES: usize = 4 * 1024;
+
+/// Most parentheses and `not`s around one comparison of a filter: reading and trying it takes that much stack.
+pub const MAX_FILTER_DEPTH: usize = 32;
+
+/// Most terms of a filter: its comparisons, where `in` counts once for each of its values.
+pub const MAX_FILTER_TERMS: usize = 256;
 
 const _: () = assert!(DEFAULT_MAX_MESSAGE_BYTES <= MAX_MESSAGE_BYTES);
 const _: () = assert!(MAX_MESSAGE_BYTES * 2 + ENTRY_TARGET_BYTES < MAX_ENTRY_BYTES);
