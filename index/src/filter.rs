@@ -19,7 +19,7 @@
 //! field   = "key" | name | "header" "(" text ")"
 //! value   = text | number
 //! name    = ( letter | "_" ) { letter | digit | "_" | "." | "-" }
-//! number  = [ "+" | "-" ] digits [ "." digits ] [ "e" [ "+" | "-" ] digits ]
+//! number  = [ "+" | "-" ] ( digits [ "." [ digits ] ] | "." digits ) [ "e" [ "+" | "-" ] digits ]
 //! text    = '"' … '"' | "'" … "'"
 //! ```
 //!

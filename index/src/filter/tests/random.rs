@@ -66,7 +66,7 @@ fn value() -> impl Strategy<Value = Value> {
 
 fn message() -> impl Strategy<Value = Message> {
     let header = (select(&NAMES), select(&VALUES)).prop_map(|(name, value)| (name, value.to_owned()));
-    (option::of(bytes()), vec(header, 0..6)).prop_map(|(key, headers)| Message { key, headers })
+    (option::of(bytes()), vec(header, 0..9)).prop_map(|(key, headers)| Message { key, headers })
 }
 
 fn expression() -> impl Strategy<Value = Expression> {
@@ -288,6 +288,9 @@ fn is_read_or_refused(text: &str) {
 }
 
 proptest! {
+    // Each takes some 50 us, and what hides behind `and` and `or` comes out only now and then.
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
     #[test]
     fn printed_and_parsed_it_says_the_same(
         expression in expression(),
