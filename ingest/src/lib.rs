@@ -14,6 +14,7 @@ mod open;
 mod pending;
 mod placement;
 mod plan;
+mod queue;
 mod reader;
 mod service;
 mod settings;
@@ -23,6 +24,10 @@ pub use admission::Admission;
 pub use draft::{Draft, MAX_REQUEST_BYTES};
 pub use error::{IngestError, MessageError};
 pub use metrics::IngestMetrics;
+pub use queue::{
+    Action, DeadLetterPage, DeadLetterPick, DeadLetterQuery, Delivery, Handed, QueueCounts, QueueHandle, QueuePoll,
+    ReceiptError, Settled, TransactionHold,
+};
 pub use reader::{PollReply, PollRequest, ReadFrom, ReadReply, ReadRequest, Slice};
 pub use service::{Ingest, PublishReply};
 pub use settings::IngestSettings;

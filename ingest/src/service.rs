@@ -10,7 +10,7 @@ use brigade_index::{
     env::Env,
     ids::{Offset, Partition, TopicId},
     limits::MAX_MESSAGES_PER_PUBLISH,
-    names::TopicName,
+    names::{SubscriptionName, TopicName},
     shard::{ProposeError, Shard},
 };
 use tokio::{
@@ -28,6 +28,7 @@ use crate::{
     log::Log,
     open::Request,
     placement,
+    queue::{Around, QueueHandle, Queues},
     reader::Reader,
     settle::{Answer, Ticket},
 };
@@ -43,6 +44,7 @@ struct Inner {
     gate: Arc<Gate>,
     metrics: IngestMetrics,
     reader: Reader,
+    queues: Arc<Queues>,
     inbox: mpsc::Sender<Request<Ticket>>,
     /// Turn of the partitions for messages without a key.
     turn: AtomicU64,
@@ -86,6 +88,15 @@ impl Ingest {
         let reader = Reader::new(log.clone(), cache.clone(), metrics.clone());
         let (inbox, requests) = mpsc::channel(INBOX);
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
+        let queues = Queues::new(Around {
+            log: log.clone(),
+            cache: cache.clone(),
+            metrics: metrics.clone(),
+            env: env.clone(),
+            tasks: tasks.clone(),
+            closing: closing.clone(),
+            request_timeout: settings.request_timeout,
+        });
         let batcher = Batcher::new(Shared::new(log.clone(), cache, metrics.clone()), settings.linger);
         let (stop, ended) = (closing.clone(), closed.clone().drop_guard());
         tasks.spawn(async move {
@@ -93,7 +104,7 @@ impl Ingest {
             batcher.run(requests, stop).await;
         });
         let turn = AtomicU64::new(env.entropy.next_u64());
-        Self(Arc::new(Inner { log, settings, env, gate, metrics, reader, inbox, turn, closing, closed }))
+        Self(Arc::new(Inner { log, settings, env, gate, metrics, reader, queues, inbox, turn, closing, closed }))
     }
 
     /// Figures of publishing and reading.
@@ -188,6 +199,14 @@ impl Ingest {
     /// Like [`Self::read`].
     pub async fn poll(&self, request: PollRequest) -> Result<PollReply, IngestError> {
         self.0.reader.poll(request).await
+    }
+
+    /// A queue subscription.
+    ///
+    /// # Errors
+    /// When there is no such topic or subscription, or it is of another kind.
+    pub fn queue(&self, topic: &TopicName, name: &SubscriptionName) -> Result<QueueHandle, IngestError> {
+        self.0.queues.handle(topic, name)
     }
 
     /// First offset whose message has that timestamp (milliseconds since the Unix epoch) or a later one; the high

@@ -31,6 +31,8 @@ const PURE: [&str; 16] = [
     "index/src/command.rs",
     "index/src/format",
     "index/src/ids.rs",
+    "index/src/filter",
+    "index/src/filter.rs",
     "index/src/journal",
     "index/src/lease.rs",
     "index/src/names.rs",
