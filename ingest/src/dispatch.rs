@@ -29,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use brigade_index::ids::{Offset, Partition};
 use roaring::RoaringTreemap;
 
+mod giving_up;
 mod lanes;
 mod later;
 mod line;
