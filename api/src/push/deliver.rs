@@ -64,14 +64,21 @@ impl PushTarget {
         format!("msg_{}_{}_{}_{}", self.topic_id, self.subscription_id, message.partition, message.offset)
     }
 
+    /// About how long the body will be.
+    fn body_size(&self, message: &PushMessage) -> usize {
+        let Some(row) = Some(message.row).filter(|row| *row < message.messages.rows()) else { return 0 };
+        let (key, value) = (message.messages.key(row), message.messages.value(row));
+        let bytes = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        512 + bytes + bytes / 2
+    }
+
     /// The message as a poll shows it, with `topic`, `subscription`, `delivery_count` and `first_delivered_at`. `None` if
     /// the batch has no such row.
     fn body(&self, message: &PushMessage) -> Option<Bytes> {
         if message.row >= message.messages.rows() {
             return None;
         }
-        let value = message.messages.value(message.row).map_or(0, <[u8]>::len);
-        let mut out = Vec::with_capacity(512 + value + value / 2);
+        let mut out = Vec::with_capacity(self.body_size(message));
         write_message(&mut out, message.partition, message.offset, &message.messages, message.row, |out| {
             out.extend_from_slice(b",\"topic\":");
             write_string(out, self.topic.as_str());
@@ -93,7 +100,7 @@ pub enum Fault {
     Message,
     /// The endpoint cannot cope or is not there: other messages would fare no better.
     Endpoint,
-    /// This node had no place for the post.
+    /// This node had no memory for the post.
     Node,
 }
 
@@ -174,9 +181,11 @@ impl Deliverer {
         let no_place = || Verdict::Retry {
             after: None,
             fault: Fault::Node,
-            reason: "the node has too many posts in flight".to_owned(),
+            reason: "the node has no memory left for it".to_owned(),
         };
-        let Ok(Some(_place)) = timeout(target.endpoint.timeout(), self.endpoints.place()).await else {
+        let Ok(Some(_place)) =
+            timeout(target.endpoint.timeout(), self.endpoints.place(target.body_size(message))).await
+        else {
             return no_place();
         };
         let Some(body) = target.body(message) else {

@@ -30,6 +30,12 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections kept to one endpoint.
 const IDLE_CONNECTIONS: usize = 64;
 
+/// Unit in which memory is counted.
+const UNIT: usize = 1024;
+
+/// What a request costs besides its body: buffers of the connection and of TLS, and an answer.
+const REQUEST_BYTES: usize = 64 * 1024;
+
 /// Bytes of an answer's body that are read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
@@ -116,16 +122,19 @@ pub struct BuildError(#[from] reqwest::Error);
 pub struct Endpoints {
     client: reqwest::Client,
     policy: Arc<AddressPolicy>,
-    places: Arc<Semaphore>,
+    /// Memory for requests in flight, in units.
+    memory: Arc<Semaphore>,
+    units: u32,
     env: Env,
 }
 
 impl Endpoints {
-    /// A client that posts where `policy` lets it, with at most `max_in_flight` requests at once.
+    /// A client that posts where `policy` lets it, with requests that hold at most
+    /// `memory_bytes` at once.
     ///
     /// # Errors
     /// When the system has no certificates that could be trusted.
-    pub fn new(policy: AddressPolicy, max_in_flight: usize, env: Env) -> Result<Self, BuildError> {
+    pub fn new(policy: AddressPolicy, memory_bytes: usize, env: Env) -> Result<Self, BuildError> {
         let policy = Arc::new(policy);
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -137,8 +146,10 @@ impl Endpoints {
             .referer(false)
             .user_agent(concat!("brigade/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        let places = Arc::new(Semaphore::new(max_in_flight.clamp(1, Semaphore::MAX_PERMITS)));
-        Ok(Self { client, policy, places, env })
+        let units = u32::try_from(memory_bytes / UNIT).unwrap_or(u32::MAX).max(1);
+        // Where words have 32 bits a semaphore holds fewer.
+        let units = units.min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
+        Ok(Self { client, policy, memory: Arc::new(Semaphore::new(units as usize)), units, env })
     }
 
     /// The rules for addresses.
@@ -155,10 +166,11 @@ impl Endpoints {
         Ok(Endpoint { url: self.policy.check_url(url)?, secret, timeout })
     }
 
-    /// A place among the requests that the node has in flight. Waits until one is free.
-    pub async fn place(&self) -> Option<OwnedSemaphorePermit> {
+    /// A place in memory for a request with a body of this size, however large. Waits until there is one.
+    pub async fn place(&self, body_bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(body_bytes.saturating_add(REQUEST_BYTES) / UNIT).unwrap_or(u32::MAX);
         // The semaphore is never closed.
-        self.places.clone().acquire_owned().await.ok()
+        self.memory.clone().acquire_many_owned(units.min(self.units)).await.ok()
     }
 
     /// Posts a JSON body. `id` names what is posted, the same at each attempt, in visible ASCII without a dot.
