@@ -5,6 +5,7 @@ mod floor;
 mod frame;
 mod identity;
 mod journal;
+mod remembered;
 mod snapshot;
 
 pub use floor::{Extent, Floor, Install, SnapshotRef};

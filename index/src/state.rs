@@ -5,6 +5,7 @@
 
 mod apply;
 mod dedup;
+mod message_ids;
 mod partition;
 mod regions;
 mod subscription;
@@ -13,6 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use apply::Touched;
 pub use dedup::{Deduplication, Known, ProducerWindow, RememberedKey};
+pub use message_ids::MessageIds;
 pub use partition::{BatchLocation, PartitionLog, Run};
 pub use regions::Regions;
 pub use subscription::Subscription;
@@ -38,6 +40,8 @@ pub struct Topic {
     pub partitions: Vec<PartitionLog>,
     /// Recent idempotent requests.
     pub dedup: Deduplication,
+    /// Recent deduplication ids of messages.
+    pub ids: MessageIds,
     /// Its subscriptions.
     pub subscriptions: BTreeMap<SubscriptionName, Subscription>,
 }

@@ -6,18 +6,21 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    command::{StoredIdentity, StoredPosition, StoredRegion, StoredRegionSet, StoredSettings, region_number},
+    command::{
+        StoredIdentity, StoredPosition, StoredRegion, StoredRegionSet, StoredSettings, attributes_from, region_number,
+    },
     frame::{FrameError, Head, Kind},
+    remembered::StoredMessageIds,
 };
 use crate::{
-    command::{Identity, Placement},
+    command::{DuplicateRows, Identity, Placement},
     ids::{Ballot, Offset, Partition, Sequence, TopicId, WriteId},
     keys::Slot,
     names::{ProducerId, SubscriptionName, TopicName},
     region::{RegionRecord, RegionSet},
     state::{
-        BatchLocation, Deduplication, PartitionLog, ProducerWindow, Regions, RememberedKey, Run, ShardState,
-        Subscription, Topic,
+        BatchLocation, Deduplication, MessageIds, PartitionLog, ProducerWindow, Regions, RememberedKey, Run,
+        ShardState, Subscription, Topic,
     },
 };
 
@@ -41,6 +44,8 @@ struct StoredRun {
     /// Relative to the smallest.
     #[prost(sint64, tag = "9")]
     timestamp_span_ms: i64,
+    #[prost(uint32, tag = "10")]
+    attributes: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -67,6 +72,18 @@ struct StoredBase {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct StoredDuplicates {
+    #[prost(uint32, tag = "1")]
+    partition: u32,
+    #[prost(uint32, tag = "2")]
+    first: u32,
+    #[prost(uint32, tag = "3")]
+    rows: u32,
+    #[prost(message, required, tag = "4")]
+    original: StoredPosition,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct StoredPlacement {
     #[prost(message, required, tag = "1")]
     identity: StoredIdentity,
@@ -78,6 +95,8 @@ struct StoredPlacement {
     keyless: u32,
     #[prost(message, repeated, tag = "5")]
     bases: Vec<StoredBase>,
+    #[prost(message, repeated, tag = "6")]
+    duplicates: Vec<StoredDuplicates>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -121,6 +140,8 @@ struct StoredTopic {
     keys: Vec<StoredPlacement>,
     #[prost(message, repeated, tag = "8")]
     subscriptions: Vec<StoredSubscription>,
+    #[prost(message, optional, tag = "9")]
+    ids: Option<StoredMessageIds>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -212,6 +233,7 @@ fn store_topic(topic: &Topic) -> StoredTopic {
         producers: dedup.producers.iter().map(producer).collect(),
         keys: dedup.key_order.iter().filter_map(key).collect(),
         subscriptions: topic.subscriptions.iter().map(subscription).collect(),
+        ids: (!topic.ids.is_empty()).then(|| (&topic.ids).into()),
     }
 }
 
@@ -225,6 +247,7 @@ fn store_partition(log: &PartitionLog) -> StoredPartition {
         crc: run.batch.crc,
         min_timestamp_ms: run.min_timestamp_ms,
         timestamp_span_ms: run.max_timestamp_ms.wrapping_sub(run.min_timestamp_ms),
+        attributes: run.attributes.0.into(),
     };
     StoredPartition {
         log_start: log.log_start.0,
@@ -240,27 +263,40 @@ fn store_placement(identity: &Identity, placement: &Placement, time_ms: i64) -> 
         position: StoredPosition { partition: partition.0, offset: offset.0 },
         rows: *rows,
     };
+    let duplicate = |(partition, dropped): &(Partition, DuplicateRows)| StoredDuplicates {
+        partition: partition.0,
+        first: dropped.first,
+        rows: dropped.rows,
+        original: StoredPosition { partition: dropped.partition.0, offset: dropped.offset.0 },
+    };
     StoredPlacement {
         identity: identity.into(),
         time_ms,
         partition_count: placement.partition_count,
         keyless: placement.keyless.0,
         bases: placement.bases.iter().map(base).collect(),
+        duplicates: placement.duplicates.iter().map(duplicate).collect(),
     }
 }
 
 fn placement_from(stored: StoredPlacement) -> (StoredIdentity, i64, Arc<Placement>) {
     let base = |base: StoredBase| (Partition(base.position.partition), Offset(base.position.offset), base.rows);
+    let duplicate = |dropped: StoredDuplicates| {
+        let StoredDuplicates { partition, first, rows, original } = dropped;
+        let (original, offset) = (Partition(original.partition), Offset(original.offset));
+        (Partition(partition), DuplicateRows { first, rows, partition: original, offset })
+    };
     let placement = Placement {
         partition_count: stored.partition_count,
         keyless: Partition(stored.keyless),
         bases: stored.bases.into_iter().map(base).collect(),
+        duplicates: stored.duplicates.into_iter().map(duplicate).collect(),
     };
     (stored.identity, stored.time_ms, Arc::new(placement))
 }
 
 fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
-    let mut dedup = Deduplication::default();
+    let mut producers = BTreeMap::new();
     for producer in stored.producers {
         let sequence = |placement| {
             let (identity, _, placement) = placement_from(placement);
@@ -271,14 +307,14 @@ fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
             forgotten_below: producer.forgotten_below,
             recent: producer.recent.into_iter().map(sequence).collect(),
         };
-        dedup.producers.insert(ProducerId::new(&producer.id)?, window);
+        producers.insert(ProducerId::new(&producer.id)?, window);
     }
-    for stored in stored.keys {
+    let key = |stored| {
         let (identity, time_ms, placement) = placement_from(stored);
         let key: Arc<str> = identity.key.ok_or(FrameError::Malformed("idempotency key"))?.into();
-        dedup.key_order.push_back(key.clone());
-        dedup.keys.insert(key, RememberedKey { time_ms, placement });
-    }
+        Ok((key, RememberedKey { time_ms, placement }))
+    };
+    let keys = stored.keys.into_iter().map(key).collect::<Result<_, FrameError>>()?;
     let mut subscriptions = BTreeMap::new();
     for stored in stored.subscriptions {
         let positions = stored.positions.into_iter().map(Offset).collect();
@@ -291,7 +327,8 @@ fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
         created_ms: stored.created_ms,
         settings: Arc::new(stored.settings.settings()?),
         partitions: stored.partitions.into_iter().map(partition_from).collect::<Result<_, _>>()?,
-        dedup,
+        dedup: Deduplication::from_parts(producers, keys),
+        ids: stored.ids.map(MessageIds::try_from).transpose()?.unwrap_or_default(),
         subscriptions,
     })
 }
@@ -308,6 +345,7 @@ fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
             batch: BatchLocation { sequence, at: run.at, len: run.len, crc: run.crc },
             min_timestamp_ms: run.min_timestamp_ms,
             max_timestamp_ms: run.min_timestamp_ms.wrapping_add(run.timestamp_span_ms),
+            attributes: attributes_from(run.attributes),
         });
         base = base.plus(u64::from(run.rows));
     }

@@ -1,6 +1,9 @@
 //! One partition's log as the index sees it: runs of messages and where their bytes are.
 
-use crate::ids::{Offset, Sequence};
+use crate::{
+    batch::AttributeSet,
+    ids::{Offset, Sequence},
+};
 
 /// Where the bytes of a batch are: in the body of the entry `sequence`.
 ///
@@ -33,6 +36,8 @@ pub struct Run {
     pub min_timestamp_ms: i64,
     /// Largest timestamp of the batch, milliseconds since the Unix epoch.
     pub max_timestamp_ms: i64,
+    /// Which attributes messages of the batch use.
+    pub attributes: AttributeSet,
 }
 
 impl Run {
