@@ -74,7 +74,8 @@ impl<'s, 'de, S: MessageSink> Reader<'s, 'de, S> {
             DraftKey::Scratch => Some(self.key.as_slice()),
         };
         let timestamp_ms = draft.timestamp_ms.unwrap_or(self.now_ms);
-        let message = MessageRef { key, value, kind, headers: &self.headers, timestamp_ms };
+        let message =
+            MessageRef { key, value, kind, headers: &self.headers, timestamp_ms, attributes: Default::default() };
         push_message(self.sink, message, draft.partition)
     }
 }

@@ -52,7 +52,14 @@ pub fn parse_raw(
         return Err(refuse(too_many_headers()));
     }
     let kind = if text { ValueKind::Text } else { ValueKind::Binary };
-    let message = MessageRef { key: meta.key, value: Some(body), kind, headers: &meta.headers, timestamp_ms };
+    let message = MessageRef {
+        key: meta.key,
+        value: Some(body),
+        kind,
+        headers: &meta.headers,
+        timestamp_ms,
+        attributes: Default::default(),
+    };
     push_message(sink, message, meta.partition).map_err(refuse)?;
     Ok(1)
 }

@@ -11,6 +11,9 @@ struct Owned {
     kind: u8,
     headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     timestamp_ms: i64,
+    group: Option<String>,
+    priority: Option<u8>,
+    times: [Option<i64>; 2],
 }
 
 impl Owned {
@@ -21,6 +24,12 @@ impl Owned {
             kind: ValueKind::from_u8(self.kind),
             headers: &self.headers,
             timestamp_ms: self.timestamp_ms,
+            attributes: Attributes {
+                group: self.group.as_deref(),
+                priority: self.priority,
+                deliver_at_ms: self.times[0],
+                expires_at_ms: self.times[1],
+            },
         }
     }
 }
@@ -28,8 +37,28 @@ impl Owned {
 fn message() -> impl Strategy<Value = Owned> {
     let bytes = || proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40));
     let header = (".{0,8}", ".{0,8}").prop_map(|(name, value)| (Cow::Owned(name), Cow::Owned(value)));
-    (bytes(), bytes(), 0..3u8, proptest::collection::vec(header, 0..4), any::<i64>())
-        .prop_map(|(key, value, kind, headers, timestamp_ms)| Owned { key, value, kind, headers, timestamp_ms })
+    let plain = (bytes(), bytes(), 0..3u8, proptest::collection::vec(header, 0..4), any::<i64>());
+    (plain, attributes()).prop_map(|((key, value, kind, headers, timestamp_ms), (group, priority, times))| Owned {
+        key,
+        value,
+        kind,
+        headers,
+        timestamp_ms,
+        group,
+        priority,
+        times,
+    })
+}
+
+/// Mostly none, so that all mixtures of columns that are there and columns that are not come up.
+fn attributes() -> impl Strategy<Value = (Option<String>, Option<u8>, [Option<i64>; 2])> {
+    let rarely = |chance| proptest::option::weighted(chance, any::<i64>());
+    let some = (
+        proptest::option::weighted(0.3, ".{0,6}"),
+        proptest::option::weighted(0.3, 0..=9u8),
+        [rarely(0.2), rarely(0.2)],
+    );
+    prop_oneof![4 => Just((None, None, [None, None])), 1 => some]
 }
 
 fn columns(messages: &[Owned]) -> Columns {
@@ -47,6 +76,9 @@ fn owned(messages: &Messages) -> Vec<Owned> {
             kind: messages.kind(row) as u8,
             headers: messages.headers(row).map(|(name, value)| (own(name), own(value))).collect(),
             timestamp_ms: messages.timestamps()[row],
+            group: messages.attributes(row).group.map(str::to_owned),
+            priority: messages.attributes(row).priority,
+            times: [messages.attributes(row).deliver_at_ms, messages.attributes(row).expires_at_ms],
         })
         .collect()
 }
@@ -57,8 +89,13 @@ proptest! {
         messages in proptest::collection::vec(message(), 0..50),
         compression in prop_oneof![Just(Compression::None), Just(Compression::Lz4), Just(Compression::Zstd)],
     ) {
-        let bytes = encode(&columns(&messages).into_record_batch(), compression).unwrap();
-        prop_assert_eq!(owned(&decode(&bytes).unwrap()), messages);
+        let columns = columns(&messages);
+        let used = messages.iter().map(|message| message.as_ref().attributes.set());
+        let used = used.fold(AttributeSet::default(), AttributeSet::union);
+        prop_assert_eq!(columns.attribute_set(), used);
+        let decoded = decode(&encode(&columns.into_record_batch(), compression).unwrap()).unwrap();
+        prop_assert_eq!(decoded.attribute_set(), used);
+        prop_assert_eq!(owned(&decoded), messages);
     }
 
     #[test]

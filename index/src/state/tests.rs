@@ -6,6 +6,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
+    batch::AttributeSet,
     command::{
         Applied, BatchRef, Command, IdempotentRequest, Identity, Outcome, OwnedRows, Publish, Published, Rejection,
         RequestOutcome,
@@ -66,9 +67,20 @@ fn publish_of(topic: TopicId, requests: &[Request]) -> Publish {
             let partition = Partition(partition as u32);
             let (at, len, crc, payload_bytes) = (0, 1, 0, u64::from(rows));
             let (min_timestamp_ms, max_timestamp_ms) = (0, 0);
-            let batch =
-                BatchRef { partition, at, len, crc, rows, payload_bytes, min_timestamp_ms, max_timestamp_ms, owned };
-            publish.batches.push(batch);
+            let (attributes, ids) = (AttributeSet::default(), Vec::new());
+            publish.batches.push(BatchRef {
+                partition,
+                at,
+                len,
+                crc,
+                rows,
+                payload_bytes,
+                min_timestamp_ms,
+                max_timestamp_ms,
+                owned,
+                attributes,
+                ids,
+            });
         }
     }
     publish
@@ -92,7 +104,9 @@ proptest! {
             });
             if requests.is_empty() { continue }
             let outcome = apply(&mut state, 0, Command::Publish(publish_of(topic, &requests)));
-            let Ok(Outcome::Published(Published { batches, requests: outcomes })) = outcome else { panic!("{outcome:?}") };
+            let Ok(Outcome::Published(Published { batches, requests: outcomes, .. })) = outcome else {
+                panic!("{outcome:?}")
+            };
             // The model: fresh rows of each partition in the order of the requests.
             let mut fresh = [0_u64; 2];
             let mut outcomes = outcomes.into_iter();

@@ -119,15 +119,15 @@ pub(super) fn runs(mut settled: Vec<(Offset, u32)>) -> Vec<(Offset, u32)> {
     let mut runs: Vec<(Offset, u32)> = Vec::new();
     for (first, count) in settled {
         let end = first.plus(u64::from(count));
-        match runs.last_mut() {
-            Some((start, length)) if first <= start.plus(u64::from(*length)) => {
-                let whole = end.max(start.plus(u64::from(*length))).0 - start.0;
-                // Runs that are joined come from one partition's batches; one of four thousand million would be cut.
-                match u32::try_from(whole) {
-                    Ok(whole) => *length = whole,
-                    Err(_) => runs.push((first.max(start.plus(u64::from(*length))), count)),
-                }
+        let last = runs.last().map(|(start, length)| (*start, start.plus(u64::from(*length))));
+        match last {
+            Some((_, until)) if end <= until => {}
+            // A run has as many messages as 32 bits count.
+            Some((start, until)) if first <= until && u32::try_from(end.0 - start.0).is_ok() => {
+                runs.pop();
+                runs.push((start, (end.0 - start.0) as u32));
             }
+            Some((_, until)) if first < until => runs.push((until, (end.0 - until.0) as u32)),
             _ => runs.push((first, count)),
         }
     }

@@ -56,7 +56,9 @@ impl Lens {
 
     /// Whether the next message to deliver may be anywhere.
     pub(super) fn needs_all(&self, logs: &[PartitionLog]) -> bool {
-        self.rules.ordered || self.rules.fair || logs.iter().any(|log| log.attributes().contains(AttributeSet::PRIORITY))
+        self.rules.ordered
+            || self.rules.fair
+            || logs.iter().any(|log| log.attributes().contains(AttributeSet::PRIORITY))
     }
 
     /// Whether messages of a run must be read before it is known what they are.
@@ -119,6 +121,17 @@ impl Stretch {
 
     pub(super) fn row(&self, offset: Offset) -> usize {
         self.run.first_row as usize + (offset.0 - self.run.base.0) as usize
+    }
+
+    pub(super) fn must_read(&self) -> bool {
+        self.read
+    }
+}
+
+impl Scanned {
+    /// A stretch whose messages need not be read.
+    pub(super) fn unread(stretch: Stretch) -> Self {
+        Self { stretch, messages: None }
     }
 }
 

@@ -110,7 +110,11 @@ impl<'a> Columns<'a> {
         let partition = self.partition.map_or(Ok(None), |array| partition(array, row))?;
         let key = self.key.as_ref().and_then(|column| column.value(row));
         let (value, kind) = self.value(row, scratch)?;
-        push_message(sink, MessageRef { key, value, kind, headers, timestamp_ms }, partition)
+        push_message(
+            sink,
+            MessageRef { key, value, kind, headers, timestamp_ms, attributes: Default::default() },
+            partition,
+        )
     }
 
     fn value<'v>(&'v self, row: usize, scratch: &'v mut Vec<u8>) -> Result<(Option<&'v [u8]>, ValueKind), Refusal> {

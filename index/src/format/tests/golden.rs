@@ -54,6 +54,8 @@ fn value() -> Value {
         min_timestamp_ms: -5,
         max_timestamp_ms: 99,
         owned: vec![OwnedRows { first: 1, rows: 2, request: 0 }],
+        attributes: AttributeSet::default(),
+        ids: Vec::new(),
     };
     let identity = Identity::Producer(ProducerId::new("till-7").unwrap(), 41);
     let request = IdempotentRequest { identity, partition_count: 2, keyless: Partition(0) };
