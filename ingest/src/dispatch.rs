@@ -132,7 +132,6 @@ impl Dispatcher {
         found.group = found.group.filter(|_| self.rules.ordered);
         found.tenant = if self.rules.fair { found.tenant } else { 0 };
         found.priority = found.priority.min(9);
-        self.postponed.remove(&found.at);
         self.waiting.insert(found.at.0);
         self.counts.waiting += u64::from(!self.adopted.contains(&found.at));
         if let Some(hash) = found.group {
@@ -281,3 +280,6 @@ impl Dispatcher {
 const fn behind(group: u64) -> Common {
     Common { group: Some(group), tenant: 0, priority: DEFAULT_PRIORITY }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,14 +112,15 @@ impl Dispatcher {
             return None;
         }
         self.waiting.remove(found.at.0);
-        let record = Record::new(found, State::Held);
+        let when_ms = self.postponed.remove(&found.at).unwrap_or(found.ready_ms);
+        let record = Record { when_ms, ..Record::new(found, State::Held) };
         if self.adopted.remove(&found.at) {
-            self.records.put(found.at, Record { when_ms: found.wake_ms(), ..record });
+            self.records.put(found.at, record);
             return None;
         }
-        if let Some(ready_ms) = self.postponed.remove(&found.at).filter(|ready_ms| *ready_ms > now_ms) {
+        if when_ms > now_ms && found.wake_ms() <= now_ms && record.expires_ms > now_ms {
             (self.counts.waiting, self.counts.held) = (self.counts.waiting - 1, self.counts.held + 1);
-            self.wait_until(found.at, record, ready_ms, now_ms);
+            self.wait_until(found.at, record, when_ms, now_ms);
             return None;
         }
         Some(record)
