@@ -51,15 +51,6 @@ use types::DEFAULT_PRIORITY;
 /// Timers that one tick looks at, so that ten million at once do not stop everything else.
 const TICK: usize = 10_000;
 
-/// A group with messages that are not settled.
-#[derive(Debug)]
-struct Group {
-    /// The first of them, the only one that may be delivered.
-    first: At,
-    /// The others.
-    behind: Option<Box<Line>>,
-}
-
 /// The messages of one queue subscription that are open, and whose turn it is.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
@@ -72,7 +63,9 @@ pub(crate) struct Dispatcher {
     adopted: BTreeSet<At>,
     lanes: Lanes,
     later: Later,
-    groups: Shards<Group>,
+    /// Groups with messages that are not settled. The first of each, the only one that may be delivered, is in a lane or
+    /// touched; the others are here.
+    groups: Shards<Option<Box<Line>>>,
     records: Records,
     /// Of records that are in flight or delayed.
     timers: BTreeSet<(i64, At)>,
@@ -135,11 +128,11 @@ impl Dispatcher {
         self.waiting.insert(found.at.0);
         self.counts.waiting += u64::from(!self.adopted.contains(&found.at));
         if let Some(hash) = found.group {
-            if let Some(group) = self.groups.get_mut(hash) {
-                group.behind.get_or_insert_default().push(&behind(hash), &found);
+            if let Some(others) = self.groups.get_mut(hash) {
+                others.get_or_insert_default().push(&behind(hash), &found);
                 return;
             }
-            self.groups.insert(hash, Group { first: found.at, behind: None });
+            self.groups.insert(hash, None);
         }
         self.arrive(&found, now_ms);
     }
@@ -225,7 +218,7 @@ impl Dispatcher {
             self.leave(at, &record);
             self.records.remove(at);
             if let Some(group) = record.group() {
-                self.advance(group, at, now_ms);
+                self.advance(group, now_ms);
             }
             return;
         }

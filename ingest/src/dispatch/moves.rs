@@ -100,14 +100,9 @@ impl Dispatcher {
 
     /// The turn of an untouched message has come: its record, if it still waits and can be picked.
     pub(super) fn reach(&mut self, found: &Found, now_ms: i64) -> Option<Record> {
-        if let Some(hash) = found.group
-            && self.groups.get(hash).is_none_or(|group| group.first != found.at)
-        {
-            return None;
-        }
         if !self.waiting.contains(found.at.0) {
             if let Some(hash) = found.group {
-                self.advance(hash, found.at, now_ms);
+                self.advance(hash, now_ms);
             }
             return None;
         }
@@ -127,12 +122,11 @@ impl Dispatcher {
     }
 
     /// The first message of a group is settled: the next one that is not takes its place.
-    pub(super) fn advance(&mut self, hash: u64, settled: At, now_ms: i64) {
-        let Some(group) = self.groups.get_mut(hash).filter(|group| group.first == settled) else { return };
-        while let Some((found, _)) = group.behind.as_mut().and_then(|line| line.pop(&behind(hash))) {
+    pub(super) fn advance(&mut self, hash: u64, now_ms: i64) {
+        let Some(others) = self.groups.get_mut(hash) else { return };
+        while let Some((found, _)) = others.as_mut().and_then(|line| line.pop(&behind(hash))) {
             if self.waiting.contains(found.at.0) {
-                group.first = found.at;
-                group.behind.take_if(|line| line.is_empty());
+                others.take_if(|line| line.is_empty());
                 return self.arrive(&found, now_ms);
             }
         }
