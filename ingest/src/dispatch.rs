@@ -238,7 +238,10 @@ impl Dispatcher {
     pub(crate) fn tick(&mut self, now_ms: i64, timed_out: &mut Vec<TimedOut>) {
         for _ in 0..TICK {
             let Some(&(_, at)) = self.timers.first().filter(|(due, _)| *due <= now_ms) else { break };
-            let Some(record) = self.records.get(at).copied() else { break };
+            let Some(record) = self.records.get(at).copied() else {
+                self.timers.pop_first();
+                continue;
+            };
             if record.state == State::Delayed {
                 self.change(at, record, State::Again);
                 continue;

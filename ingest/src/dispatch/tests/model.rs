@@ -215,7 +215,8 @@ impl Model {
     }
 
     pub(super) fn settled(&mut self, at: At, now: i64) {
-        (self.adopted.remove(&at), self.postponed.remove(&at));
+        self.adopted.remove(&at);
+        self.postponed.remove(&at);
         let Some(message) = self.messages.remove(&at) else { return };
         if let (true, Some(group)) = (message.place.is_touched(), message.found.group) {
             self.advance(group, now);
