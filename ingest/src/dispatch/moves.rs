@@ -113,7 +113,7 @@ impl Dispatcher {
             self.records.put(found.at, record);
             return None;
         }
-        if when_ms > now_ms && found.wake_ms() <= now_ms && record.expires_ms > now_ms {
+        if when_ms.min(record.expires_ms) > now_ms {
             (self.counts.waiting, self.counts.held) = (self.counts.waiting - 1, self.counts.held + 1);
             self.wait_until(found.at, record, when_ms, now_ms);
             return None;

@@ -185,14 +185,14 @@ impl Model {
             }
             return false;
         };
-        let postponed = self.postponed.remove(&found.at);
-        message.when_ms = postponed.unwrap_or(found.ready_ms);
+        message.when_ms = self.postponed.remove(&found.at).unwrap_or(found.ready_ms);
         if self.adopted.remove(&found.at) {
             message.place = Place::Held;
             return false;
         }
-        if postponed.is_some_and(|ready| ready > now) && message.expires_ms() > now {
-            self.wait_until(found.at, postponed.unwrap(), now);
+        if message.when_ms > now && message.expires_ms() > now {
+            let ready = message.when_ms;
+            self.wait_until(found.at, ready, now);
             return false;
         }
         true

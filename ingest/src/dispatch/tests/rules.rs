@@ -213,6 +213,17 @@ fn a_nack_with_an_old_receipt_keeps_its_delay() {
 }
 
 #[test]
+fn the_first_of_a_group_that_was_found_adopted_keeps_its_delay() {
+    let mut dispatcher = Dispatcher::new(ORDERED);
+    dispatcher.adopt(at(0, 0)).unwrap();
+    dispatcher.add(Found { ready_ms: 80, ..of_group(1, 0) }, 0);
+    dispatcher.release(at(0, 0), 0);
+    assert!(take(&mut dispatcher, 0, 9).is_empty());
+    tick(&mut dispatcher, 80);
+    assert_eq!(take(&mut dispatcher, 80, 9), [0]);
+}
+
+#[test]
 fn one_tick_does_not_fire_everything() {
     let mut dispatcher = Dispatcher::new(ORDERED);
     let count = TICK as u64 * 5 / 2;
