@@ -79,7 +79,8 @@ impl Dispatcher {
     }
 
     /// Holds a message that is open for a receipt of an earlier reign, whether it was found yet or not, unless it was
-    /// delivered again in this reign or is about to be. Ends like [`Dispatcher::hold`].
+    /// delivered again in this reign or is about to be. Ends like [`Dispatcher::hold`]. It may be behind another one of
+    /// its group: an earlier reign delivered it, and what was given back since is in front of it.
     pub(crate) fn adopt(&mut self, at: At) -> Result<(), Problem> {
         if let Some(record) = self.records.get(at).copied() {
             let when_ms = match record.state {
