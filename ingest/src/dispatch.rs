@@ -215,6 +215,7 @@ impl Dispatcher {
 
     /// The message is settled, wherever it was. The next of its group may be delivered.
     pub(crate) fn settled(&mut self, at: At, now_ms: i64) {
+        self.postponed.remove(&at);
         if let Some(record) = self.records.get(at).copied() {
             self.leave(at, &record);
             self.records.remove(at);
@@ -223,7 +224,6 @@ impl Dispatcher {
             }
             return;
         }
-        self.postponed.remove(&at);
         let (waiting, delayed) = (self.waiting.remove(at.0), self.delayed.remove(at.0));
         let count = match (self.adopted.remove(&at), waiting, delayed) {
             (true, ..) => &mut self.counts.held,

@@ -90,7 +90,8 @@ impl Dispatcher {
         self.counts.waiting -= u64::from(!adopted);
         if found.group.is_some() {
             let record = Record::new(found, State::Delayed);
-            self.enter(found.at, Record { when_ms: found.wake_ms(), ..record });
+            let ready_ms = self.postponed.remove(&found.at).unwrap_or(found.ready_ms);
+            self.enter(found.at, Record { when_ms: ready_ms.min(record.expires_ms), ..record });
         } else {
             self.delayed.insert(found.at.0);
             self.counts.delayed += u64::from(!adopted);

@@ -1,4 +1,5 @@
-//! What ten million messages cost. Prints; run alone, with `--ignored --nocapture`, in release for the times.
+//! What ten million messages cost. Each test prints; run them one by one, because what one frees another would use:
+//! `cargo test --release -p brigade-ingest ten_million_in_flight -- --ignored --nocapture`.
 
 use std::fs;
 
@@ -8,28 +9,26 @@ const COUNT: u64 = 10_000_000;
 const RULES: Rules = Rules { ordered: true, fair: true, retry_delay_ms: 0 };
 const GIB: u64 = 1 << 30;
 
-/// Bytes of memory that this process has.
-fn resident() -> u64 {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
-}
-
-/// The most that it ever had.
+/// The most memory that this process ever had, in bytes.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1_024
 }
 
-/// Fills a dispatcher and says what it took.
-fn fill(what: &str, fill: impl FnOnce(&mut Dispatcher)) -> (Dispatcher, u64) {
-    fs::write("/proc/self/clear_refs", "5").unwrap();
-    let (before, start) = (resident(), tokio::time::Instant::now());
+/// Fills a dispatcher, and says what the process took at most, which has to be below `limit` bytes.
+fn fill(what: &str, limit: u64, fill: impl FnOnce(&mut Dispatcher)) -> Dispatcher {
+    let start = tokio::time::Instant::now();
     let mut dispatcher = Dispatcher::new(RULES);
     fill(&mut dispatcher);
-    let (now, most) = (resident() - before, peak() - before);
-    println!("{what}: {} MiB, at most {} MiB, {:?}", now >> 20, most >> 20, start.elapsed());
-    (dispatcher, most)
+    println!("{what}: {} MiB at most, {:?}", peak() >> 20, start.elapsed());
+    assert!(peak() < limit);
+    dispatcher
+}
+
+/// Spreads numbers over all words, like a hash.
+const fn spread(number: u64) -> u64 {
+    (number + 1).wrapping_mul(0xd6e8_feb8_6659_fd93)
 }
 
 /// Nanoseconds to add, take, deliver and settle one message of another group, the least of several rounds.
@@ -50,53 +49,70 @@ fn others(dispatcher: &mut Dispatcher, from: u64) -> u128 {
 }
 
 #[test]
-#[ignore = "takes gigabytes and a while"]
-fn ten_million() {
-    let (_, most) = fill("in one run", |dispatcher| dispatcher.add_run(at(0, 0), COUNT));
-    assert!(most < GIB / 64);
+#[ignore = "to be run alone"]
+fn ten_million_in_one_run() {
+    fill("in one run", GIB / 64, |dispatcher| dispatcher.add_run(at(0, 0), COUNT));
+}
 
-    let (mut one, most) = fill("in one group", |dispatcher| {
-        (0..COUNT).for_each(|offset| {
+#[test]
+#[ignore = "to be run alone"]
+fn ten_million_in_one_group() {
+    let mut one = fill("in one group", GIB / 16, |dispatcher| {
+        for offset in 0..COUNT {
             dispatcher.add(Found { group: Some(7), tenant: 7, ..Found::plain(at(0, offset * 2)) }, 0);
-        });
+        }
         let first = dispatcher.take(0, 1)[0].at;
         dispatcher.deliver(first, 0, 30_000).unwrap();
     });
-    assert!(most < GIB / 16);
-    let beside = others(&mut one, 0);
-    let alone = others(&mut Dispatcher::new(RULES), 0);
-    println!("a message of another group beside it: {beside} ns, alone {alone} ns");
-    drop(one);
+    let mut none = Dispatcher::new(RULES);
+    others(&mut none, 0);
+    let (alone, beside) = (others(&mut none, COUNT), others(&mut one, COUNT));
+    println!("a message of another group: {beside} ns beside it, {alone} ns alone");
+}
 
-    let grouped = |fair: u64| {
-        move |dispatcher: &mut Dispatcher| {
-            (0..COUNT).for_each(|offset| {
-                let group = (offset + 1).wrapping_mul(0xd6e8_feb8_6659_fd93);
-                dispatcher.add(Found { group: Some(group), tenant: group * fair, ..Found::plain(at(0, offset)) }, 0);
-            });
+#[test]
+#[ignore = "to be run alone"]
+fn ten_million_groups() {
+    fill("in ten million groups", GIB, |dispatcher| {
+        for offset in 0..COUNT {
+            dispatcher.add(Found { group: Some(spread(offset)), ..Found::plain(at(0, offset)) }, 0);
         }
-    };
-    assert!(fill("in ten million groups", grouped(0)).1 < GIB);
-    assert!(fill("in ten million groups, each a tenant", grouped(1)).1 < GIB);
+    });
+}
 
-    let delayed = |step: u64| {
-        move |dispatcher: &mut Dispatcher| {
-            (0..COUNT).for_each(|offset| {
-                let ready_ms = 1 + (offset.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 30) as i64;
-                dispatcher.add(Found { ready_ms, ..Found::plain(at(0, offset * step)) }, 0);
-            });
+#[test]
+#[ignore = "to be run alone"]
+fn ten_million_tenants() {
+    fill("in ten million groups, each a tenant", GIB, |dispatcher| {
+        for offset in 0..COUNT {
+            let group = spread(offset);
+            dispatcher.add(Found { group: Some(group), tenant: group, ..Found::plain(at(0, offset)) }, 0);
         }
-    };
-    assert!(fill("delayed", delayed(1)).1 < GIB);
-    assert!(fill("delayed, one in a hundred", delayed(100)).1 < GIB);
+    });
+}
 
-    let in_flight = |dispatcher: &mut Dispatcher| {
+#[test]
+#[ignore = "to be run alone"]
+fn ten_million_delayed() {
+    let dispatcher = fill("delayed up to 198 days, one in a hundred", GIB, |dispatcher| {
+        for offset in 0..COUNT {
+            let ready_ms = 1 + (spread(offset) >> 30) as i64;
+            dispatcher.add(Found { ready_ms, ..Found::plain(at(0, offset * 100)) }, 0);
+        }
+    });
+    assert_eq!(dispatcher.counts().delayed, COUNT);
+}
+
+#[test]
+#[ignore = "to be run alone"]
+fn ten_million_in_flight() {
+    let dispatcher = fill("in flight", GIB, |dispatcher| {
         dispatcher.add_run(at(0, 0), COUNT);
         for now in 0..COUNT as i64 / 1_000 {
             for taken in dispatcher.take(now, 1_000) {
                 dispatcher.deliver(taken.at, now, now + 43_200_000).unwrap();
             }
         }
-    };
-    assert!(fill("in flight", in_flight).1 < GIB);
+    });
+    assert_eq!(dispatcher.counts().in_flight, COUNT);
 }

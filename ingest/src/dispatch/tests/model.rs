@@ -123,7 +123,11 @@ impl Model {
             Place::Later
         };
         let message = self.messages.get_mut(&at).unwrap();
-        (message.place, message.when_ms) = (place, found.wake_ms());
+        message.place = place;
+        if place == Place::Delayed {
+            let ready = self.postponed.remove(&at).unwrap_or(found.ready_ms);
+            message.when_ms = ready.min(message.expires_ms());
+        }
     }
 
     /// The first of a group is settled.
