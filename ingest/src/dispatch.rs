@@ -39,8 +39,7 @@ mod records;
 mod shards;
 mod types;
 
-#[allow(unused_imports, reason = "the queue driver is its only user")]
-pub(crate) use types::{At, Counts, Delivered, Found, Problem, Rules, Taken, TimedOut};
+pub(crate) use types::{At, Counts, Found, Problem, Rules, Taken, TimedOut};
 
 use lanes::{Candidate, Lanes};
 use later::Later;
@@ -98,10 +97,6 @@ impl Dispatcher {
         }
     }
 
-    pub(crate) const fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
     /// Messages found and not settled.
     pub(crate) const fn counts(&self) -> Counts {
         self.counts
@@ -114,6 +109,7 @@ impl Dispatcher {
 
     /// Forgets everything, because the subscription was sent elsewhere. Receipts given before are not in flight any
     /// more; numbers go on.
+    #[cfg(test)]
     pub(crate) fn clear(&mut self) {
         *self = Self { number: self.number, ..Self::new(self.rules) };
     }

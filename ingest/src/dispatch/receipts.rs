@@ -18,6 +18,7 @@ impl Dispatcher {
     }
 
     /// Whether the receipt of a delivery by this dispatcher is good.
+    #[cfg(test)]
     pub(crate) fn check(&self, at: At, number: u64, now_ms: i64) -> Result<(), Problem> {
         self.valid(at, number, now_ms).map(|_| ())
     }

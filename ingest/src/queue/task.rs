@@ -38,11 +38,14 @@ mod look;
 /// For each receipt of a call its place, and what takes the place of one that was extended.
 pub(super) type Verdicts = Vec<(usize, Result<Option<Receipt>, ReceiptError>)>;
 
+/// Messages that are held, and what settling them means; or the first receipt that is not good, and its place.
+pub(super) type Held = Result<(Settle, Vec<At>), (usize, ReceiptError)>;
+
 /// What a task is asked.
 pub(super) enum Message {
     Poll(QueuePoll, oneshot::Sender<Result<Vec<Picked>, IngestError>>),
     Settle(Action, Vec<Asked>, oneshot::Sender<Result<Verdicts, IngestError>>),
-    Hold(Vec<Asked>, oneshot::Sender<Result<(Settle, Vec<At>), (usize, ReceiptError)>>),
+    Hold(Vec<Asked>, oneshot::Sender<Held>),
     /// Held messages are settled now.
     Settled(Vec<At>),
     /// Held messages are not settled after all.

@@ -8,7 +8,7 @@ use brigade_index::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Answer, Event, PAUSE, PROPOSALS, Task, Verdicts};
+use super::{Answer, Event, Held, PAUSE, PROPOSALS, Task, Verdicts};
 use crate::{
     IngestError,
     dispatch::{At, Problem, Taken, TimedOut},
@@ -137,11 +137,7 @@ impl Task {
     }
 
     /// Holds messages for a transaction: all of them or none.
-    pub(super) fn hold(
-        &mut self,
-        asked: &[Asked],
-        answer: oneshot::Sender<Result<(Settle, Vec<At>), (usize, ReceiptError)>>,
-    ) {
+    pub(super) fn hold(&mut self, asked: &[Asked], answer: oneshot::Sender<Held>) {
         let now_ms = self.now_ms();
         let (mut held, mut problem) = (Vec::with_capacity(asked.len()), None);
         for (asked, settled) in asked.iter().zip(self.settled(asked)) {
