@@ -39,6 +39,8 @@ mod records;
 mod shards;
 mod types;
 
+#[cfg(test)]
+use types::Delivered;
 pub(crate) use types::{At, Counts, Found, Problem, Rules, Taken, TimedOut};
 
 use lanes::{Candidate, Lanes};
