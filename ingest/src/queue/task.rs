@@ -171,7 +171,9 @@ impl Task {
         while self.refresh() {
             self.tick();
             self.serve();
-            self.scan();
+            while self.scan() {
+                self.serve();
+            }
             self.submit();
             let next = self.next_timer();
             if next != timer.deadline() {

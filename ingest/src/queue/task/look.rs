@@ -15,18 +15,19 @@ use crate::{
 };
 
 impl Task {
-    /// Looks on, if somebody waits and more is needed; watches for growth where everything was looked through.
-    pub(super) fn scan(&mut self) {
+    /// Looks on, if somebody waits and more is needed; watches for growth where everything was looked through. `true` when
+    /// something was found at once, without reading.
+    pub(super) fn scan(&mut self) -> bool {
         if self.waiters.is_empty() || self.scanning || self.paused.is_some() {
-            return;
+            return false;
         }
         let stretches = {
             let state = self.around.log.state();
-            let Some(topic) = state.topic(self.of.topic) else { return };
-            let Some(queue) = self.of.find(Some(topic)) else { return };
+            let Some(topic) = state.topic(self.of.topic) else { return false };
+            let Some(queue) = self.of.find(Some(topic)) else { return false };
             let enough = self.dispatcher.counts().waiting >= AHEAD && !self.lens.needs_all(&topic.partitions);
             if enough {
-                return;
+                return false;
             }
             for (number, log) in (0..).zip(&topic.partitions) {
                 // The log may have been cut off at its front.
@@ -37,17 +38,18 @@ impl Task {
             self.progress.step(&self.lens, queue, &topic.partitions)
         };
         if stretches.is_empty() {
-            return self.watch();
+            self.watch();
+            return false;
         }
-        self.scanning = true;
         let (around, incarnation) = (self.around.clone(), self.incarnation);
         if stretches.iter().any(Stretch::must_read) {
+            self.scanning = true;
             let read = scan::read(around, stretches);
             self.events.push(Box::pin(async move { Event::Scanned(incarnation, read.await) }));
-        } else {
-            self.scanning = false;
-            self.digest(stretches.into_iter().map(Scanned::unread).collect());
+            return false;
         }
+        self.digest(stretches.into_iter().map(Scanned::unread).collect());
+        true
     }
 
     /// Whether everything was looked through.
