@@ -72,8 +72,8 @@ proptest! {
         (tail.first, tail.rows) = (first, usize::MAX);
         let stream = encode_arrow(&[tail], compression).unwrap();
         let mut reader = arrow::ipc::reader::StreamReader::try_new(stream.as_ref(), None).unwrap();
-        let own = read_schema().fields().len();
-        prop_assert_eq!(&reader.schema().fields()[..own], &read_schema().fields()[..]);
+        let (got, own) = (reader.schema(), read_schema());
+        prop_assert_eq!(&got.fields()[..own.fields().len()], &own.fields()[..]);
         let batch = reader.next().unwrap().unwrap();
         prop_assert_eq!(batch.column(1).as_ref(), &arrow::array::UInt64Array::from_iter_values((5..).take(messages.len() - first)) as &dyn arrow::array::Array);
         let all_but_offset: Vec<_> = (0..batch.num_columns()).filter(|column| *column != 1).collect();
