@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 
+use arrow::array::RecordBatch;
 use proptest::prelude::*;
 
 use super::*;
@@ -126,4 +127,66 @@ proptest! {
         damaged.truncate(cut.index(damaged.len()));
         let _ = decode(&damaged.into());
     }
+}
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/test-data/v1/");
+
+fn plain() -> Vec<Owned> {
+    let header = (Cow::Borrowed("trace"), Cow::Borrowed("größe"));
+    let message = |value: Option<&[u8]>, kind, timestamp_ms| Owned {
+        key: Some(b"k".to_vec()),
+        value: value.map(<[u8]>::to_vec),
+        kind,
+        headers: vec![header.clone(); usize::from(kind)],
+        timestamp_ms,
+        group: None,
+        priority: None,
+        times: [None, None],
+    };
+    let no_key = Owned { key: None, ..message(Some(b"\xff\x00"), 2, 1_700_000_000_000) };
+    vec![message(Some(b"text"), 0, 5), message(Some(br#"{"a":1}"#), 1, -7), no_key, message(None, 2, 0)]
+}
+
+fn with_attributes() -> Vec<Owned> {
+    let mut messages = plain();
+    messages[1].group = Some("customer-7".to_owned());
+    messages[2].times = [Some(1_700_000_060_000), Some(1_700_000_090_000)];
+    messages[3].priority = Some(9);
+    messages
+}
+
+/// Batches are stored as they always were; that without attributes is from before there were any.
+#[test]
+fn stored_batches_never_change() {
+    for (name, messages) in [("batch", plain()), ("batch-attributes", with_attributes())] {
+        let stored = bytes::Bytes::from(std::fs::read(format!("{FOLDER}{name}")).unwrap());
+        assert_eq!(owned(&decode(&stored).unwrap()), messages, "{name}");
+        let encoded = encode(&columns(&messages).into_record_batch(), Compression::None).unwrap();
+        assert!(encoded == stored, "{name} is written otherwise than before");
+    }
+}
+
+/// What an older reader does with a newer batch, and a newer one with an older.
+#[test]
+fn columns_are_found_by_their_names() {
+    let stored = columns(&with_attributes()).into_record_batch();
+    let reversed: Vec<_> = (0..5).chain((5..stored.num_columns()).rev()).collect();
+    let messages = Messages::new(stored.project(&reversed).unwrap()).unwrap();
+    assert_eq!(owned(&messages), with_attributes());
+    let some = Messages::new(stored.project(&[0, 1, 2, 3, 4, 6]).unwrap()).unwrap();
+    assert_eq!(some.attribute_set(), AttributeSet::PRIORITY);
+    assert_eq!(some.attributes(3).priority, Some(9));
+    let too_few = Messages::new(stored.project(&[0, 1, 2, 3]).unwrap());
+    assert!(matches!(too_few, Err(BatchError::Schema)));
+    let twice = Messages::new(stored.project(&[0, 1, 2, 3, 4, 5, 5]).unwrap());
+    assert!(matches!(twice, Err(BatchError::Schema)));
+    let columns = [(0, "timestamp"), (1, "key"), (2, "value"), (3, "kind"), (4, "headers"), (3, "group")];
+    let wrong = RecordBatch::try_from_iter(columns.map(|(at, name)| (name, stored.column(at).clone()))).unwrap();
+    assert!(matches!(Messages::new(wrong), Err(BatchError::ColumnType("group"))));
+    // A bit that only a newer version knows is passed over; more behind a batch than one byte is nothing known.
+    let mut newer = encode(&stored, Compression::Lz4).unwrap().to_vec();
+    *newer.last_mut().unwrap() |= 0x40;
+    assert_eq!(owned(&decode(&newer.clone().into()).unwrap()), with_attributes());
+    newer.push(0);
+    assert!(matches!(decode(&newer.into()), Err(BatchError::Malformed(_))));
 }

@@ -8,8 +8,8 @@ use super::*;
 use crate::{
     batch::AttributeSet,
     command::{
-        Applied, BatchRef, Command, IdempotentRequest, Identity, Outcome, OwnedRows, Publish, Published, Rejection,
-        RequestOutcome,
+        Applied, BatchRef, Command, IdRow, IdempotentRequest, Identity, Outcome, OwnedRows, Publish, Published,
+        Rejection, RequestOutcome,
     },
     format::Value,
     ids::Offset,
@@ -220,6 +220,10 @@ fn rejected_commands_change_nothing() {
     too_many_rows.batches[0].owned[0].rows = 9;
     let mut twice = good.clone();
     twice.requests.push(twice.requests[0].clone());
+    let mut ids_out_of_order = good.clone();
+    ids_out_of_order.batches[0].ids = [1, 0].map(|row| IdRow { row, hash: 7 }).to_vec();
+    let mut id_of_no_row = good.clone();
+    id_of_no_row.batches[0].ids = vec![IdRow { row: 2, hash: 7 }];
     let mut unknown = good.clone();
     unknown.topic = TopicId(99);
     let name = SubscriptionName::new("s").unwrap();
@@ -229,6 +233,8 @@ fn rejected_commands_change_nothing() {
         Command::Publish(overlapping),
         Command::Publish(too_many_rows),
         Command::Publish(twice),
+        Command::Publish(ids_out_of_order),
+        Command::Publish(id_of_no_row),
         Command::Publish(unknown),
         Command::CreateTopic { name: TopicName::new("t").unwrap(), settings: TopicSettings::default() },
         Command::CreateSubscription { topic, name: name.clone(), positions: positions.clone() },
