@@ -38,12 +38,12 @@ pub(crate) struct ApiError {
     /// A further field of the error object.
     pub(crate) more: Option<(&'static str, u64)>,
     /// A further field of the answer, beside the error.
-    beside: Option<Box<Beside>>,
+    pub(crate) beside: Option<Box<Beside>>,
 }
 
 /// A field of the answer to a call of which everything was refused: its name, and its value as JSON.
 #[derive(Debug)]
-struct Beside(&'static str, Vec<u8>);
+pub(crate) struct Beside(&'static str, Vec<u8>);
 
 /// The kinds of errors: status, code, hint.
 pub(super) type Kind = (StatusCode, &'static str, &'static str);
