@@ -7,6 +7,7 @@
 mod arrow_in;
 mod arrow_out;
 mod attributes;
+mod deliveries;
 mod document;
 mod encode;
 mod error;
@@ -22,6 +23,7 @@ use brigade_index::batch::{MessageRef, Messages};
 pub use arrow_in::parse_arrow;
 pub use arrow_out::{encode_arrow, read_schema};
 pub use attributes::GivenAttributes;
+pub use deliveries::{Verdict, encode_dead_letters, encode_deliveries, write_verdicts};
 pub use encode::{
     encode_json, encode_ndjson, encode_placements, encode_poll, encode_sse, write_message, write_messages,
     write_positions,

@@ -50,7 +50,7 @@ impl<'a> Query<'a> {
     }
 
     /// A parameter as a positive number of at most `limits.1`, else `limits.0`.
-    fn positive(&mut self, name: &str, limits: (u64, u64)) -> Result<usize, ApiError> {
+    pub(super) fn positive(&mut self, name: &str, limits: (u64, u64)) -> Result<usize, ApiError> {
         let number = self.number(name, limits.1)?.unwrap_or(limits.0);
         if number == 0 {
             return Err(ApiError::parameter(name, "must be at least 1"));
@@ -105,6 +105,15 @@ fn number(name: &str, text: &str, max: u64) -> Result<u64, ApiError> {
         Ok(number) if number <= max => Ok(number),
         _ => Err(ApiError::parameter(name, format!("is too large; at most {max}"))),
     }
+}
+
+/// A number within its limits: default, most, least.
+pub(super) fn within(name: &str, given: Option<u64>, limits: (u64, u64), least: u64) -> Result<usize, ApiError> {
+    let number = given.unwrap_or(limits.0);
+    if number < least || number > limits.1 {
+        return Err(ApiError::parameter(name, format!("is {number}; it must be between {least} and {}", limits.1)));
+    }
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 /// Parameters of a read.

@@ -116,7 +116,7 @@ fn write_bytes(out: &mut Vec<u8>, item: &[u8], name: &[u8]) {
 }
 
 /// About how many bytes the slices will take as JSON.
-fn estimate(slices: &[MessageSlice]) -> usize {
+pub(super) fn estimate(slices: &[MessageSlice]) -> usize {
     let bytes_of = |slice: &MessageSlice| {
         let Range { start, end } = slice.range();
         let payload = |offsets: &[i32]| (offsets[end] - offsets[start]) as usize;

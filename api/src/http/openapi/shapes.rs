@@ -109,10 +109,99 @@ pub(super) struct Polled {
     positions: Vec<Placement>,
 }
 
+/// The answer of a poll: that of a stream, or that of a queue.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub(super) enum Received {
+    Stream(Polled),
+    Queue(Delivered),
+}
+
+/// Messages of a queue, to be acknowledged once they are processed.
+#[derive(ToSchema)]
+pub(super) struct Delivered {
+    messages: Vec<Delivery>,
+}
+
+/// A message of a queue.
+#[derive(ToSchema)]
+pub(super) struct Delivery {
+    #[schema(inline)]
+    #[serde(flatten)]
+    message: Published,
+    /// By it the message is settled.
+    receipt: String,
+    /// How often it was delivered, this time included.
+    delivery_count: u32,
+    /// Milliseconds since the Unix epoch.
+    first_delivered_at: i64,
+    /// Until when the receipt is good, milliseconds since the Unix epoch.
+    deadline: i64,
+}
+
+/// What became of receipts, in their order.
+#[derive(ToSchema)]
+pub(super) struct Results {
+    results: Vec<ReceiptResult>,
+}
+
+/// What became of a receipt.
+#[derive(ToSchema)]
+pub(super) struct ReceiptResult {
+    receipt: String,
+    /// `acknowledged`, `returned`, `extended` or `rejected`; not of a receipt that was refused.
+    status: Option<String>,
+    /// Of one that was extended: the receipt that takes its place.
+    new_receipt: Option<String>,
+    /// Until when that is good, milliseconds since the Unix epoch.
+    deadline: Option<i64>,
+    /// Of a receipt that was refused.
+    error: Option<ErrorObject>,
+}
+
+/// A page of dead letters.
+#[derive(ToSchema)]
+pub(super) struct DeadLetters {
+    messages: Vec<DeadLetter>,
+    /// The place behind which the next page begins; `null` at the end.
+    next: Option<String>,
+}
+
+/// A message that was given up.
+#[derive(ToSchema)]
+pub(super) struct DeadLetter {
+    #[schema(inline)]
+    #[serde(flatten)]
+    message: Published,
+    topic: String,
+    /// `max_deliveries`, `expired` or `rejected`.
+    reason: String,
+    /// How often it was delivered.
+    delivery_count: u32,
+    /// Milliseconds since the Unix epoch; `null` if it never was.
+    first_delivered_at: Option<i64>,
+    /// Milliseconds since the Unix epoch.
+    dead_at: i64,
+}
+
+/// How many dead letters were given back.
+#[derive(ToSchema)]
+pub(super) struct Redriven {
+    redriven: u64,
+}
+
+/// How many dead letters were forgotten.
+#[derive(ToSchema)]
+pub(super) struct Purged {
+    purged: u64,
+}
+
 /// An error.
 #[derive(ToSchema)]
 pub(super) struct ErrorBody {
     error: ErrorObject,
+    /// When every receipt of a call was refused.
+    results: Option<Vec<ReceiptResult>>,
 }
 
 /// What was wrong, and what to do.
@@ -128,4 +217,6 @@ pub(super) struct ErrorObject {
     log_start: Option<u64>,
     /// With code `offset_out_of_range`: the offset after the last message.
     high_watermark: Option<u64>,
+    /// With code `invalid_filter`: where it is wrong, in bytes.
+    position: Option<u64>,
 }

@@ -184,10 +184,6 @@ async fn subscriptions() {
     assert_eq!(put(&router, path, "").await.error(), (404, "topic_not_found".to_owned()));
     put(&router, "/v1/topics/t", r#"{"partitions":2}"#).await;
     assert_eq!(get(&router, path).await.error(), (404, "subscription_not_found".to_owned()));
-    assert_eq!(
-        put(&router, path, r#"{"kind":"queue"}"#).await.error(),
-        (400, "subscription_kind_unavailable".to_owned())
-    );
     assert_eq!(put(&router, path, r#"{"kind":"stream","start":"earliest"}"#).await.status, StatusCode::CREATED);
     assert_eq!(put(&router, path, "").await.status, StatusCode::OK);
     let messages =
