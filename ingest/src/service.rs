@@ -10,7 +10,7 @@ use brigade_index::{
     env::Env,
     ids::{Offset, Partition, TopicId},
     limits::MAX_MESSAGES_PER_PUBLISH,
-    names::TopicName,
+    names::{SubscriptionName, TopicName},
     shard::{ProposeError, Shard},
 };
 use tokio::{
@@ -20,12 +20,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Admission, Draft, IngestError, IngestMetrics, IngestSettings, MAX_REQUEST_BYTES, PollReply, PollRequest, ReadReply,
-    ReadRequest,
+    Admission, Draft, IngestError, IngestMetrics, IngestSettings, MAX_REQUEST_BYTES, Members, PollReply, PollRequest,
+    ReadReply, ReadRequest,
     admission::Gate,
     batcher::{Batcher, INBOX, Shared},
     cache::BatchCache,
     log::Log,
+    membership::Membership,
     open::Request,
     placement,
     reader::Reader,
@@ -43,6 +44,7 @@ struct Inner {
     gate: Arc<Gate>,
     metrics: IngestMetrics,
     reader: Reader,
+    membership: Membership,
     inbox: mpsc::Sender<Request<Ticket>>,
     /// Turn of the partitions for messages without a key.
     turn: AtomicU64,
@@ -84,6 +86,7 @@ impl Ingest {
         let cache = Arc::new(BatchCache::new(log.clone(), settings.cache_bytes, metrics.clone()));
         metrics.watch(&cache);
         let reader = Reader::new(log.clone(), cache.clone(), metrics.clone());
+        let membership = Membership::new(log.clone());
         let (inbox, requests) = mpsc::channel(INBOX);
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let batcher = Batcher::new(Shared::new(log.clone(), cache, metrics.clone()), settings.linger);
@@ -93,7 +96,7 @@ impl Ingest {
             batcher.run(requests, stop).await;
         });
         let turn = AtomicU64::new(env.entropy.next_u64());
-        Self(Arc::new(Inner { log, settings, env, gate, metrics, reader, inbox, turn, closing, closed }))
+        Self(Arc::new(Inner { log, settings, env, gate, metrics, reader, membership, inbox, turn, closing, closed }))
     }
 
     /// Figures of publishing and reading.
@@ -190,6 +193,18 @@ impl Ingest {
         self.0.reader.poll(request).await
     }
 
+    /// The members of a subscription.
+    ///
+    /// # Errors
+    /// When there is no such topic or subscription.
+    pub fn members(&self, topic: &TopicName, subscription: &SubscriptionName) -> Result<Members, IngestError> {
+        Members::new(self.clone(), topic, subscription)
+    }
+
+    pub(crate) fn membership(&self) -> &Membership {
+        &self.0.membership
+    }
+
     /// First offset whose message has that timestamp (milliseconds since the Unix epoch) or a later one; the high
     /// watermark if there is none.
     ///
@@ -210,7 +225,7 @@ impl Ingest {
         self.0.closed.cancelled().await;
     }
 
-    fn ready(&self) -> Result<(), IngestError> {
+    pub(crate) fn ready(&self) -> Result<(), IngestError> {
         if self.0.closing.is_cancelled() {
             return Err(ProposeError::ShuttingDown.into());
         }

@@ -25,7 +25,7 @@ const CRATES: [(&str, &[&str]); 7] = [
 ];
 
 /// Files and directories that decide and do nothing else: no runtime, no store, no clock.
-const PURE: [&str; 14] = [
+const PURE: [&str; 16] = [
     "index/src/batch",
     "index/src/batch.rs",
     "index/src/command.rs",
@@ -36,6 +36,8 @@ const PURE: [&str; 14] = [
     "index/src/names.rs",
     "index/src/state",
     "index/src/state.rs",
+    "ingest/src/members",
+    "ingest/src/members.rs",
     "ingest/src/open.rs",
     "ingest/src/placement.rs",
     "ingest/src/plan.rs",
