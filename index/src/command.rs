@@ -1,12 +1,20 @@
 //! Commands: what an entry asks of the shard's state, and what came of it.
 
+mod queue;
+mod transaction;
+
 use std::sync::Arc;
+
+pub use queue::{
+    DeadLetter, DeadReason, Expired, Fairness, PushSettings, QueuePatch, QueueSettings, Retry, Settle, SettlePartition,
+};
+pub use transaction::{CheckBack, Fate, Mode, Prepare, Transact};
 
 use crate::{
     batch::Compression,
-    ids::{Offset, Partition, RegionNo, TopicId},
+    ids::{Offset, Partition, RegionNo, SubscriptionId, TopicId},
     limits::{DEFAULT_MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES, MAX_PARTITIONS},
-    names::{ProducerId, SubscriptionName, TopicName},
+    names::{ProducerId, SubscriptionName, TopicName, TransactionId},
     region::{RegionRecord, RegionSet},
 };
 
@@ -94,6 +102,39 @@ pub enum Command {
         /// Where each partition starts; partitions not named start at their log start.
         positions: Vec<(Partition, Offset)>,
     },
+    /// Creates a queue subscription; rejected if a subscription of that name exists.
+    CreateQueue {
+        /// The topic.
+        topic: TopicId,
+        /// Its name.
+        name: SubscriptionName,
+        /// Its settings.
+        settings: QueueSettings,
+        /// Key that its receipts are sealed with: drawn at random by whoever creates it.
+        secret: [u8; 32],
+        /// Where each partition starts; partitions not named start at their log start.
+        positions: Vec<(Partition, Offset)>,
+    },
+    /// Changes the settings of a queue subscription.
+    AlterQueue {
+        /// The topic.
+        topic: TopicId,
+        /// The subscription.
+        name: SubscriptionName,
+        /// What changes.
+        patch: QueuePatch,
+    },
+    /// Settles messages of a queue subscription. Never rejected because of a single message: what is settled already stays.
+    Settle(Settle),
+    /// Publishes and settles together, now or when it is decided.
+    Transact(Transact),
+    /// Decides a transaction that was prepared.
+    Decide {
+        /// The transaction.
+        id: TransactionId,
+        /// Whether it takes effect; otherwise it never happened.
+        commit: bool,
+    },
     /// Deletes a subscription.
     DeleteSubscription {
         /// The topic.
@@ -101,7 +142,8 @@ pub enum Command {
         /// Its name.
         name: SubscriptionName,
     },
-    /// Moves committed positions of a subscription.
+    /// Moves committed positions of a subscription. Of a queue subscription only by `seek`: everything before the position
+    /// is settled, nothing behind it.
     CommitPositions {
         /// The topic.
         topic: TopicId,
@@ -199,6 +241,10 @@ pub enum Outcome {
     Published(Published),
     /// Committed positions of all partitions, by partition.
     Positions(Vec<Offset>),
+    /// The queue subscription was created with this identity.
+    QueueCreated(SubscriptionId),
+    /// What has become of a transaction, now or when it first came.
+    Transaction(Fate),
 }
 
 /// Where the rows of a publish ended up.
@@ -282,6 +328,32 @@ pub enum Rejection {
         /// High watermark of the partition.
         high_watermark: Offset,
     },
+    /// The subscription is of another kind.
+    #[error("the subscription is of kind {0}")]
+    WrongKind(&'static str),
+    /// The dead-letter topic does not exist, or leads back to the topic itself.
+    #[error("{0}")]
+    DeadLetterTopic(&'static str),
+    /// A message that a transaction acknowledges is settled already, or held by another transaction.
+    #[error("message {offset} of partition {partition} is not open any more")]
+    NotOpen {
+        /// Its partition.
+        partition: Partition,
+        /// Its offset.
+        offset: Offset,
+    },
+    /// No such transaction is known, any more.
+    #[error("there is no such transaction")]
+    TransactionNotFound,
+    /// The transaction was decided otherwise.
+    #[error("the transaction was decided otherwise")]
+    TransactionDecided(Fate),
+    /// There are as many undecided transactions as there may be.
+    #[error("there are as many undecided transactions as there may be")]
+    TooManyTransactions,
+    /// The topic cannot be deleted while a transaction that is not decided publishes to it.
+    #[error("transaction {0}, which is not decided, publishes to the topic")]
+    TransactionPending(TransactionId),
     /// A command that contradicts itself; only a faulty writer makes one.
     #[error("malformed command: {0}")]
     Malformed(&'static str),

@@ -66,6 +66,33 @@ pub const DEDUPLICATION_WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
 /// Longest idempotency key.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 200;
 
+/// Longest visibility time-out and retry delay, in milliseconds: half a day, as elsewhere.
+pub const MAX_VISIBILITY_MS: u32 = 12 * 60 * 60 * 1000;
+
+/// Most deliveries of a message that a limit can be set to.
+pub const MAX_DELIVERIES: u32 = 1_000;
+
+/// Longest text of a filter.
+pub const MAX_FILTER_BYTES: usize = 4_096;
+
+/// Longest URL that is pushed to or asked, and longest secret.
+pub const MAX_URL_BYTES: usize = 2_048;
+
+/// Most requests at once to one push endpoint.
+pub const MAX_PUSH_IN_FLIGHT: u32 = 1_000;
+
+/// Longest push time-out and pause between attempts, in milliseconds.
+pub const MAX_BACKOFF_MS: u32 = 60 * 60 * 1000;
+
+/// Most transactions that are not decided: each pins its messages in the journal.
+pub const MAX_PREPARED: usize = 10_000;
+
+/// How long an undecided transaction may be kept, in milliseconds.
+pub const MAX_PREPARED_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Decided transactions remembered, so that a repeated one gets the first answer; the oldest is forgotten first.
+pub const MAX_DECIDED: usize = 100_000;
+
 const _: () = assert!(DEFAULT_MAX_MESSAGE_BYTES <= MAX_MESSAGE_BYTES);
 const _: () = assert!(MAX_MESSAGE_BYTES * 2 + ENTRY_TARGET_BYTES < MAX_ENTRY_BYTES);
 const _: () = assert!(MAX_BATCH_ROWS >= MAX_MESSAGES_PER_PUBLISH);

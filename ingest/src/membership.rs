@@ -119,7 +119,11 @@ impl Membership {
 /// The subscription whose members are asked for.
 fn stream<'a>(state: &'a ShardState, topic: TopicId, name: &SubscriptionName) -> Result<&'a Subscription, Rejection> {
     let topic = state.topic(topic).ok_or(Rejection::TopicNotFound)?;
-    topic.subscriptions.get(name).ok_or(Rejection::SubscriptionNotFound)
+    let found = topic.subscriptions.get(name).ok_or(Rejection::SubscriptionNotFound)?;
+    if found.stream().is_none() {
+        return Err(Rejection::WrongKind(found.kind_name()));
+    }
+    Ok(found)
 }
 
 impl From<Rejection> for IngestError {

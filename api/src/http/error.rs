@@ -66,6 +66,13 @@ pub(crate) mod kinds {
         PARTITION_NOT_FOUND = BAD_REQUEST, "partition_not_found", "use a partition that the topic has, or leave it out";
         PARTITION_REQUIRED = BAD_REQUEST, "partition_required", "add ?partition=N; only a topic with one partition can be read without";
         KIND_UNAVAILABLE = BAD_REQUEST, "subscription_kind_unavailable", "use the kind \"stream\"";
+        WRONG_KIND = CONFLICT, "wrong_kind", "a stream subscription is read with poll and commit, a queue with poll, ack, nack and extend; GET the subscription to see its kind";
+        DEAD_LETTER_TOPIC = BAD_REQUEST, "invalid_dead_letter_topic", "name an existing topic whose own dead letters do not come back here, or none: dead letters are then kept with the subscription";
+        MESSAGE_NOT_OPEN = CONFLICT, "message_not_open", "nothing was done: a message of the transaction was settled meanwhile, or belongs to another transaction";
+        TRANSACTION_NOT_FOUND = NOT_FOUND, "transaction_not_found", "check its id; decided transactions are remembered for a day";
+        TRANSACTION_DECIDED = CONFLICT, "transaction_decided", "a decision cannot be taken back; GET the transaction to see it";
+        TOO_MANY_TRANSACTIONS = CONFLICT, "too_many_transactions", "commit or roll back transactions that wait for a decision";
+        TRANSACTION_PENDING = CONFLICT, "transaction_pending", "commit or roll back the transaction first";
         TRUNCATED_BODY = BAD_REQUEST, "truncated_body", "send the whole body; nothing of it was stored";
         NOT_FOUND = NOT_FOUND, "not_found", "GET / lists the paths there are";
         TOPIC_NOT_FOUND = NOT_FOUND, "topic_not_found", "create it with PUT /v1/topics/{topic}, or check its name";
@@ -293,6 +300,13 @@ impl From<Rejection> for ApiError {
             Rejection::TooManySubscriptions => kinds::TOO_MANY_SUBSCRIPTIONS,
             Rejection::PartitionNotFound(_) => kinds::PARTITION_NOT_FOUND,
             Rejection::InvalidPosition { .. } => kinds::INVALID_POSITION,
+            Rejection::WrongKind(_) => kinds::WRONG_KIND,
+            Rejection::DeadLetterTopic(_) => kinds::DEAD_LETTER_TOPIC,
+            Rejection::NotOpen { .. } => kinds::MESSAGE_NOT_OPEN,
+            Rejection::TransactionNotFound => kinds::TRANSACTION_NOT_FOUND,
+            Rejection::TransactionDecided(_) => kinds::TRANSACTION_DECIDED,
+            Rejection::TooManyTransactions => kinds::TOO_MANY_TRANSACTIONS,
+            Rejection::TransactionPending(_) => kinds::TRANSACTION_PENDING,
             Rejection::Malformed(_) => kinds::INTERNAL,
         };
         Self::new(kind, rejection.to_string())

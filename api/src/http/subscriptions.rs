@@ -114,14 +114,14 @@ impl SubscriptionView {
         let positions: Vec<_> = partitions.map(position).collect();
         let lag = positions.iter().map(|position| position.lag).sum();
         let (name, topic) = (name.to_string(), topic.name.to_string());
-        Self { name, kind: "stream", topic, created_ms: subscription.created_ms, positions, lag }
+        Self { name, kind: subscription.kind_name(), topic, created_ms: subscription.created_ms, positions, lag }
     }
 }
 
 /// Committed positions of all partitions; those added since the last commit are at their log start.
 pub(super) fn committed(topic: &Topic, subscription: &Subscription) -> Vec<Offset> {
-    let known = subscription.positions.iter().copied();
-    known.chain(topic.partitions.iter().skip(subscription.positions.len()).map(|log| log.log_start)).collect()
+    let known = subscription.stream().unwrap_or_default();
+    known.iter().copied().chain(topic.partitions.iter().skip(known.len()).map(|log| log.log_start)).collect()
 }
 
 /// `PUT /v1/topics/{topic}/subscriptions/{subscription}`

@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use prost::{Message, Oneof};
 
-use super::frame::FrameError;
+use super::{
+    frame::FrameError,
+    queue::{StoredQueueCommand, StoredSettle},
+    transaction::{StoredDecide, StoredTransact},
+};
 use crate::{
     batch::Compression,
     command::{BatchRef, Command, IdempotentRequest, Identity, OwnedRows, Publish, SettingsPatch, TopicSettings},
     ids::{Offset, Partition, RegionNo, TopicId},
-    names::{NameError, ProducerId, RegionName, SubscriptionName, TopicName},
+    names::{NameError, ProducerId, RegionName, SubscriptionName, TopicName, TransactionId},
     region::{RegionRecord, RegionSet},
 };
 
@@ -106,7 +110,7 @@ struct DeleteTopic {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct StoredPublish {
+pub(super) struct StoredPublish {
     #[prost(uint64, tag = "1")]
     topic: u64,
     #[prost(message, repeated, tag = "2")]
@@ -174,12 +178,22 @@ enum Stored {
     RemoveRegion(RemoveRegion),
     #[prost(message, tag = "10")]
     SetVoters(StoredRegionSet),
+    #[prost(message, tag = "11")]
+    CreateQueue(StoredQueueCommand),
+    #[prost(message, tag = "12")]
+    AlterQueue(StoredQueueCommand),
+    #[prost(message, tag = "13")]
+    Settle(StoredSettle),
+    #[prost(message, tag = "14")]
+    Transact(StoredTransact),
+    #[prost(message, tag = "15")]
+    Decide(StoredDecide),
 }
 
 /// One stored command.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct StoredCommand {
-    #[prost(oneof = "Stored", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Stored", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     command: Option<Stored>,
 }
 
@@ -289,11 +303,11 @@ pub(super) fn store_positions(positions: &[(Partition, Offset)]) -> Vec<StoredPo
     positions.iter().map(|(partition, offset)| StoredPosition { partition: partition.0, offset: offset.0 }).collect()
 }
 
-fn positions_from(stored: Vec<StoredPosition>) -> Vec<(Partition, Offset)> {
+pub(super) fn positions_from(stored: Vec<StoredPosition>) -> Vec<(Partition, Offset)> {
     stored.into_iter().map(|position| (Partition(position.partition), Offset(position.offset))).collect()
 }
 
-fn store_publish(publish: &Publish) -> StoredPublish {
+pub(super) fn store_publish(publish: &Publish) -> StoredPublish {
     let request = |request: &IdempotentRequest| StoredRequest {
         identity: (&request.identity).into(),
         partition_count: request.partition_count,
@@ -318,7 +332,7 @@ fn store_publish(publish: &Publish) -> StoredPublish {
     }
 }
 
-fn publish_from(stored: StoredPublish) -> Result<Publish, FrameError> {
+pub(super) fn publish_from(stored: StoredPublish) -> Result<Publish, FrameError> {
     let request = |request: StoredRequest| {
         Ok(IdempotentRequest {
             identity: request.identity.identity()?,
@@ -379,6 +393,15 @@ impl From<&Command> for StoredCommand {
             Command::AddRegion(region) => Stored::AddRegion(region.into()),
             Command::RemoveRegion(number) => Stored::RemoveRegion(RemoveRegion { number: number.0.into() }),
             Command::SetVoters(voters) => Stored::SetVoters(voters.into()),
+            Command::CreateQueue { topic, name, settings, secret, positions } => {
+                Stored::CreateQueue(StoredQueueCommand::create(*topic, name, settings, secret, positions))
+            }
+            Command::AlterQueue { topic, name, patch } => {
+                Stored::AlterQueue(StoredQueueCommand::alter(*topic, name, patch))
+            }
+            Command::Settle(settle) => Stored::Settle(settle.into()),
+            Command::Transact(transact) => Stored::Transact(transact.into()),
+            Command::Decide { id, commit } => Stored::Decide(StoredDecide { id: id.to_string(), commit: *commit }),
         };
         Self { command: Some(stored) }
     }
@@ -414,6 +437,11 @@ impl TryFrom<StoredCommand> for Command {
             Stored::AddRegion(region) => Self::AddRegion(region.try_into()?),
             Stored::RemoveRegion(remove) => Self::RemoveRegion(region_number(remove.number)?),
             Stored::SetVoters(voters) => Self::SetVoters(voters.try_into()?),
+            Stored::CreateQueue(create) => create.into_create()?,
+            Stored::AlterQueue(alter) => alter.into_alter()?,
+            Stored::Settle(settle) => Self::Settle(settle.try_into()?),
+            Stored::Transact(transact) => Self::Transact(transact.try_into()?),
+            Stored::Decide(decide) => Self::Decide { id: TransactionId::new(&decide.id)?, commit: decide.commit },
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Every stored format: round trips of arbitrary content, refusal of damage, and bytes that never change.
 
 mod golden;
+mod queue;
 mod refused;
 
 use std::sync::Arc;
@@ -134,6 +135,7 @@ fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         create,
         alter,
+        queue::command(),
         topic().prop_map(|topic| Command::DeleteTopic { topic }),
         publish().prop_map(Command::Publish),
         (topic(), subscription(), positions()).prop_map(|(topic, name, positions)| Command::CreateSubscription {
@@ -257,6 +259,11 @@ fn fit(command: &mut Command, id: u64) {
             });
         }
         Command::DeleteSubscription { topic, .. } => *topic = TopicId(id),
+        other @ (Command::CreateQueue { .. }
+        | Command::AlterQueue { .. }
+        | Command::Settle(_)
+        | Command::Transact(_)
+        | Command::Decide { .. }) => queue::fit(other, id),
         Command::AddRegion(region) => region.number.0 %= 20,
         Command::RemoveRegion(number) => number.0 %= 20,
         Command::SetVoters(voters) => {

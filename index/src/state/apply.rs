@@ -1,12 +1,15 @@
 //! Applying an entry: the one place where offsets are assigned and duplicates decided.
 
+mod queue;
+mod transaction;
+
 use std::{collections::BTreeMap, sync::Arc};
 
+use self::queue::{NewQueue, queue_mut, settle};
 use super::{
-    ShardState, Topic,
+    Kind, ShardState, Subscription, Topic,
     dedup::{Deduplication, Known},
     partition::{BatchLocation, PartitionLog, Run},
-    subscription::Subscription,
 };
 use crate::{
     command::{
@@ -58,16 +61,18 @@ impl ShardState {
         match command {
             Command::CreateTopic { name, settings } => self.create_topic(name, settings),
             Command::AlterTopic { topic, patch } => alter_topic(self.topic_mut(*topic)?, patch),
-            Command::DeleteTopic { topic } => {
-                let topic = self.topics.remove(topic).ok_or(Rejection::TopicNotFound)?;
-                self.names.remove(&topic.name);
-                touched.push(Touched::Deleted(topic.id));
-                Ok(Outcome::Done)
-            }
+            Command::DeleteTopic { topic } => self.delete_topic(*topic, touched),
             Command::Publish(publish) => publish_to(self.topic_mut(publish.topic)?, publish, body, now, touched),
             Command::CreateSubscription { topic, name, positions } => {
                 create_subscription(self.topic_mut(*topic)?, name, positions, now)
             }
+            Command::CreateQueue { topic, name, settings, secret, positions } => {
+                self.create_queue(&NewQueue { topic: *topic, name, settings, secret: *secret, positions })
+            }
+            Command::AlterQueue { topic, name, patch } => self.alter_queue(*topic, name, patch),
+            Command::Settle(settled) => settle(self.topic_mut(settled.topic)?, settled),
+            Command::Transact(transact) => self.transact(transact, body, touched),
+            Command::Decide { id, commit } => self.decide(id, *commit, touched),
             Command::DeleteSubscription { topic, name } => {
                 let topic = self.topic_mut(*topic)?;
                 topic.subscriptions.remove(name).map(|_| Outcome::Done).ok_or(Rejection::SubscriptionNotFound)
@@ -83,6 +88,16 @@ impl ShardState {
 
     fn topic_mut(&mut self, id: TopicId) -> Result<&mut Topic, Rejection> {
         self.topics.get_mut(&id).ok_or(Rejection::TopicNotFound)
+    }
+
+    fn delete_topic(&mut self, id: TopicId, touched: &mut Vec<Touched>) -> Applied {
+        if let Some(transaction) = self.transactions.publishing_to(id) {
+            return Err(Rejection::TransactionPending(transaction.clone()));
+        }
+        let topic = self.topics.remove(&id).ok_or(Rejection::TopicNotFound)?;
+        self.names.remove(&topic.name);
+        touched.push(Touched::Deleted(id));
+        Ok(Outcome::Done)
     }
 
     fn create_topic(&mut self, name: &TopicName, settings: &TopicSettings) -> Applied {
@@ -228,25 +243,30 @@ fn offset_of(stored: &[StoredRows], row: u32) -> Option<Offset> {
     Some(run.base.plus(u64::from(row - run.first)))
 }
 
-fn create_subscription(
-    topic: &mut Topic,
-    name: &SubscriptionName,
-    positions: &[(Partition, Offset)],
-    created_ms: i64,
-) -> Applied {
+/// Whether another subscription of that name fits into the topic.
+fn check_room(topic: &Topic, name: &SubscriptionName) -> Result<(), Rejection> {
     if topic.subscriptions.contains_key(name) {
         return Err(Rejection::SubscriptionExists);
     }
     if topic.subscriptions.len() >= MAX_SUBSCRIPTIONS {
         return Err(Rejection::TooManySubscriptions);
     }
+    Ok(())
+}
+
+fn create_subscription(
+    topic: &mut Topic,
+    name: &SubscriptionName,
+    positions: &[(Partition, Offset)],
+    created_ms: i64,
+) -> Applied {
+    check_room(topic, name)?;
     check_positions(topic, positions)?;
-    let mut subscription =
-        Subscription { created_ms, positions: topic.partitions.iter().map(|log| log.log_start).collect() };
-    positions.iter().for_each(|(partition, offset)| subscription.positions[partition.0 as usize] = *offset);
-    let positions = subscription.positions.clone();
+    let mut starts: Vec<_> = topic.partitions.iter().map(|log| log.log_start).collect();
+    positions.iter().for_each(|(partition, offset)| starts[partition.0 as usize] = *offset);
+    let subscription = Subscription { created_ms, kind: Kind::Stream(starts.clone()) };
     topic.subscriptions.insert(name.clone(), subscription);
-    Ok(Outcome::Positions(positions))
+    Ok(Outcome::Positions(starts))
 }
 
 fn commit_positions(
@@ -258,13 +278,25 @@ fn commit_positions(
     check_positions(topic, positions)?;
     let starts: Vec<_> = topic.partitions.iter().map(|log| log.log_start).collect();
     let subscription = topic.subscriptions.get_mut(name).ok_or(Rejection::SubscriptionNotFound)?;
-    let known = subscription.positions.len();
-    subscription.positions.extend_from_slice(starts.get(known..).unwrap_or_default());
+    let known = match &mut subscription.kind {
+        Kind::Stream(known) => known,
+        Kind::Queue(_) if seek => return seek_queue(topic, name, positions),
+        Kind::Queue(_) => return Err(Rejection::WrongKind("queue")),
+    };
+    known.extend_from_slice(starts.get(known.len()..).unwrap_or_default());
     for (partition, offset) in positions {
-        let position = &mut subscription.positions[partition.0 as usize];
+        let position = &mut known[partition.0 as usize];
         *position = if seek { *offset } else { (*position).max(*offset) };
     }
-    Ok(Outcome::Positions(subscription.positions.clone()))
+    Ok(Outcome::Positions(known.clone()))
+}
+
+fn seek_queue(topic: &mut Topic, name: &SubscriptionName, positions: &[(Partition, Offset)]) -> Applied {
+    let queue = queue_mut(topic, name)?;
+    for (partition, offset) in positions {
+        queue.partition_mut(*partition).into_iter().for_each(|at| at.seek(*offset));
+    }
+    Ok(Outcome::Positions(queue.partitions.iter().map(super::QueuePartition::floor).collect()))
 }
 
 fn check_positions(topic: &Topic, positions: &[(Partition, Offset)]) -> Result<(), Rejection> {

@@ -151,13 +151,14 @@ impl Leading {
         let (mut outcomes, touched) = self.shared.state.write().apply(&value, sequence, body_at);
         self.shared.committed.store(sequence.0, Relaxed);
         self.shared.history.lock().committed(sequence, bytes);
-        self.shared.waiters.wake(&touched);
         for part in parts {
             let rest = outcomes.split_off(part.commands);
             let outcomes = std::mem::replace(&mut outcomes, rest);
             let body_at = body_at + part.at;
             (part.done)(Ok(Committed { sequence, body_at, outcomes }));
         }
+        // Behind the answers, which put batches into the cache: whoever is woken finds them there.
+        self.shared.waiters.wake(&touched);
         if self.reign.own() <= sequence
             && let Some(started) = self.started.take()
         {
@@ -168,7 +169,10 @@ impl Leading {
 
 /// Makes places of batches relative to the entry's body.
 fn shift(command: &mut Command, by: u64) {
-    if let Command::Publish(publish) = command {
-        publish.batches.iter_mut().for_each(|batch| batch.at += by);
-    }
+    let publishes = match command {
+        Command::Publish(publish) => std::slice::from_mut(publish),
+        Command::Transact(transact) => &mut transact.publishes,
+        _ => return,
+    };
+    publishes.iter_mut().flat_map(|publish| &mut publish.batches).for_each(|batch| batch.at += by);
 }
