@@ -121,8 +121,8 @@ pub enum IngestError {
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
     /// The shard refused the request when it was applied. Nothing was stored.
-    #[error("the publish was refused: {0}")]
-    Refused(Rejection),
+    #[error(transparent)]
+    Refused(#[from] Rejection),
     /// The shard did not acknowledge the request; the error says whether it can have been stored.
     #[error(transparent)]
     Propose(#[from] ProposeError),

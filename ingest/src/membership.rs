@@ -126,12 +126,6 @@ fn stream<'a>(state: &'a ShardState, topic: TopicId, name: &SubscriptionName) ->
     Ok(found)
 }
 
-impl From<Rejection> for IngestError {
-    fn from(rejection: Rejection) -> Self {
-        Self::Refused(rejection)
-    }
-}
-
 impl Entry {
     fn exists(&self, state: &ShardState) -> bool {
         stream(state, self.topic, &self.subscription).is_ok_and(|found| found.created_ms == self.created_ms)

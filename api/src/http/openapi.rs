@@ -20,6 +20,7 @@ use self::{
 };
 use super::{
     cluster::ClusterView,
+    members::{AssignmentView, MemberBody, MemberList},
     poll::{CommitBody, PollBody, Positions},
     regions::{ChangeView, RegionList, RegionsBody},
     route::Route,
@@ -61,6 +62,7 @@ fn operation(name: &str, path: &str, about: About) -> Operation {
     for (name, what) in [
         ("topic", "Name of the topic."),
         ("subscription", "Name of the subscription."),
+        ("member", "Name that the consumer chose for itself; no other may use it."),
         ("shard", "Number of the shard."),
     ] {
         if path.contains(&format!("{{{name}}}")) {
@@ -115,6 +117,7 @@ fn components() -> Components {
     let all = with::<ErrorBody>(with::<Publication>(with::<Message>(with::<Placements>(with::<Published>(all)))));
     let all = with::<Read>(with::<Polled>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(all)))));
     let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(with::<SeekBody>(all))));
+    let all = with::<MemberBody>(with::<AssignmentView>(with::<MemberList>(all)));
     let all = with::<LeaseAnswer>(with::<DeposedBody>(all));
     let all = with::<RegionList>(with::<ShardList>(with::<RegionsBody>(with::<ChangeView>(all))));
     with::<PollBody>(with::<CommitBody>(with::<Positions>(with::<ClusterView>(all)))).build()

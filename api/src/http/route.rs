@@ -82,11 +82,18 @@ routes! {
     Poll = POST "/v1/topics/{topic}/subscriptions/{subscription}/poll";
     /// Commits positions of a subscription.
     Commit = POST "/v1/topics/{topic}/subscriptions/{subscription}/commit";
+    /// Members of a subscription, with what they read.
+    ListMembers = GET "/v1/topics/{topic}/subscriptions/{subscription}/members";
+    /// A member joins or lives, and is told what to read.
+    Heartbeat = POST "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
+    /// A member goes.
+    LeaveMembers = DELETE "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
 }
 
 impl Route {
     /// Whether it may change something that is stored.
     pub fn changes(self) -> bool {
-        self.method() != Method::GET && !matches!(self, Self::Poll | Self::Deposed)
+        let in_memory = matches!(self, Self::Poll | Self::Deposed | Self::Heartbeat | Self::LeaveMembers);
+        self.method() != Method::GET && !in_memory
     }
 }

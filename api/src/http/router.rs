@@ -21,7 +21,7 @@ use super::{
     cluster,
     error::{ApiError, kinds},
     forward::{self, forward, is_forwarded},
-    lease, ops, poll, publish, read, regions,
+    lease, members, ops, poll, publish, read, regions,
     route::Route,
     shards, subscriptions, topics,
 };
@@ -70,6 +70,9 @@ fn handler(route: Route) -> MethodRouter<Arc<Node>> {
         Route::DeleteSubscription => led_by(route, subscriptions::delete),
         Route::Poll => led_by(route, poll::poll),
         Route::Commit => led_by(route, poll::commit),
+        Route::ListMembers => led_by(route, members::list),
+        Route::Heartbeat => led_by(route, members::heartbeat),
+        Route::LeaveMembers => led_by(route, members::leave),
     }
 }
 

@@ -117,6 +117,7 @@ pub(super) fn describe(route: Route) -> About {
         | Route::DeleteSubscription
         | Route::Poll
         | Route::Commit => subscription(route),
+        Route::ListMembers | Route::Heartbeat | Route::LeaveMembers => member(route),
     }
 }
 
@@ -223,13 +224,40 @@ fn subscription(route: Route) -> About {
         Route::Poll => About {
             summary: "Receive messages; commit their positions once they are processed",
             body: Some(("How many, and how long to wait.", &[(JSON, Some("PollBody"))])),
-            answers: &[("200", "Messages of all partitions.", &[(JSON, Some("Polled"))])],
+            answers: &[
+                ("200", "Messages of all partitions, or of those that the member reads.", &[(JSON, Some("Polled"))]),
+                ("409", "It is no member, or a partition is not assigned to it.", ERROR),
+            ],
             ..PLAIN
         },
         _ => About {
             summary: "Commit positions; one below the committed position changes nothing",
             body: Some(("Positions.", &[(JSON, Some("CommitBody"))])),
-            answers: &[("200", "All committed positions.", &[(JSON, Some("Positions"))])],
+            answers: &[
+                ("200", "All committed positions.", &[(JSON, Some("Positions"))]),
+                ("409", "It is no member, or a partition is not assigned to it; nothing was committed.", ERROR),
+            ],
+            ..PLAIN
+        },
+    }
+}
+
+fn member(route: Route) -> About {
+    match route {
+        Route::ListMembers => ops(
+            "Members of a subscription, with what they read and their lag",
+            &[("200", "All of them.", &[(JSON, Some("MemberList"))])],
+        ),
+        Route::LeaveMembers => {
+            ops("A member goes; what it read is given to others at once", &[("204", "It is gone.", &[])])
+        }
+        _ => About {
+            summary: "A member joins or says that it lives, and is told what to read and what to give up",
+            body: Some(("What it owns, and how long its session lasts.", &[(JSON, Some("MemberBody"))])),
+            answers: &[
+                ("200", "What it is to do.", &[(JSON, Some("AssignmentView"))]),
+                ("409", "There are too many members, or the subscription is no stream.", ERROR),
+            ],
             ..PLAIN
         },
     }
