@@ -21,6 +21,7 @@ pub mod region;
 pub mod serve;
 pub mod shard;
 pub mod status;
+pub mod subscription;
 #[cfg(test)]
 mod tests;
 pub mod topic;
@@ -75,6 +76,8 @@ pub enum Command {
     Read(read::ReadArgs),
     /// Receive messages of a subscription and commit its positions
     Poll(poll::PollArgs),
+    /// Create, list, describe, move and delete subscriptions, and list their members
+    Subscription(subscription::SubscriptionArgs),
     /// Measure throughput, latency and cost against a running server
     Bench(crate::bench::BenchArgs),
     /// Create a bucket, or check that a store is fit for Brigade
@@ -136,6 +139,7 @@ async fn command(context: Context, command: Command) -> Result<(), CliError> {
         Command::Publish(args) => publish::run(&context, args).await,
         Command::Read(args) => read::run(&context, args).await,
         Command::Poll(args) => poll::run(&context, args).await,
+        Command::Subscription(args) => subscription::run(&context, args).await,
         Command::Bench(args) => crate::bench::run(&context, args).await,
         Command::Bucket(args) => bucket::run(args, output_or_table(&context)).await,
         Command::Region(args) => region::run(&context, args).await,

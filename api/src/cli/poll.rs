@@ -1,5 +1,7 @@
 //! `brigade poll`.
 
+mod member;
+
 use std::{collections::BTreeMap, io, time::Duration};
 
 use clap::Args;
@@ -18,10 +20,15 @@ Examples:
       look at the next ten without committing
   brigade poll orders billing --commit --follow
       go on for ever
+  brigade poll orders billing --member $HOSTNAME --follow
+      share the partitions with the other members of the subscription
 
 A subscription is a named, durable cursor over all partitions of a topic. Without --commit the
 next call prints the same messages again. Positions are committed after the messages were handed
-to standard output: a message may come twice after a crash, and is never skipped.";
+to standard output: a message may come twice after a crash, and is never skipped.
+
+A member reads the partitions that the server assigns to it, and commits what it printed. Of all
+members with names of their own each partition has one; they share anew when one joins or goes.";
 
 /// How long a follower's request waits on the server, in milliseconds.
 const FOLLOW_WAIT_MS: u64 = 20_000;
@@ -46,6 +53,12 @@ pub struct PollArgs {
     /// Commit the positions of the printed messages
     #[arg(long)]
     pub commit: bool,
+    /// Join as a member of this name, read what is assigned to it, and commit it
+    #[arg(long, value_name = "NAME")]
+    pub member: Option<String>,
+    /// How long others wait for this member when nothing is heard of it, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000, requires = "member", value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
+    pub session_ms: u64,
     /// Most messages [default: all there are]
     #[arg(long, value_name = "N")]
     pub max: Option<u64>,
@@ -66,7 +79,7 @@ pub struct PollArgs {
     pub retry_seconds: u32,
 }
 
-fn start(text: &str) -> Result<SubscriptionStart, String> {
+pub(super) fn start(text: &str) -> Result<SubscriptionStart, String> {
     match text {
         "earliest" => Ok(SubscriptionStart::Earliest),
         "latest" => Ok(SubscriptionStart::Latest),
@@ -83,6 +96,10 @@ pub(super) async fn run(context: &Context, args: PollArgs) -> Result<(), CliErro
         client.create_subscription(&args.topic, &args.subscription, args.start).await?;
     }
     let mut printer = Printer::new(io::stdout().lock(), Style::choose(args.values, context.output))?;
+    if let Some(name) = &args.member {
+        let received = member::run(context, &args, name, &policy, &mut printer).await;
+        return received.and(printer.flush());
+    }
     let mut remaining = args.max.unwrap_or(u64::MAX);
     let mut wait_ms = if args.follow { FOLLOW_WAIT_MS } else { args.wait_ms };
     // Where to read on without a commit.
@@ -93,6 +110,7 @@ pub(super) async fn run(context: &Context, args: PollArgs) -> Result<(), CliErro
             max_bytes: POLL_BYTES,
             wait_ms,
             positions: positions.iter().map(|(&partition, &offset)| Position { partition, offset }).collect(),
+            member: None,
         };
         let (polled, _) = client.retry(&policy, || client.poll(&args.topic, &args.subscription, &request)).await?;
         if polled.messages.is_empty() && !args.follow {
