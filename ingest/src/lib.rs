@@ -23,7 +23,7 @@ pub use admission::Admission;
 pub use draft::{Draft, MAX_REQUEST_BYTES};
 pub use error::{IngestError, MessageError};
 pub use members::{Assignment, Epoch, MAX_MEMBERS, MemberStatus, Refusal, SESSION_MS};
-pub use membership::{Heartbeat, MemberError, Members, PendingCommit};
+pub use membership::{Heartbeat, MemberError, Members, PendingCommit, Turn};
 pub use metrics::IngestMetrics;
 pub use reader::{PollReply, PollRequest, ReadFrom, ReadReply, ReadRequest, Slice};
 pub use service::{Ingest, PublishReply};

@@ -189,54 +189,18 @@ impl Members {
         self.with(|group, now| group.list(now))
     }
 
-    /// Polls those partitions of a member that it is to go on reading. Counts as a heartbeat, and waits for half a session
-    /// at most. It ends early, without messages, when what the member is to do changes. `asked` are partitions for which
-    /// the request names a position.
+    /// What a member reads at present, for a poll whose positions are looked up afterwards: what its former owner commits
+    /// is committed by then. Counts as a heartbeat. `asked` are partitions for which the poll names a position.
     ///
     /// # Errors
-    /// When it is no member, or a partition that it asks for is not its own; like [`Ingest::poll`].
-    pub async fn poll(
-        &self,
-        member: &MemberName,
-        asked: &[Partition],
-        request: PollRequest,
-    ) -> Result<PollReply, MemberError> {
+    /// When it is no member, or a partition that it asks for is not its own.
+    pub fn turn(&self, member: &MemberName, asked: &[Partition]) -> Result<Turn, MemberError> {
         let (mine, session_ms) = self.with(|group, now| {
             group.touch(member, now)?;
             asked.iter().try_for_each(|partition| group.check(member, *partition, None))?;
             Ok::<_, Refusal>((group.assignment(member, now)?, group.session_ms(member).unwrap_or_default()))
         })??;
-        let wait = request.wait.min(half(session_ms));
-        let until = Instant::now() + wait;
-        let changed = self.when(member, until, |assignment| !assignment.is_same(&mine));
-        if mine.partitions.is_empty() {
-            changed.await?;
-            return Ok(PollReply::default());
-        }
-        let only = mine.partitions.iter().map(|(partition, _)| *partition).collect();
-        let request = PollRequest { only: Some(only), wait, ..request };
-        let mut reply = if wait.is_zero() {
-            self.ingest.poll(request).await?
-        } else {
-            tokio::select! {
-                biased;
-                reply = self.ingest.poll(request) => reply?,
-                changed = changed => {
-                    changed?;
-                    return Ok(PollReply::default());
-                }
-            }
-        };
-        // What it lost in the meantime is no longer its own to read.
-        let now = self.with(|group, now| group.assignment(member, now))??;
-        let still = |partition: Partition| {
-            let is_it = |found: &&(Partition, Epoch)| found.0 == partition;
-            let (then, now) = (mine.partitions.iter().find(is_it), now.partitions.iter().find(is_it));
-            now.is_some() && then == now
-        };
-        reply.slices.retain(|slice| still(slice.partition));
-        reply.positions.retain(|(partition, _)| still(*partition));
-        Ok(reply)
+        Ok(Turn { members: self.clone(), member: member.clone(), mine, session_ms })
     }
 
     /// A member is about to commit positions of these partitions, under the epochs that it names. While the answer is held
@@ -282,6 +246,56 @@ impl Members {
                 () = sleep_until(timer.min(until)) => {}
             }
         }
+    }
+}
+
+/// What a member reads, while that does not change.
+pub struct Turn {
+    members: Members,
+    member: MemberName,
+    mine: Assignment,
+    session_ms: u64,
+}
+
+impl Turn {
+    /// Polls what the member is to go on reading. Waits for half a session at most, and ends early, without messages, when
+    /// what the member is to do changes.
+    ///
+    /// # Errors
+    /// When it is no member any more; like [`Ingest::poll`].
+    pub async fn poll(&self, request: PollRequest) -> Result<PollReply, MemberError> {
+        let Self { members, member, mine, session_ms } = self;
+        let wait = request.wait.min(half(*session_ms));
+        let until = Instant::now() + wait;
+        let changed = members.when(member, until, |assignment| !assignment.is_same(mine));
+        if mine.partitions.is_empty() {
+            changed.await?;
+            return Ok(PollReply::default());
+        }
+        let only = mine.partitions.iter().map(|(partition, _)| *partition).collect();
+        let request = PollRequest { only: Some(only), wait, ..request };
+        let mut reply = if wait.is_zero() {
+            members.ingest.poll(request).await?
+        } else {
+            tokio::select! {
+                biased;
+                reply = members.ingest.poll(request) => reply?,
+                changed = changed => {
+                    changed?;
+                    return Ok(PollReply::default());
+                }
+            }
+        };
+        // What it lost in the meantime is no longer its own to read.
+        let now = members.with(|group, now| group.assignment(member, now))??;
+        let still = |partition: Partition| {
+            let is_it = |found: &&(Partition, Epoch)| found.0 == partition;
+            let (then, now) = (mine.partitions.iter().find(is_it), now.partitions.iter().find(is_it));
+            now.is_some() && then == now
+        };
+        reply.slices.retain(|slice| still(slice.partition));
+        reply.positions.retain(|(partition, _)| still(*partition));
+        Ok(reply)
     }
 }
 

@@ -8,7 +8,7 @@ use brigade_index::{
     ids::{Offset, Partition},
     names::{MemberName, SubscriptionName, TopicName},
 };
-use brigade_ingest::{Ingest, Members, PendingCommit, PollReply, PollRequest};
+use brigade_ingest::{Ingest, PendingCommit, PollReply, PollRequest, Turn};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -79,12 +79,15 @@ pub(super) async fn poll(node: Arc<Leading>, call: Call) -> Result<Response, Api
     let Call { parts, body, .. } = call;
     let body: PollBody = body::document(body, &parts.headers, body_time(&node)).await?;
     let asked = body.positions.as_deref().unwrap_or_default();
-    let positions = positions(&node, &topic, &name, asked)?;
+    // Names the topic or subscription that is missing.
+    let mut positions = self::positions(&node, &topic, &name, asked)?;
     let reader = match &body.member {
         None => Reader::Anybody(&node.ingest),
         Some(member) => {
-            let asked = asked.iter().map(|position| Partition(position.partition)).collect();
-            Reader::Member(node.ingest.members(&topic, &name)?, MemberName::new(member)?, asked)
+            let named: Vec<_> = asked.iter().map(|position| Partition(position.partition)).collect();
+            let turn = node.ingest.members(&topic, &name)?.turn(&MemberName::new(member)?, &named)?;
+            positions = self::positions(&node, &topic, &name, asked)?;
+            Reader::Member(turn)
         }
     };
     let request = PollRequest {
@@ -135,15 +138,14 @@ pub(super) fn positions(
 /// For whom messages are read.
 enum Reader<'a> {
     Anybody(&'a Ingest),
-    /// A member, which named positions of these partitions.
-    Member(Members, MemberName, Vec<Partition>),
+    Member(Turn),
 }
 
 impl Reader<'_> {
     async fn poll(&self, request: PollRequest) -> Result<PollReply, ApiError> {
         match self {
             Self::Anybody(ingest) => Ok(ingest.poll(request).await?),
-            Self::Member(members, member, asked) => Ok(members.poll(member, asked, request).await?),
+            Self::Member(turn) => Ok(turn.poll(request).await?),
         }
     }
 }

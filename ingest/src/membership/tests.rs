@@ -92,21 +92,21 @@ async fn a_poll_reads_what_is_assigned_and_ends_when_that_changes() {
         wait: Duration::from_millis(wait),
     };
     let a = MemberName::new("a").unwrap();
-    let unknown = members.poll(&a, &[], request(0)).await;
-    assert!(matches!(unknown, Err(MemberError::Refused(Refusal::Unknown(_)))), "{unknown:?}");
+    let unknown = members.turn(&a, &[]).err();
+    assert!(matches!(unknown, Some(MemberError::Refused(Refusal::Unknown(_)))), "{unknown:?}");
     let begun = Instant::now();
     members.heartbeat(beat("a", &nothing(), 0)).await.unwrap();
-    let (polled, _) = tokio::join!(biased; members.poll(&a, &[], request(60_000)), async {
+    let a_turn = members.turn(&a, &[]).unwrap();
+    let (polled, _) = tokio::join!(biased; a_turn.poll(request(60_000)), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         members.heartbeat(beat("b", &nothing(), 0)).await
     });
     assert!(polled.unwrap().slices.is_empty() && begun.elapsed() == Duration::from_millis(50));
-    let mine = members.poll(&a, &[Partition(1)], request(0)).await;
-    assert!(mine.is_ok(), "it may still finish: {mine:?}");
+    assert!(members.turn(&a, &[Partition(1)]).is_ok(), "it may still finish");
     let spare = MemberName::new("b").unwrap();
-    let other = members.poll(&spare, &[Partition(1)], request(0)).await;
-    assert!(matches!(other, Err(MemberError::Refused(Refusal::NotAssigned { .. }))), "{other:?}");
-    assert!(members.poll(&spare, &[], request(1_000)).await.unwrap().slices.is_empty());
+    let other = members.turn(&spare, &[Partition(1)]).err();
+    assert!(matches!(other, Some(MemberError::Refused(Refusal::NotAssigned { .. }))), "{other:?}");
+    assert!(members.turn(&spare, &[]).unwrap().poll(request(1_000)).await.unwrap().slices.is_empty());
     assert_eq!(begun.elapsed(), Duration::from_millis(1_050), "nothing to read, and nothing to hear of");
     *log.not_ready.lock() = Some(brigade_index::shard::ProposeError::ShuttingDown);
     assert!(matches!(members.list(), Err(MemberError::Ingest(IngestError::Propose(_)))));

@@ -10,6 +10,7 @@ mod crash;
 mod idempotence;
 mod idle;
 mod many_topics;
+mod members;
 mod operations;
 mod overload;
 mod publish;
