@@ -8,7 +8,7 @@
 //! | `client/message.rs` | one read message, borrowed from the page it came in |
 //! | `client/retry.rs` | when to try again |
 //! | `client/member.rs` | a member of a subscription, which lives by heartbeats in the background |
-//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `members.rs`, `regions.rs`, `operations.rs` | the calls |
+//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `members.rs`, `queue.rs`, `regions.rs`, `operations.rs` | the calls |
 
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ mod members;
 mod message;
 mod operations;
 mod publish;
+mod queue;
 mod read;
 mod regions;
 mod retry;
@@ -36,6 +37,10 @@ pub use member::{Member, is_fenced};
 pub use members::{Assigned, Assignment, Heartbeat, Owned, OwnedPosition};
 pub use message::Message;
 pub use publish::{ContentType, Payload, PublishIdentity, Published};
+pub use queue::{
+    DeadLetterPage, DeadLetterPick, Handed, QueuePoll, QueuePush, QueueSettings, ReceiptRefusal, ReceiptResult,
+    Settlement,
+};
 pub use read::{Page, ReadFormat, ReadRequest, Start};
 pub use regions::{
     PartitionCounts, Region, RegionChange, RegionInShard, RegionList, RegionProgress, Shard, ShardInRegion, ShardList,
@@ -44,8 +49,8 @@ pub use regions::{
 pub use retry::RetryPolicy;
 pub use subscriptions::{PollRequest, Polled};
 pub use types::{
-    PartitionState, Position, SeekTo, Subscription, SubscriptionPosition, SubscriptionStart, Topic, TopicPage,
-    TopicSettings,
+    PartitionState, Position, QueuePartition, SeekTo, Subscription, SubscriptionPosition, SubscriptionStart, Topic,
+    TopicPage, TopicSettings,
 };
 
 /// Longest time for connecting to the server.

@@ -3,6 +3,7 @@
 mod admission;
 mod batcher;
 mod cache;
+mod dispatch;
 mod draft;
 mod error;
 mod flush;
@@ -14,6 +15,7 @@ mod open;
 mod pending;
 mod placement;
 mod plan;
+mod queue;
 mod reader;
 mod service;
 mod settings;
@@ -25,6 +27,10 @@ pub use error::{IngestError, MessageError};
 pub use members::{Assignment, Epoch, MAX_MEMBERS, MemberStatus, Refusal, SESSION_MS};
 pub use membership::{Heartbeat, MemberError, Members, PendingCommit, Turn};
 pub use metrics::IngestMetrics;
+pub use queue::{
+    Action, DeadLetterPage, DeadLetterPick, DeadLetterQuery, Delivery, Handed, QueueCounts, QueueHandle, QueuePoll,
+    ReceiptError, Settled, TransactionHold,
+};
 pub use reader::{PollReply, PollRequest, ReadFrom, ReadReply, ReadRequest, Slice};
 pub use service::{Ingest, PublishReply};
 pub use settings::IngestSettings;

@@ -28,7 +28,8 @@ use crate::{
     log::Log,
     membership::Membership,
     open::Request,
-    placement,
+    placement::{self, Places},
+    queue::{Around, QueueHandle, Queues},
     reader::Reader,
     settle::{Answer, Ticket},
 };
@@ -45,6 +46,7 @@ struct Inner {
     metrics: IngestMetrics,
     reader: Reader,
     membership: Membership,
+    queues: Arc<Queues>,
     inbox: mpsc::Sender<Request<Ticket>>,
     /// Turn of the partitions for messages without a key.
     turn: AtomicU64,
@@ -57,10 +59,19 @@ struct Inner {
 /// The answer to a publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishReply {
-    /// Partition and offset of each message, in the order in which they were pushed.
+    /// Partition and offset of each message, or of the one stored before it with the same deduplication id, in the order
+    /// in which they were pushed.
     pub placed: Vec<(Partition, Offset)>,
+    /// Indexes of the messages that were not stored because one with the same deduplication id was; ascending.
+    pub duplicates: Vec<usize>,
     /// Whether the request had been stored before; `placed` is then the original answer.
     pub duplicate: bool,
+}
+
+impl PublishReply {
+    fn new(Places { placed, duplicates }: Places, duplicate: bool) -> Self {
+        Self { placed, duplicates, duplicate }
+    }
 }
 
 impl Ingest {
@@ -89,6 +100,15 @@ impl Ingest {
         let membership = Membership::new(log.clone());
         let (inbox, requests) = mpsc::channel(INBOX);
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
+        let queues = Queues::new(Around {
+            log: log.clone(),
+            cache: cache.clone(),
+            metrics: metrics.clone(),
+            env: env.clone(),
+            tasks: tasks.clone(),
+            closing: closing.clone(),
+            request_timeout: settings.request_timeout,
+        });
         let batcher = Batcher::new(Shared::new(log.clone(), cache, metrics.clone()), settings.linger);
         let (stop, ended) = (closing.clone(), closed.clone().drop_guard());
         tasks.spawn(async move {
@@ -96,7 +116,20 @@ impl Ingest {
             batcher.run(requests, stop).await;
         });
         let turn = AtomicU64::new(env.entropy.next_u64());
-        Self(Arc::new(Inner { log, settings, env, gate, metrics, reader, membership, inbox, turn, closing, closed }))
+        Self(Arc::new(Inner {
+            log,
+            settings,
+            env,
+            gate,
+            metrics,
+            reader,
+            membership,
+            queues,
+            inbox,
+            turn,
+            closing,
+            closed,
+        }))
     }
 
     /// Figures of publishing and reading.
@@ -150,7 +183,7 @@ impl Ingest {
         mut admission: Admission,
     ) -> Result<PublishReply, IngestError> {
         if draft.messages() == 0 {
-            return Ok(PublishReply { placed: Vec::new(), duplicate: false });
+            return Ok(PublishReply::new(Places::default(), false));
         }
         debug_assert!(draft.messages() <= MAX_MESSAGES_PER_PUBLISH, "drafts are bounded");
         if bytes > MAX_REQUEST_BYTES {
@@ -169,10 +202,10 @@ impl Ingest {
             answered.await.unwrap_or_else(|_| Err(ProposeError::Unknown("the batcher stopped".to_owned()).into()))
         });
         match answer.await.unwrap_or(Err(IngestError::TimedOut(limit)))? {
-            Answer::Stored(bases) => Ok(PublishReply { placed: order.place(&bases), duplicate: false }),
+            Answer::Stored(parts) => Ok(PublishReply::new(order.place(&parts), false)),
             Answer::Duplicate(original) => {
-                let placed = placement::replay(&routes, &original).ok_or(IngestError::IdentityReused)?;
-                Ok(PublishReply { placed, duplicate: true })
+                let places = placement::replay(&routes, &original).ok_or(IngestError::IdentityReused)?;
+                Ok(PublishReply::new(places, true))
             }
         }
     }
@@ -203,6 +236,14 @@ impl Ingest {
 
     pub(crate) fn membership(&self) -> &Membership {
         &self.0.membership
+    }
+
+    /// A queue subscription.
+    ///
+    /// # Errors
+    /// When there is no such topic or subscription, or it is of another kind.
+    pub fn queue(&self, topic: &TopicName, name: &SubscriptionName) -> Result<QueueHandle, IngestError> {
+        self.0.queues.handle(topic, name)
     }
 
     /// First offset whose message has that timestamp (milliseconds since the Unix epoch) or a later one; the high

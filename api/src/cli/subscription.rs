@@ -1,23 +1,35 @@
 //! `brigade subscription`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{
     CliError, Context,
     output::{count, print_json, print_line, print_table, table},
-    poll::start,
+    poll,
 };
-use crate::client::{Assignment, Position, SeekTo, Subscription, SubscriptionStart};
+use crate::client::{Position, SeekTo, SubscriptionStart};
+
+mod members;
+mod settings;
+mod show;
+
+use settings::SettingsArgs;
+use show::show;
 
 const AFTER_HELP: &str = "\
 Examples:
-  brigade subscription create orders billing --start latest
-  brigade subscription list orders
-  brigade subscription get orders billing
-  brigade subscription seek orders billing 1735689600000
-  brigade subscription seek orders billing --position 0=1200 --position 3=950
+  brigade subscription create orders billing
+  brigade subscription create jobs workers --kind queue --max-deliveries 5 --dead-letter-topic jobs-dead
+  brigade subscription create jobs eu --kind queue --filter 'region = \"eu\"' --ordered
+  brigade subscription get jobs workers
+  brigade subscription update jobs workers --visibility-timeout-ms 60000 --no-dead-letter-topic
+  brigade subscription seek orders billing --to earliest
+  brigade subscription seek orders billing --position 0:1000 --position 1:950
   brigade subscription members orders billing
-  brigade subscription delete orders billing";
+  brigade subscription delete orders billing
+
+A stream is read in order, each partition by one reader, which commits positions. A queue gives each message to one
+of many consumers, which acknowledge messages one by one.";
 
 /// Arguments of `brigade subscription`.
 #[derive(Args, Debug)]
@@ -29,136 +41,153 @@ pub struct SubscriptionArgs {
 
 #[derive(Debug, Subcommand)]
 enum SubscriptionCommand {
-    /// Create a subscription; one that exists keeps its positions
+    /// Create a subscription; one of the same kind that exists is no error and stays as it is
     Create {
         #[command(flatten)]
-        of: Names,
+        name: NameArgs,
+        /// What it is
+        #[arg(long, value_name = "KIND", default_value = "stream")]
+        kind: KindArg,
         /// Where it begins: earliest, latest or milliseconds since the Unix epoch
-        #[arg(long, value_name = "PLACE", default_value = "earliest", value_parser = start)]
+        #[arg(long, value_name = "PLACE", default_value = "earliest", value_parser = poll::start)]
         start: SubscriptionStart,
-    },
-    /// Show a subscription with its positions and lag
-    Get {
         #[command(flatten)]
-        of: Names,
+        settings: Box<SettingsArgs>,
     },
     /// List the subscriptions of a topic
     List {
         /// Name of the topic
         topic: String,
     },
-    /// Delete a subscription
-    Delete {
+    /// Show a subscription: its settings and how far it is
+    #[command(visible_alias = "describe")]
+    Get {
         #[command(flatten)]
-        of: Names,
+        name: NameArgs,
     },
-    /// Move a subscription, backwards too
+    /// Change the named settings of a queue
+    #[command(visible_alias = "alter")]
+    Update {
+        #[command(flatten)]
+        name: NameArgs,
+        #[command(flatten)]
+        settings: Box<SettingsArgs>,
+    },
+    /// Move a subscription, backwards too; what a queue has in flight is delivered again
     Seek {
         #[command(flatten)]
-        of: Names,
+        name: NameArgs,
         /// Where to: earliest, latest or milliseconds since the Unix epoch
-        #[arg(value_name = "PLACE", required_unless_present = "position", value_parser = start)]
+        #[arg(long, value_name = "PLACE", value_parser = poll::start)]
         to: Option<SubscriptionStart>,
-        /// Move only this partition, to this offset; may be repeated
-        #[arg(long, value_name = "PARTITION=OFFSET", conflicts_with = "to", value_parser = position)]
+        /// Next offset of a partition; partitions that are not named stay
+        #[arg(
+            long,
+            value_name = "PARTITION:OFFSET",
+            conflicts_with = "to",
+            required_unless_present = "to",
+            value_parser = position
+        )]
         position: Vec<Position>,
     },
-    /// List the members of a subscription with what they read
+    /// List the members of a stream with what they read
     Members {
         #[command(flatten)]
-        of: Names,
+        name: NameArgs,
+    },
+    /// Delete a subscription; the messages of the topic stay
+    Delete {
+        #[command(flatten)]
+        name: NameArgs,
     },
 }
 
-#[derive(Args, Debug)]
-struct Names {
+#[derive(Args, Clone, Debug)]
+struct NameArgs {
     /// Name of the topic
     topic: String,
     /// Name of the subscription
     subscription: String,
 }
 
+/// Kinds of subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KindArg {
+    /// Read in order, positions committed.
+    Stream,
+    /// Competing consumers, a receipt for each message.
+    Queue,
+}
+
 fn position(text: &str) -> Result<Position, String> {
-    let numbers = text.split_once('=').and_then(|(partition, offset)| {
-        Some(Position { partition: partition.trim().parse().ok()?, offset: offset.trim().parse().ok()? })
-    });
-    numbers.ok_or_else(|| "PARTITION=OFFSET, for example 0=1200".to_owned())
+    let parse = || {
+        let (partition, offset) = text.split_once(':')?;
+        Some(Position { partition: partition.parse().ok()?, offset: offset.parse().ok()? })
+    };
+    parse().ok_or_else(|| "PARTITION:OFFSET, as in 0:1000".to_owned())
 }
 
 /// Runs `brigade subscription`.
 pub(super) async fn run(context: &Context, args: SubscriptionArgs) -> Result<(), CliError> {
     let client = &context.client;
     match args.command {
-        SubscriptionCommand::Create { of, start } => {
-            show(context, &client.create_subscription(&of.topic, &of.subscription, start).await?)
+        SubscriptionCommand::Create { name: NameArgs { topic, subscription }, kind, start, settings } => {
+            let created = match kind {
+                KindArg::Stream if !settings.is_empty() => {
+                    return Err(CliError::Usage("a stream has no settings; --kind queue makes a queue".to_owned()));
+                }
+                KindArg::Stream => client.create_subscription(&topic, &subscription, start).await?,
+                KindArg::Queue => client.create_queue(&topic, &subscription, start, &settings.queue()).await?,
+            };
+            show(context, &created)
         }
-        SubscriptionCommand::Get { of } => show(context, &client.subscription(&of.topic, &of.subscription).await?),
-        SubscriptionCommand::List { topic } => list(context, &client.subscriptions(&topic).await?),
-        SubscriptionCommand::Delete { of } => {
-            client.delete_subscription(&of.topic, &of.subscription).await?;
-            if context.json() {
-                return Ok(());
+        SubscriptionCommand::List { topic } => list(context, &topic).await,
+        SubscriptionCommand::Get { name } => {
+            show(context, &client.subscription(&name.topic, &name.subscription).await?)
+        }
+        SubscriptionCommand::Update { name, settings } => {
+            if settings.is_empty() {
+                return Err(CliError::Usage("name at least one setting to change".to_owned()));
             }
-            print_line(format_args!("deleted subscription {}", of.subscription))
+            show(context, &client.alter_queue(&name.topic, &name.subscription, &settings.queue()).await?)
         }
-        SubscriptionCommand::Seek { of, to, position } => {
+        SubscriptionCommand::Seek { name, to, position } => {
             let to = match to {
                 Some(SubscriptionStart::Earliest) => SeekTo::Earliest,
                 Some(SubscriptionStart::Latest) => SeekTo::Latest,
-                Some(SubscriptionStart::Timestamp(time)) => SeekTo::Timestamp(time),
+                Some(SubscriptionStart::Timestamp(timestamp)) => SeekTo::Timestamp(timestamp),
                 None => SeekTo::Positions(position),
             };
-            show(context, &client.seek(&of.topic, &of.subscription, &to).await?)
+            show(context, &client.seek(&name.topic, &name.subscription, &to).await?)
         }
-        SubscriptionCommand::Members { of } => members(context, &client.members(&of.topic, &of.subscription).await?),
+        SubscriptionCommand::Members { name } => {
+            members::show(context, &client.members(&name.topic, &name.subscription).await?)
+        }
+        SubscriptionCommand::Delete { name: NameArgs { topic, subscription } } => {
+            client.delete_subscription(&topic, &subscription).await?;
+            if context.json() {
+                Ok(())
+            } else {
+                print_line(format_args!("deleted subscription {subscription} of {topic}"))
+            }
+        }
     }
 }
 
-fn list(context: &Context, subscriptions: &[Subscription]) -> Result<(), CliError> {
+async fn list(context: &Context, topic: &str) -> Result<(), CliError> {
+    let subscriptions = context.client.subscriptions(topic).await?;
     if context.json() {
         return print_json(&subscriptions);
     }
-    let mut rows = table(&["subscription", "kind", "lag"], &[2]);
+    let mut rows = table(&["subscription", "kind", "lag", "in flight", "dead letters"], &[2, 3, 4]);
     for subscription in subscriptions {
-        rows.add_row([subscription.name.clone(), subscription.kind.clone(), count(subscription.lag)]);
-    }
-    print_table(&rows)
-}
-
-fn show(context: &Context, subscription: &Subscription) -> Result<(), CliError> {
-    if context.json() {
-        return print_json(subscription);
-    }
-    let Subscription { name, kind, lag, .. } = subscription;
-    print_line(format_args!("subscription {name}: {kind}, lag {}", count(*lag)))?;
-    let mut rows = table(&["partition", "offset", "high watermark", "lag"], &[0, 1, 2, 3]);
-    for position in &subscription.positions {
+        let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), count);
         rows.add_row([
-            position.partition.to_string(),
-            position.offset.to_string(),
-            position.high_watermark.to_string(),
-            count(position.lag),
-        ]);
-    }
-    print_table(&rows)
-}
-
-fn members(context: &Context, members: &[Assignment]) -> Result<(), CliError> {
-    if context.json() {
-        return print_json(&members);
-    }
-    let mut rows = table(&["member", "partitions", "gives up", "lag", "session ms"], &[3, 4]);
-    let numbers = |numbers: &mut dyn Iterator<Item = u32>| {
-        let numbers: Vec<_> = numbers.map(|number| number.to_string()).collect();
-        if numbers.is_empty() { "-".to_owned() } else { numbers.join(",") }
-    };
-    for member in members {
-        rows.add_row([
-            member.member.clone(),
-            numbers(&mut member.partitions.iter().map(|assigned| assigned.partition)),
-            numbers(&mut member.revoke.iter().copied()),
-            count(member.partitions.iter().map(|assigned| assigned.lag).sum()),
-            member.session_timeout_ms.to_string(),
+            subscription.name,
+            subscription.kind,
+            count(subscription.lag),
+            number(subscription.in_flight),
+            number(subscription.dead_letters),
         ]);
     }
     print_table(&rows)
@@ -166,13 +195,13 @@ fn members(context: &Context, members: &[Assignment]) -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Position, position};
+    use super::*;
 
     #[test]
-    fn a_position_is_a_partition_and_an_offset() {
-        assert_eq!(position("3=950"), Ok(Position { partition: 3, offset: 950 }));
-        for text in ["", "3", "3=", "=4", "3=-1", "a=1", "3:4"] {
-            assert!(position(text).is_err(), "{text}");
+    fn positions_are_partition_and_offset() {
+        assert_eq!(position("3:70"), Ok(Position { partition: 3, offset: 70 }));
+        for wrong in ["3", "3:", ":7", "-1:7", "a:b"] {
+            assert!(position(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -16,8 +16,8 @@ use super::{
     answer, body,
     call::Call,
     error::{ApiError, kinds},
-    params::MAX_WAIT_MS,
-    poll::{positions, within},
+    params::{MAX_WAIT_MS, within},
+    poll::positions,
     subscriptions::names,
     topics::body_time,
 };

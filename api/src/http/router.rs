@@ -21,7 +21,7 @@ use super::{
     cluster,
     error::{ApiError, kinds},
     forward::{self, forward, is_forwarded},
-    lease, members, ops, poll, publish, read, regions,
+    lease, members, ops, poll, publish, queue, read, regions,
     route::Route,
     shards, subscriptions, topics,
 };
@@ -66,13 +66,20 @@ fn handler(route: Route) -> MethodRouter<Arc<Node>> {
         Route::ListSubscriptions => led_by(route, subscriptions::list),
         Route::CreateSubscription => led_by(route, subscriptions::create),
         Route::GetSubscription => led_by(route, subscriptions::get),
-        Route::SeekSubscription => led_by(route, subscriptions::seek),
+        Route::AlterSubscription => led_by(route, subscriptions::alter),
         Route::DeleteSubscription => led_by(route, subscriptions::delete),
         Route::Poll => led_by(route, poll::poll),
         Route::Commit => led_by(route, poll::commit),
         Route::ListMembers => led_by(route, members::list),
         Route::Heartbeat => led_by(route, members::heartbeat),
         Route::LeaveMembers => led_by(route, members::leave),
+        Route::Ack => led_by(route, queue::ack),
+        Route::Nack => led_by(route, queue::nack),
+        Route::Extend => led_by(route, queue::extend),
+        Route::Reject => led_by(route, queue::reject),
+        Route::DeadLetters => led_by(route, queue::list),
+        Route::Redrive => led_by(route, queue::redrive),
+        Route::PurgeDeadLetters => led_by(route, queue::purge),
     }
 }
 

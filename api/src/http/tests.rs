@@ -17,6 +17,7 @@ mod errors;
 mod members;
 mod messages;
 mod overview;
+mod queue;
 mod surface;
 
 fn settings() -> Settings {

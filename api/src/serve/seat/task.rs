@@ -314,8 +314,9 @@ impl Task {
         let Surroundings { env, tasks, settings, draining, .. } = &self.around;
         let (ingest, metrics) = (self.around.ingest.clone(), self.around.metrics.clone());
         let ingest = Ingest::start(shard.clone(), ingest, metrics, env.clone(), tasks);
-        let (settings, draining, tasks) = (settings.clone(), draining.clone(), tasks.clone());
-        Arc::new(Leading { shard, ingest, settings, draining, tasks })
+        let (settings, env) = (settings.clone(), env.clone());
+        let (draining, tasks) = (draining.clone(), tasks.clone());
+        Arc::new(Leading { shard, ingest, settings, env, draining, tasks })
     }
 
     fn sit(&mut self, shard: Shard) {
