@@ -43,9 +43,9 @@ pub(super) struct PollBody {
     pub(super) positions: Option<Vec<Position>>,
     /// Of a queue: how long the receipts are good, 1 to 43200000; by default as the subscription says.
     pub(super) visibility_timeout_ms: Option<u64>,
-    /// Of a stream: read only what is assigned to this member. Counts as its heartbeat, waits for half its session at most,
-    /// and ends early, without messages, when its assignment changes. Without it all partitions are read: then consumers have
-    /// to share them out themselves.
+    /// Of a stream: read only what is assigned to this member. Counts as its heartbeat, waits for half its session at most, and ends
+    /// early, without messages, when its assignment changes. Without it all partitions are read: then consumers have to
+    /// share them out themselves.
     pub(super) member: Option<String>,
 }
 

@@ -76,6 +76,9 @@ pub(super) async fn poll(
     name: &SubscriptionName,
     body: &PollBody,
 ) -> Result<Response, ApiError> {
+    if body.member.is_some() {
+        return Err(ApiError::parameter("member", "is of streams; this subscription is a queue"));
+    }
     if body.positions.is_some() {
         return Err(ApiError::parameter("positions", "is of streams; this subscription is a queue"));
     }
