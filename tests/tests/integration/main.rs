@@ -13,6 +13,7 @@ mod many_topics;
 mod operations;
 mod overload;
 mod publish;
+mod queue;
 mod read;
 mod regions;
 mod s3;
