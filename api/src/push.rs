@@ -27,5 +27,5 @@ pub use deliver::{Deliverer, Fault, Post, PushMessage, PushTarget, Verdict};
 pub use endpoint::{Answer, BuildError, Endpoint, EndpointError, Endpoints, SendError};
 pub use metrics::PushMetrics;
 pub use pace::{Outcome, Pace, Room, Ticket};
-pub use signature::{ID_HEADER, SIGNATURE_HEADER, SecretError, SigningSecret, TIMESTAMP_HEADER};
+pub use signature::{ID_HEADER, SIGNATURE_HEADER, SecretError, SigningSecret, TIMESTAMP_HEADER, escape_id};
 pub use worker::{Settlement, Source, SourceError, Taken, Worker, WorkerSettings};

@@ -18,6 +18,9 @@ pub struct TopicSettings {
     /// Compression of stored batches: `none`, `lz4` or `zstd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<String>,
+    /// How long the deduplication id of a message is remembered, in milliseconds; 0 for not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deduplication_window_ms: Option<u32>,
     /// How messages are replicated over regions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replication: Option<String>,

@@ -71,6 +71,11 @@ pub(crate) mod kinds {
         INVALID_MESSAGE = BAD_REQUEST, "invalid_message", "give each message a value, or a key and no value for a tombstone";
         MESSAGE_HEADERS = BAD_REQUEST, "too_many_headers", "give a message at most 64 headers";
         INVALID_HEADER = BAD_REQUEST, "invalid_header", "give each header of a message a name of its own";
+        INVALID_GROUP = BAD_REQUEST, "invalid_group", "use a group of 1 to 256 bytes, or leave it out";
+        INVALID_PRIORITY = BAD_REQUEST, "invalid_priority", "use a priority from 0 to 9, 9 first, or leave it out";
+        DELAY_OUT_OF_RANGE = BAD_REQUEST, "delay_out_of_range", "give a delay_ms of 0 or more, or a deliver_at, at most 366 days ahead";
+        TTL_OUT_OF_RANGE = BAD_REQUEST, "ttl_out_of_range", "give a ttl_ms of 0 or more, or an expires_at to come, at most 366 days ahead";
+        INVALID_DEDUPLICATION_ID = BAD_REQUEST, "invalid_deduplication_id", "use a deduplication_id of 1 to 200 bytes, or leave it out";
         PARTITION_NOT_FOUND = BAD_REQUEST, "partition_not_found", "use a partition that the topic has, or leave it out";
         PARTITION_REQUIRED = BAD_REQUEST, "partition_required", "add ?partition=N; only a topic with one partition can be read without";
         WRONG_KIND = CONFLICT, "wrong_kind", "a stream subscription is read with poll and commit, a queue with poll, ack, nack and extend; GET the subscription to see its kind";
@@ -207,6 +212,11 @@ pub(crate) fn refuse_message(error: &MessageError) -> Refusal {
         MessageError::HeadersTooLarge { .. } => kinds::HEADERS_TOO_LARGE,
         MessageError::HeaderName { .. } => kinds::INVALID_HEADER,
         MessageError::NoSuchPartition { .. } => kinds::PARTITION_NOT_FOUND,
+        MessageError::Group { .. } => kinds::INVALID_GROUP,
+        MessageError::Priority { .. } => kinds::INVALID_PRIORITY,
+        MessageError::Delay { .. } => kinds::DELAY_OUT_OF_RANGE,
+        MessageError::Ttl { .. } => kinds::TTL_OUT_OF_RANGE,
+        MessageError::DeduplicationId { .. } => kinds::INVALID_DEDUPLICATION_ID,
         MessageError::Empty => kinds::INVALID_MESSAGE,
         MessageError::TooManyMessages { .. } => kinds::TOO_MANY_MESSAGES,
     };

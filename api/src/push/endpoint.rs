@@ -18,8 +18,9 @@ use url::Url;
 use super::{
     address::{AddressError, AddressPolicy},
     backoff::parse_retry_after,
-    signature::{ID_HEADER, SIGNATURE_HEADER, SecretError, SigningSecret, TIMESTAMP_HEADER},
+    signature::{ID_HEADER, SIGNATURE_HEADER, SecretError, SigningSecret, TIMESTAMP_HEADER, escape_id},
 };
+use crate::settings::redact_url;
 
 /// Longest time for connecting, which is part of the time for the request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,11 +41,18 @@ const REQUEST_BYTES: usize = 64 * 1024;
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Where and how to post. Its URL has passed the node's checks.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Endpoint {
     url: Url,
     secret: Option<SigningSecret>,
     timeout: Duration,
+}
+
+impl fmt::Debug for Endpoint {
+    /// Without the query, which may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("url", &redact_url(self.url.as_str())).finish_non_exhaustive()
+    }
 }
 
 impl Endpoint {
@@ -173,22 +181,22 @@ impl Endpoints {
         self.memory.clone().acquire_many_owned(units.min(self.units)).await.ok()
     }
 
-    /// Posts a JSON body. `id` names what is posted, the same at each attempt, in visible ASCII without a dot.
+    /// Posts a JSON body. `id` names what is posted, the same at each attempt; it is sent and signed as [`escape_id`] has it.
     ///
     /// # Errors
     /// When there is no answer. Any status is one.
     pub async fn post(&self, endpoint: &Endpoint, id: &str, body: Bytes) -> Result<Answer, SendError> {
         let now_ms = self.env.clock.now_ms();
-        let seconds = now_ms.div_euclid(1_000);
+        let (id, seconds) = (escape_id(id), now_ms.div_euclid(1_000));
         let mut request = self
             .client
             .post(endpoint.url.clone())
             .timeout(endpoint.timeout)
             .header(CONTENT_TYPE, "application/json")
-            .header(ID_HEADER, id)
+            .header(ID_HEADER, &id)
             .header(TIMESTAMP_HEADER, seconds);
         if let Some(secret) = &endpoint.secret {
-            request = request.header(SIGNATURE_HEADER, secret.sign(id, seconds, &body));
+            request = request.header(SIGNATURE_HEADER, secret.sign(&id, seconds, &body));
         }
         let response = request.body(body).send().await.map_err(|error| explain(&error))?;
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());

@@ -43,6 +43,13 @@ const PUBLISH_QUERY: &[Field] = &[
     ("key", "Key of the message, when the body is one message."),
     ("partition", "Partition of the message, when the body is one message."),
     ("timestamp", "Timestamp of the message in ms since the Unix epoch, when the body is one message."),
+    ("group", "Group of the message, when the body is one message; this and the following as in Message."),
+    ("priority", "Priority of the message, 0 to 9."),
+    ("delay_ms", "Delay of the message in ms."),
+    ("deliver_at", "Instead of delay_ms: when it can be delivered, in ms since the Unix epoch."),
+    ("ttl_ms", "Time to live of the message in ms."),
+    ("expires_at", "Instead of ttl_ms: when it expires, in ms since the Unix epoch."),
+    ("deduplication_id", "Id by which the message is stored once."),
 ];
 
 const PUBLISH_HEADERS: &[Field] = &[

@@ -28,12 +28,37 @@ pub(super) struct Message {
     timestamp: Option<i64>,
     /// The partition, if it is not to be chosen.
     partition: Option<u32>,
+    /// Messages with the same group, 1 to 256 bytes, go to the same partition, whatever their keys are.
+    group: Option<String>,
+    /// For queue subscriptions: 0 to 9, 9 first; 4 by default.
+    priority: Option<u8>,
+    /// For queue subscriptions: not delivered before so many milliseconds have gone by, at most 366 days.
+    delay_ms: Option<u64>,
+    /// Instead of `delay_ms`: not delivered before, milliseconds since the Unix epoch.
+    deliver_at: Option<i64>,
+    /// For queue subscriptions: not delivered any more after so many milliseconds, at most 366 days.
+    ttl_ms: Option<u64>,
+    /// Instead of `ttl_ms`: not delivered from then on, milliseconds since the Unix epoch.
+    expires_at: Option<i64>,
+    /// 1 to 200 bytes: the message is stored only if none with this id was stored in the topic within its
+    /// `deduplication_window_ms`.
+    deduplication_id: Option<String>,
 }
 
 /// Where published messages are, in the order in which they were sent.
 #[derive(ToSchema)]
 pub(super) struct Placements {
-    messages: Vec<Placement>,
+    messages: Vec<PublishedAt>,
+}
+
+/// Where a published message is.
+#[derive(ToSchema)]
+pub(super) struct PublishedAt {
+    partition: u32,
+    offset: u64,
+    /// `true` if a message with the same `deduplication_id` was stored before; this is then where that one is. Otherwise
+    /// it is not there.
+    duplicate: Option<bool>,
 }
 
 /// Where a message is.
@@ -58,6 +83,13 @@ pub(super) struct Published {
     headers: BTreeMap<String, String>,
     /// Milliseconds since the Unix epoch.
     timestamp: i64,
+    /// This and what follows: only if the message was given it.
+    group: Option<String>,
+    priority: Option<u8>,
+    /// Milliseconds since the Unix epoch.
+    deliver_at: Option<i64>,
+    /// Milliseconds since the Unix epoch.
+    expires_at: Option<i64>,
 }
 
 /// Messages of a partition.

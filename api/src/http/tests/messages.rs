@@ -27,7 +27,8 @@ async fn topics() {
     let router = router(node().await);
     let created = put(&router, "/v1/topics/t", r#"{"partitions":2,"compression":"zstd"}"#).await;
     assert_eq!(created.status, StatusCode::CREATED);
-    let settings = json!({"partitions": 2, "max_message_bytes": 1048576, "compression": "zstd", "replication": "sync"});
+    let settings = json!({"partitions": 2, "max_message_bytes": 1048576, "compression": "zstd",
+        "deduplication_window_ms": 300_000, "replication": "sync"});
     assert_eq!(created.json()["settings"], settings);
     assert_eq!(
         created.json()["partitions"][1],

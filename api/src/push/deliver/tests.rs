@@ -200,9 +200,13 @@ async fn an_answer_is_read_as_far_as_it_may_be() {
     let endpoints = deliverer.endpoints();
     let read = |path: &str| {
         let endpoint = endpoints.endpoint(&server.url(path), None, LONG).unwrap();
-        async move { endpoints.post(&endpoint, "id", Bytes::from_static(b"{}")).await.unwrap().body().await }
+        async move { endpoints.post(&endpoint, "id.1", Bytes::from_static(b"{}")).await.unwrap().body().await }
     };
     assert_eq!(read("200").await, "seen");
     assert_eq!(read("endless").await.len(), 64 * 1024);
-    assert!(!server.seen.lock()[0].0.contains_key("webhook-signature"), "without a secret nothing is signed");
+    let headers = server.seen.lock()[0].0.clone();
+    assert!(!headers.contains_key("webhook-signature"), "without a secret nothing is signed");
+    assert_eq!(headers["webhook-id"], "id=2e1", "a name has no dot");
+    let secret = endpoints.endpoint(&server.url("200?token=hunter2"), Some(SECRET), LONG).unwrap();
+    assert!(!format!("{secret:?}").contains("hunter2"), "{secret:?}");
 }

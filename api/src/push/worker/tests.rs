@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinHandle, time::sleep};
 
 use super::*;
-use crate::push::{AddressPolicy, Endpoints, Fault};
+use crate::push::{AddressPolicy, Deliverer, Endpoints, Fault};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -165,15 +165,26 @@ struct Started {
 fn start(queue: &Arc<Queue>, fake: &Arc<Fake>, settings: WorkerSettings) -> Started {
     let env = Env::simulated(7, 0);
     let endpoints = Endpoints::new(AddressPolicy::default(), 1 << 20, env.clone()).unwrap();
+    start_at(queue, fake.clone(), &endpoints, "http://endpoint/", settings, env)
+}
+
+fn start_at(
+    queue: &Arc<Queue>,
+    post: Arc<dyn Post>,
+    endpoints: &Endpoints,
+    url: &str,
+    settings: WorkerSettings,
+    env: Env,
+) -> Started {
     let target = PushTarget {
-        endpoint: endpoints.endpoint("http://endpoint/", None, SECOND).unwrap(),
+        endpoint: endpoints.endpoint(url, None, SECOND).unwrap(),
         topic: TopicName::new("t").unwrap(),
         subscription: SubscriptionName::new("s").unwrap(),
         topic_id: 1,
         subscription_id: 2,
     };
     let metrics = PushMetrics::default();
-    let worker = Worker { source: queue.clone(), post: fake.clone(), target, settings, env, metrics };
+    let worker = Worker { source: queue.clone(), post, target, settings, env, metrics };
     let stop = CancellationToken::new();
     Started { task: tokio::spawn(worker.run(stop.clone())), stop }
 }
@@ -294,4 +305,44 @@ async fn a_source_that_cannot_give_is_asked_again_later_and_one_that_has_ended_e
     queue.state.lock().ended = true;
     queue.changed.notify_one();
     started.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn over_real_connections_everything_arrives_though_the_endpoint_fails_at_times() {
+    let (seen, calls) = (Arc::new(Mutex::new(BTreeMap::<String, usize>::new())), Arc::new(AtomicUsize::new(0)));
+    let (keep, failed) = (seen.clone(), Arc::new(AtomicUsize::new(0)));
+    let failures = failed.clone();
+    let answer = move |headers: http::HeaderMap| {
+        *keep.lock().entry(headers["webhook-id"].to_str().unwrap().to_owned()).or_default() += 1;
+        let status = match calls.fetch_add(1, Ordering::Relaxed) % 10 {
+            3 => http::StatusCode::INTERNAL_SERVER_ERROR,
+            7 => http::StatusCode::SERVICE_UNAVAILABLE,
+            _ => http::StatusCode::OK,
+        };
+        failures.fetch_add(usize::from(!status.is_success()), Ordering::Relaxed);
+        async move { status }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(axum::routing::post(answer));
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let env = Env::system();
+    let endpoints = Endpoints::new(AddressPolicy::default(), 1 << 20, env.clone()).unwrap();
+    let deliverer = Arc::new(Deliverer::new(endpoints.clone(), PushMetrics::default()));
+    let backoff = Backoff { min: Duration::from_millis(5), max: Duration::from_millis(50) };
+    let queue = Arc::new(Queue::default());
+    queue.add(0..300);
+    let started = start_at(&queue, deliverer, &endpoints, &url, WorkerSettings { backoff, ..SETTINGS }, env);
+    let all = async {
+        while queue.accepted() < 300 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(30 * SECOND, all).await.unwrap();
+    started.stop().await;
+    server.abort();
+    let seen = seen.lock();
+    assert_eq!((seen.len(), queue.state.lock().ready.len()), (300, 0));
+    let posts: usize = seen.values().sum();
+    assert_eq!(posts - 300, failed.load(Ordering::Relaxed), "each failure was tried again, and nothing else");
 }

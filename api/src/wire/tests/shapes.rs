@@ -73,8 +73,12 @@ fn answers_without_messages() {
 #[test]
 fn placements() {
     assert_eq!(
-        encode_placements([(0, 12), (1, u64::MAX)].into_iter()),
+        encode_placements([(0, 12), (1, u64::MAX)].into_iter(), &[]),
         r#"{"messages":[{"partition":0,"offset":12},{"partition":1,"offset":18446744073709551615}]}"#
+    );
+    assert_eq!(
+        encode_placements([(0, 12), (1, 5), (0, 7)].into_iter(), &[0, 2]),
+        r#"{"messages":[{"partition":0,"offset":12,"duplicate":true},{"partition":1,"offset":5},{"partition":0,"offset":7,"duplicate":true}]}"#
     );
 }
 
