@@ -225,7 +225,7 @@ fn nothing_is_left_unfinished_or_unwrapped() {
 #[test]
 fn pure_files_name_no_runtime_store_or_clock() {
     let mut found = Vec::new();
-    let mut used: BTreeMap<_, usize> = PURE.map(|pure| (pure, 0)).into();
+    let mut used: BTreeMap<_, usize> = PURE.iter().map(|pure| (*pure, 0)).collect();
     for (name, text) in files("rs") {
         let pure = PURE.iter().find(|pure| name == **pure || name.starts_with(&format!("{pure}/")));
         let Some(pure) = pure.filter(|_| !is_test_file(&name)) else { continue };
