@@ -39,7 +39,7 @@ async fn wrong_settings_are_refused() {
     let (_node, http) = node().await;
     let wrong = [
         (json!({"filter": "a = "}), "invalid_filter", "byte"),
-        (json!({"filter": "a == 1"}), "invalid_filter", "byte 3"),
+        (json!({"filter": "a == 1"}), "invalid_filter", "byte 2"),
         (json!({"filter": "a = 1 and"}), "invalid_filter", "byte 9"),
         (json!({"filter": "(".repeat(33) + "a exists" + &")".repeat(33)}), "invalid_filter", "byte"),
         (json!({"filter": "x".repeat(4_097)}), "invalid_filter", ""),
