@@ -20,12 +20,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Admission, Draft, IngestError, IngestMetrics, IngestSettings, MAX_REQUEST_BYTES, PollReply, PollRequest, ReadReply,
-    ReadRequest,
+    Admission, Draft, IngestError, IngestMetrics, IngestSettings, MAX_REQUEST_BYTES, Members, PollReply, PollRequest,
+    ReadReply, ReadRequest,
     admission::Gate,
     batcher::{Batcher, INBOX, Shared},
     cache::BatchCache,
     log::Log,
+    membership::Membership,
     open::Request,
     placement::{self, Places},
     queue::{Around, QueueHandle, Queues},
@@ -45,6 +46,7 @@ struct Inner {
     metrics: IngestMetrics,
     reader: Reader,
     queues: Arc<Queues>,
+    membership: Membership,
     inbox: mpsc::Sender<Request<Ticket>>,
     /// Turn of the partitions for messages without a key.
     turn: AtomicU64,
@@ -95,6 +97,7 @@ impl Ingest {
         let cache = Arc::new(BatchCache::new(log.clone(), settings.cache_bytes, metrics.clone()));
         metrics.watch(&cache);
         let reader = Reader::new(log.clone(), cache.clone(), metrics.clone());
+        let membership = Membership::new(log.clone());
         let (inbox, requests) = mpsc::channel(INBOX);
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let queues = Queues::new(Around {
@@ -113,7 +116,20 @@ impl Ingest {
             batcher.run(requests, stop).await;
         });
         let turn = AtomicU64::new(env.entropy.next_u64());
-        Self(Arc::new(Inner { log, settings, env, gate, metrics, reader, queues, inbox, turn, closing, closed }))
+        Self(Arc::new(Inner {
+            log,
+            settings,
+            env,
+            gate,
+            metrics,
+            reader,
+            queues,
+            membership,
+            inbox,
+            turn,
+            closing,
+            closed,
+        }))
     }
 
     /// Figures of publishing and reading.
@@ -218,6 +234,18 @@ impl Ingest {
         self.0.queues.handle(topic, name)
     }
 
+    /// The members of a subscription.
+    ///
+    /// # Errors
+    /// When there is no such topic or subscription.
+    pub fn members(&self, topic: &TopicName, subscription: &SubscriptionName) -> Result<Members, IngestError> {
+        Members::new(self.clone(), topic, subscription)
+    }
+
+    pub(crate) fn membership(&self) -> &Membership {
+        &self.0.membership
+    }
+
     /// First offset whose message has that timestamp (milliseconds since the Unix epoch) or a later one; the high
     /// watermark if there is none.
     ///
@@ -238,7 +266,7 @@ impl Ingest {
         self.0.closed.cancelled().await;
     }
 
-    fn ready(&self) -> Result<(), IngestError> {
+    pub(crate) fn ready(&self) -> Result<(), IngestError> {
         if self.0.closing.is_cancelled() {
             return Err(ProposeError::ShuttingDown.into());
         }

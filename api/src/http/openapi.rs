@@ -22,6 +22,7 @@ use self::{
 };
 use super::{
     cluster::ClusterView,
+    members::{AssignmentView, MemberBody, MemberList},
     poll::{CommitBody, PollBody, Positions},
     queue::{ExtendBody, NackBody, PickBody, ReceiptsBody, RedriveBody},
     regions::{ChangeView, RegionList, RegionsBody},
@@ -64,6 +65,7 @@ fn operation(name: &str, path: &str, about: About) -> Operation {
     for (name, what) in [
         ("topic", "Name of the topic."),
         ("subscription", "Name of the subscription."),
+        ("member", "Name that the consumer chose for itself; no other may use it."),
         ("shard", "Number of the shard."),
     ] {
         if path.contains(&format!("{{{name}}}")) {
@@ -120,6 +122,7 @@ fn components() -> Components {
     let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(all)));
     let all = with::<ReceiptsBody>(with::<NackBody>(with::<ExtendBody>(with::<Results>(with::<DeadLetters>(all)))));
     let all = with::<RedriveBody>(with::<Redriven>(with::<PickBody>(with::<Purged>(all))));
+    let all = with::<MemberBody>(with::<AssignmentView>(with::<MemberList>(all)));
     let all = with::<LeaseAnswer>(with::<DeposedBody>(all));
     let all = with::<RegionList>(with::<ShardList>(with::<RegionsBody>(with::<ChangeView>(all))));
     with::<PollBody>(with::<CommitBody>(with::<Positions>(with::<ClusterView>(all)))).build()

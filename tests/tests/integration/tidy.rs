@@ -40,6 +40,8 @@ const PURE: &[&str] = &[
     "index/src/state.rs",
     "ingest/src/dispatch",
     "ingest/src/dispatch.rs",
+    "ingest/src/members",
+    "ingest/src/members.rs",
     "ingest/src/open.rs",
     "ingest/src/placement.rs",
     "ingest/src/plan.rs",
