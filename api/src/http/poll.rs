@@ -82,7 +82,7 @@ pub(super) async fn poll(node: Arc<Leading>, call: Call) -> Result<Response, Api
     let Call { parts, body, .. } = call;
     let body: PollBody = body::document(body, &parts.headers, body_time(&node)).await?;
     if kind_of(&node, &topic, &name)? == "queue" {
-        return queue::poll(&node, &topic, &name, &body).await;
+        return queue::poll(&node, (&topic, &name), &body, &parts.extensions).await;
     }
     if body.visibility_timeout_ms.is_some() {
         return Err(ApiError::parameter("visibility_timeout_ms", "is of queues; this subscription is a stream"));
