@@ -80,10 +80,10 @@ async fn what_was_acknowledged_never_comes_again_through_crashes() {
     until(&http, "lag", 0).await;
     consumers.abort_all();
     while consumers.join_next().await.is_some() {}
+    assert!(poll(&http, json!({})).await.is_empty());
     let seen = seen.lock().unwrap();
     assert!(seen.wrong.is_empty(), "delivered after they were acknowledged: {:?}", seen.wrong);
     assert_eq!(seen.delivered.len(), MESSAGES, "every message was delivered");
-    assert!(poll(&http, json!({})).await.is_empty());
     assert!(!node.log().contains("panicked"));
 }
 
