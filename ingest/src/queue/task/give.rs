@@ -180,7 +180,7 @@ impl Task {
         picked: &mut Vec<Picked>,
     ) -> Option<Piece> {
         let first = piece.row(place(&piece.taken[0]).1);
-        let rows = piece.taken.len().min(messages.rows().saturating_sub(first));
+        let rows = piece.taken.len();
         let slice = |base: Offset, first: usize, rows: usize| Slice {
             partition: piece.partition(),
             base,
