@@ -143,15 +143,7 @@ fn alter_topic(topic: &mut Topic, patch: &SettingsPatch) -> Applied {
 fn publish_to(topic: &mut Topic, publish: &Publish, body: Body, now: i64, touched: &mut Vec<Touched>) -> Applied {
     check_publish(topic, publish)?;
     let known = know_requests(topic, publish);
-    let mut bases = vec![Vec::new(); publish.requests.len()];
-    let mut batches = Vec::with_capacity(publish.batches.len());
-    for batch in &publish.batches {
-        let stored = store_batch(&mut topic.partitions[batch.partition.0 as usize], batch, &known, body, &mut bases);
-        if !stored.is_empty() {
-            touched.push(Touched::Grown(topic.id, batch.partition));
-        }
-        batches.push(stored);
-    }
+    let (batches, bases) = store_batches(topic, publish, &known, body, touched);
     let requests = publish.requests.iter().zip(known).zip(bases).map(|((request, known), bases)| match known {
         Known::Duplicate(placement) => RequestOutcome::Duplicate(placement),
         Known::TooOld => RequestOutcome::SequenceTooOld,
@@ -164,6 +156,29 @@ fn publish_to(topic: &mut Topic, publish: &Publish, body: Body, now: i64, touche
     });
     let requests = requests.collect();
     Ok(Outcome::Published(Published { batches, requests }))
+}
+
+/// For each batch the runs that were stored, and for each request where its messages begin.
+type Stored = (Vec<Vec<StoredRows>>, Vec<Vec<(Partition, Offset, u32)>>);
+
+/// Stores the batches of a publish that was checked.
+fn store_batches(
+    topic: &mut Topic,
+    publish: &Publish,
+    known: &[Known],
+    body: Body,
+    touched: &mut Vec<Touched>,
+) -> Stored {
+    let mut bases = vec![Vec::new(); publish.requests.len()];
+    let mut batches = Vec::with_capacity(publish.batches.len());
+    for batch in &publish.batches {
+        let stored = store_batch(&mut topic.partitions[batch.partition.0 as usize], batch, known, body, &mut bases);
+        if !stored.is_empty() {
+            touched.push(Touched::Grown(topic.id, batch.partition));
+        }
+        batches.push(stored);
+    }
+    (batches, bases)
 }
 
 /// What is known of each request before any of them is stored; the second of two equal ones in the same publish cannot
