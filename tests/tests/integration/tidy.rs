@@ -25,7 +25,7 @@ const CRATES: [(&str, &[&str]); 7] = [
 ];
 
 /// Files and directories that decide and do nothing else: no runtime, no store, no clock.
-const PURE: [&str; 16] = [
+const PURE: &[&str] = &[
     "index/src/batch",
     "index/src/batch.rs",
     "index/src/command.rs",
@@ -43,6 +43,13 @@ const PURE: [&str; 16] = [
     "ingest/src/open.rs",
     "ingest/src/placement.rs",
     "ingest/src/plan.rs",
+    "ingest/src/queue/pending.rs",
+    "ingest/src/queue/receipt.rs",
+    "api/src/push/address.rs",
+    "api/src/push/backoff.rs",
+    "api/src/push/cidr.rs",
+    "api/src/push/pace.rs",
+    "api/src/push/signature.rs",
     "api/src/wire",
 ];
 
