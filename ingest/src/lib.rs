@@ -19,10 +19,11 @@ mod reader;
 mod service;
 mod settings;
 mod settle;
+mod transaction;
 
 pub use admission::Admission;
 pub use draft::{Draft, MAX_REQUEST_BYTES};
-pub use error::{IngestError, MessageError};
+pub use error::{IngestError, MessageError, TransactionError};
 pub use metrics::IngestMetrics;
 pub use queue::{
     Action, DeadLetterPage, DeadLetterPick, DeadLetterQuery, Delivery, Handed, QueueCounts, QueueHandle, QueuePoll,
@@ -31,3 +32,7 @@ pub use queue::{
 pub use reader::{PollReply, PollRequest, ReadFrom, ReadReply, ReadRequest, Slice};
 pub use service::{Ingest, PublishReply};
 pub use settings::IngestSettings;
+pub use transaction::{
+    Ask, Preparation, PreparedRecord, Question, TransactionDraft, TransactionPlace, TransactionRecord,
+    TransactionReply, TransactionState,
+};
