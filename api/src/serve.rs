@@ -21,6 +21,7 @@ use crate::{
     settings::{self, LogFormat, Settings, SettingsError, redact_url},
 };
 
+mod check_back;
 mod connections;
 mod logging;
 mod node;

@@ -9,11 +9,12 @@ use brigade_index::{
     names::NameError,
     shard::{ChangeError, FetchError, ProposeError},
 };
-use brigade_ingest::{IngestError, MessageError};
+use brigade_ingest::{IngestError, MessageError, ReceiptError, TransactionError};
 use http::{HeaderValue, StatusCode, header};
 
 use super::answer;
 use crate::{
+    push::AddressError,
     serve::Absent,
     wire::{Refusal, WireError, write_string, write_u64},
 };
@@ -67,8 +68,18 @@ pub(crate) mod kinds {
         PARTITION_REQUIRED = BAD_REQUEST, "partition_required", "add ?partition=N; only a topic with one partition can be read without";
         KIND_UNAVAILABLE = BAD_REQUEST, "subscription_kind_unavailable", "use the kind \"stream\"";
         WRONG_KIND = CONFLICT, "wrong_kind", "a stream subscription is read with poll and commit, a queue with poll, ack, nack and extend; GET the subscription to see its kind";
+        INVALID_PUSH_URL = BAD_REQUEST, "invalid_push_url", "give a URL like https://host/path, without user and password";
+        FORBIDDEN_ADDRESS = BAD_REQUEST, "forbidden_address", "use an address that is neither link-local nor a metadata service, or have the operator allow it with push.allow";
+        RECEIPT_INVALID = BAD_REQUEST, "receipt_invalid", "use receipts as poll and extend gave them, unchanged";
+        RECEIPT_FOREIGN = BAD_REQUEST, "receipt_foreign", "use it on the subscription that gave it; one that was deleted and created again is another one";
+        RECEIPT_EXPIRED = GONE, "receipt_expired", "the message is delivered again; ask for a longer visibility_timeout_ms, or extend in time";
+        RECEIPT_SUPERSEDED = CONFLICT, "receipt_superseded", "the message belongs to whoever holds its newest receipt; make sure that processing it twice does no harm";
+        ALREADY_SETTLED = CONFLICT, "already_settled", "nothing is left to be done: the message is settled";
+        BEING_SETTLED = CONFLICT, "being_settled", "wait for the answer to the other call";
         DEAD_LETTER_TOPIC = BAD_REQUEST, "invalid_dead_letter_topic", "name an existing topic whose own dead letters do not come back here, or none: dead letters are then kept with the subscription";
         MESSAGE_NOT_OPEN = CONFLICT, "message_not_open", "nothing was done: a message of the transaction was settled meanwhile, or belongs to another transaction";
+        INVALID_TRANSACTION = BAD_REQUEST, "invalid_transaction", "name each topic and subscription once, give it messages or receipts, and timeout_ms and check_back only with prepare; nothing was done";
+        TRANSACTION_TOO_LARGE = PAYLOAD_TOO_LARGE, "transaction_too_large", "a transaction has at most 100 topics, 100 subscriptions and 10000 receipts; nothing was done";
         TRANSACTION_NOT_FOUND = NOT_FOUND, "transaction_not_found", "check its id; decided transactions are remembered for a day";
         TRANSACTION_DECIDED = CONFLICT, "transaction_decided", "a decision cannot be taken back; GET the transaction to see it";
         TOO_MANY_TRANSACTIONS = CONFLICT, "too_many_transactions", "commit or roll back transactions that wait for a decision";
@@ -190,6 +201,39 @@ impl From<NameError> for ApiError {
     }
 }
 
+impl From<AddressError> for ApiError {
+    fn from(error: AddressError) -> Self {
+        let kind = match &error {
+            AddressError::Invalid(_) => kinds::INVALID_PUSH_URL,
+            AddressError::Forbidden(_) => kinds::FORBIDDEN_ADDRESS,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// Status, code and hint of a receipt that is refused.
+pub(super) const fn receipt_kind(error: ReceiptError) -> Kind {
+    match error {
+        ReceiptError::Invalid => kinds::RECEIPT_INVALID,
+        ReceiptError::Foreign => kinds::RECEIPT_FOREIGN,
+        ReceiptError::Expired => kinds::RECEIPT_EXPIRED,
+        ReceiptError::Superseded => kinds::RECEIPT_SUPERSEDED,
+        ReceiptError::AlreadySettled => kinds::ALREADY_SETTLED,
+        ReceiptError::BeingSettled => kinds::BEING_SETTLED,
+    }
+}
+
+impl From<TransactionError> for ApiError {
+    fn from(error: TransactionError) -> Self {
+        let kind = match &error {
+            TransactionError::Receipt { error, .. } => receipt_kind(*error),
+            TransactionError::Twice(_) => kinds::INVALID_TRANSACTION,
+            TransactionError::TooMany { .. } => kinds::TRANSACTION_TOO_LARGE,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 impl From<IngestError> for ApiError {
     fn from(error: IngestError) -> Self {
         let message = error.to_string();
@@ -207,6 +251,7 @@ impl From<IngestError> for ApiError {
             }
             IngestError::SequenceTooOld => Self::new(kinds::SEQUENCE_TOO_OLD, message),
             IngestError::IdentityReused => Self::new(kinds::IDENTITY_REUSED, message),
+            IngestError::Transaction(error) => error.into(),
             IngestError::TooLarge { .. } => Self::new(kinds::REQUEST_TOO_LARGE, message),
             IngestError::TimedOut(_) => Self::new(kinds::OUTCOME_UNKNOWN, message),
             IngestError::Refused(rejection) => rejection.into(),

@@ -16,7 +16,7 @@ use utoipa::{
 
 use self::{
     operations::{About, Body, Field, Shape, describe},
-    shapes::{ErrorBody, Message, Placements, Polled, Publication, Published, Read},
+    shapes::{ErrorBody, Message, Placements, Polled, Publication, Published, Read, TransactionBody},
 };
 use super::{
     cluster::ClusterView,
@@ -26,6 +26,7 @@ use super::{
     shards::ShardList,
     subscriptions::{SeekBody, SubscriptionBody, SubscriptionList, SubscriptionView},
     topics::{TopicBody, TopicPage, TopicView},
+    transactions::{Transacted, TransactionList, TransactionView},
 };
 use crate::serve::{DeposedBody, LeaseAnswer};
 
@@ -62,6 +63,7 @@ fn operation(name: &str, path: &str, about: About) -> Operation {
         ("topic", "Name of the topic."),
         ("subscription", "Name of the subscription."),
         ("shard", "Number of the shard."),
+        ("transaction", "Id of the transaction."),
     ] {
         if path.contains(&format!("{{{name}}}")) {
             operation = operation.parameter(parameter(ParameterIn::Path, &(name, what)));
@@ -115,6 +117,7 @@ fn components() -> Components {
     let all = with::<ErrorBody>(with::<Publication>(with::<Message>(with::<Placements>(with::<Published>(all)))));
     let all = with::<Read>(with::<Polled>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(all)))));
     let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(with::<SeekBody>(all))));
+    let all = with::<TransactionBody>(with::<Transacted>(with::<TransactionView>(with::<TransactionList>(all))));
     let all = with::<LeaseAnswer>(with::<DeposedBody>(all));
     let all = with::<RegionList>(with::<ShardList>(with::<RegionsBody>(with::<ChangeView>(all))));
     with::<PollBody>(with::<CommitBody>(with::<Positions>(with::<ClusterView>(all)))).build()

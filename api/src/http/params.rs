@@ -49,7 +49,7 @@ impl<'a> Query<'a> {
     }
 
     /// A parameter as a positive number of at most `limits.1`, else `limits.0`.
-    fn positive(&mut self, name: &str, limits: (u64, u64)) -> Result<usize, ApiError> {
+    pub(super) fn positive(&mut self, name: &str, limits: (u64, u64)) -> Result<usize, ApiError> {
         let number = self.number(name, limits.1)?.unwrap_or(limits.0);
         if number == 0 {
             return Err(ApiError::parameter(name, "must be at least 1"));

@@ -82,6 +82,16 @@ routes! {
     Poll = POST "/v1/topics/{topic}/subscriptions/{subscription}/poll";
     /// Commits positions of a subscription.
     Commit = POST "/v1/topics/{topic}/subscriptions/{subscription}/commit";
+    /// Transactions that wait for a decision, paged.
+    ListTransactions = GET "/v1/transactions";
+    /// Publishes and acknowledges together, or prepares to.
+    Transact = POST "/v1/transactions";
+    /// What has become of a transaction.
+    GetTransaction = GET "/v1/transactions/{transaction}";
+    /// Lets a prepared transaction take effect.
+    CommitTransaction = POST "/v1/transactions/{transaction}/commit";
+    /// Gives a prepared transaction up.
+    RollBackTransaction = POST "/v1/transactions/{transaction}/rollback";
 }
 
 impl Route {

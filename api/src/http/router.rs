@@ -23,7 +23,7 @@ use super::{
     forward::{self, forward, is_forwarded},
     lease, ops, poll, publish, read, regions,
     route::Route,
-    shards, subscriptions, topics,
+    shards, subscriptions, topics, transactions,
 };
 use crate::serve::{Absent, Leading, Node, SELF_CHECK};
 
@@ -70,6 +70,11 @@ fn handler(route: Route) -> MethodRouter<Arc<Node>> {
         Route::DeleteSubscription => led_by(route, subscriptions::delete),
         Route::Poll => led_by(route, poll::poll),
         Route::Commit => led_by(route, poll::commit),
+        Route::ListTransactions => led_by(route, transactions::list),
+        Route::Transact => led_by(route, transactions::transact),
+        Route::GetTransaction => led_by(route, transactions::get),
+        Route::CommitTransaction => led_by(route, transactions::commit),
+        Route::RollBackTransaction => led_by(route, transactions::roll_back),
     }
 }
 

@@ -17,6 +17,7 @@ mod errors;
 mod messages;
 mod overview;
 mod surface;
+mod transactions;
 
 fn settings() -> Settings {
     toml::from_str("[[regions]]\nname = \"local\"\nurl = \"memory://\"\n").unwrap()

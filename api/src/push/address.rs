@@ -57,7 +57,7 @@ impl AddressError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Invalid(_) => "invalid_push_url",
-            Self::Forbidden(_) => "push_address_forbidden",
+            Self::Forbidden(_) => "forbidden_address",
         }
     }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use brigade_index::{
+    env::Env,
     format::Leader,
     ids::{Ballot, ShardId},
     shard::{ProposeError, Shard, ShardStatus},
@@ -36,6 +37,8 @@ pub struct Leading {
     pub ingest: Ingest,
     /// Settings of the node.
     pub settings: Arc<Settings>,
+    /// Wall time and randomness.
+    pub env: Env,
     /// Cancelled when the node shuts down.
     pub draining: CancellationToken,
     /// Everything that runs for the node.
