@@ -7,7 +7,7 @@
 //! | `client/types.rs` | the JSON shapes of topics, positions and subscriptions |
 //! | `client/message.rs` | one read message, borrowed from the page it came in |
 //! | `client/retry.rs` | when to try again |
-//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `regions.rs`, `operations.rs` | the calls |
+//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `queue.rs`, `regions.rs`, `operations.rs` | the calls |
 
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ mod error;
 mod message;
 mod operations;
 mod publish;
+mod queue;
 mod read;
 mod regions;
 mod retry;
@@ -31,6 +32,10 @@ pub(crate) use error::parse_refusal;
 pub use error::{ClientError, ErrorKind, Refusal};
 pub use message::Message;
 pub use publish::{ContentType, Payload, PublishIdentity, Published};
+pub use queue::{
+    DeadLetterPage, DeadLetterPick, Handed, QueuePoll, QueuePush, QueueSettings, ReceiptRefusal, ReceiptResult,
+    Settlement,
+};
 pub use read::{Page, ReadFormat, ReadRequest, Start};
 pub use regions::{
     PartitionCounts, Region, RegionChange, RegionInShard, RegionList, RegionProgress, Shard, ShardInRegion, ShardList,
@@ -39,8 +44,8 @@ pub use regions::{
 pub use retry::RetryPolicy;
 pub use subscriptions::{PollRequest, Polled};
 pub use types::{
-    PartitionState, Position, SeekTo, Subscription, SubscriptionPosition, SubscriptionStart, Topic, TopicPage,
-    TopicSettings,
+    PartitionState, Position, QueuePartition, SeekTo, Subscription, SubscriptionPosition, SubscriptionStart, Topic,
+    TopicPage, TopicSettings,
 };
 
 /// Longest time for connecting to the server.

@@ -9,11 +9,15 @@ pub use queue::{
     DeadLetter, DeadReason, Expired, Fairness, PushSettings, QueuePatch, QueueSettings, Retry, Settle, SettlePartition,
 };
 pub use transaction::{CheckBack, Fate, Mode, Prepare, Transact};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
-    batch::Compression,
+    batch::{AttributeSet, Compression},
     ids::{Offset, Partition, RegionNo, SubscriptionId, TopicId},
-    limits::{DEFAULT_MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES, MAX_PARTITIONS},
+    limits::{
+        DEFAULT_DEDUPLICATION_WINDOW_MS, DEFAULT_MAX_MESSAGE_BYTES, MAX_DEDUPLICATION_WINDOW_MS, MAX_MESSAGE_BYTES,
+        MAX_PARTITIONS,
+    },
     names::{ProducerId, SubscriptionName, TopicName, TransactionId},
     region::{RegionRecord, RegionSet},
 };
@@ -27,11 +31,18 @@ pub struct TopicSettings {
     pub max_message_bytes: u32,
     /// Compression of batches.
     pub compression: Compression,
+    /// How long a deduplication id is remembered, in milliseconds of the leader's clock; 0 remembers none.
+    pub deduplication_window_ms: u32,
 }
 
 impl Default for TopicSettings {
     fn default() -> Self {
-        Self { partitions: 1, max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES as u32, compression: Compression::default() }
+        Self {
+            partitions: 1,
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES as u32,
+            compression: Compression::default(),
+            deduplication_window_ms: DEFAULT_DEDUPLICATION_WINDOW_MS,
+        }
     }
 }
 
@@ -42,6 +53,8 @@ impl TopicSettings {
             Some("partitions must be between 1 and 1024")
         } else if self.max_message_bytes == 0 || self.max_message_bytes as usize > MAX_MESSAGE_BYTES {
             Some("max_message_bytes must be between 1 and 16777216")
+        } else if self.deduplication_window_ms > MAX_DEDUPLICATION_WINDOW_MS {
+            Some("deduplication_window_ms must be between 0 and 86400000")
         } else {
             None
         }
@@ -54,6 +67,7 @@ impl TopicSettings {
             partitions: patch.partitions.unwrap_or(self.partitions),
             max_message_bytes: patch.max_message_bytes.unwrap_or(self.max_message_bytes),
             compression: patch.compression.unwrap_or(self.compression),
+            deduplication_window_ms: patch.deduplication_window_ms.unwrap_or(self.deduplication_window_ms),
         }
     }
 }
@@ -67,6 +81,8 @@ pub struct SettingsPatch {
     pub max_message_bytes: Option<u32>,
     /// See [`TopicSettings::compression`].
     pub compression: Option<Compression>,
+    /// See [`TopicSettings::deduplication_window_ms`].
+    pub deduplication_window_ms: Option<u32>,
 }
 
 /// One command of an entry. Commands of an entry are applied in order.
@@ -217,6 +233,27 @@ pub struct BatchRef {
     pub max_timestamp_ms: i64,
     /// Which rows belong to idempotent requests, ascending and disjoint.
     pub owned: Vec<OwnedRows>,
+    /// Which attributes its messages use.
+    pub attributes: AttributeSet,
+    /// Rows with a deduplication id, ascending.
+    pub ids: Vec<IdRow>,
+}
+
+/// A row of a batch that is stored only if no message with its deduplication id was stored before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRow {
+    /// The row.
+    pub row: u32,
+    /// Hash of the id, see [`Self::hash`].
+    pub hash: u128,
+}
+
+impl IdRow {
+    /// Hash of a deduplication id. So wide that two ids never have the same by chance, and so short that many can be
+    /// remembered.
+    pub fn hash(id: &str) -> u128 {
+        xxh3_128(id.as_bytes())
+    }
 }
 
 /// Rows of a batch that belong to an idempotent request.
@@ -252,6 +289,9 @@ pub enum Outcome {
 pub struct Published {
     /// For each batch the runs of rows that were stored, ascending by row.
     pub batches: Vec<Vec<StoredRows>>,
+    /// For each batch the rows that were dropped for their deduplication ids, ascending. Rows of requests that were
+    /// stored before are not among them.
+    pub duplicates: Vec<Vec<DuplicateRows>>,
     /// For each idempotent request what came of it.
     pub requests: Vec<RequestOutcome>,
 }
@@ -265,6 +305,46 @@ pub struct StoredRows {
     pub rows: u32,
     /// Offset of the first row.
     pub base: Offset,
+}
+
+impl StoredRows {
+    /// What lies in the rows from `first` to before `end` of all that was stored (ascending): the offset of the first
+    /// of them, if there is one, and their number. Their offsets are consecutive.
+    pub fn within(stored: &[Self], first: u32, end: u32) -> (Option<Offset>, u32) {
+        let from = stored.partition_point(|run| run.first + run.rows <= first);
+        let (mut base, mut rows) = (None, 0);
+        for run in stored[from..].iter().take_while(|run| run.first < end) {
+            let (start, stop) = (run.first.max(first), (run.first + run.rows).min(end));
+            base.get_or_insert(run.base.plus(u64::from(start - run.first)));
+            rows += stop - start;
+        }
+        (base, rows)
+    }
+}
+
+/// Consecutive rows that were dropped, because consecutive messages with the same deduplication ids were stored before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DuplicateRows {
+    /// First row.
+    pub first: u32,
+    /// Number of rows.
+    pub rows: u32,
+    /// Partition of the messages stored before; not always the one that the rows were for.
+    pub partition: Partition,
+    /// Offset of the first of these messages.
+    pub offset: Offset,
+}
+
+impl DuplicateRows {
+    /// What lies in the rows from `first` to before `end` of all that was dropped (ascending), counted from `first`.
+    pub fn within(dropped: &[Self], first: u32, end: u32) -> impl Iterator<Item = Self> {
+        let from = dropped.partition_point(|run| run.first + run.rows <= first);
+        dropped[from..].iter().take_while(move |run| run.first < end).map(move |run| {
+            let (start, stop) = (run.first.max(first), (run.first + run.rows).min(end));
+            let offset = run.offset.plus(u64::from(start - run.first));
+            Self { first: start - first, rows: stop - start, partition: run.partition, offset }
+        })
+    }
 }
 
 /// What came of an idempotent request.
@@ -285,8 +365,12 @@ pub struct Placement {
     pub partition_count: u32,
     /// Partition that its messages without a key went to.
     pub keyless: Partition,
-    /// For each partition the offset of the request's first message there, and their number.
+    /// For each partition the offset of the request's first message stored there, and the number of its messages,
+    /// stored or duplicates.
     pub bases: Vec<(Partition, Offset, u32)>,
+    /// Its messages that were dropped for their deduplication ids, with the partition that they were for; a row is the
+    /// number of a message among those of the request for that partition. In the order of `bases`, then ascending.
+    pub duplicates: Vec<(Partition, DuplicateRows)>,
 }
 
 /// Why a command was not carried out. The state is unchanged.

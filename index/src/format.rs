@@ -5,7 +5,9 @@ mod floor;
 mod frame;
 mod identity;
 mod journal;
+mod placement;
 mod queue;
+mod remembered;
 mod snapshot;
 mod transaction;
 

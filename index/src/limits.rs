@@ -63,6 +63,11 @@ pub const MAX_IDEMPOTENCY_KEYS: usize = 100_000;
 /// How long an idempotency key is remembered, in milliseconds of the leader's clock.
 pub const DEDUPLICATION_WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// Runs of duplicate messages remembered per topic as part of idempotent requests' answers: 40 bytes each. Beyond, the
+/// oldest requests are forgotten; so many come together only if requests with an identity of their own keep repeating
+/// messages with deduplication ids.
+pub const MAX_REMEMBERED_DUPLICATES: usize = 1_000_000;
+
 /// Longest idempotency key.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 200;
 
@@ -108,6 +113,32 @@ pub const MAX_FILTER_DEPTH: usize = 32;
 /// Most terms of a filter: its comparisons, where `in` counts once for each of its values.
 pub const MAX_FILTER_TERMS: usize = 256;
 
+/// How long a message's deduplication id is remembered when the topic does not say otherwise, in milliseconds: five
+/// minutes, longer than any client goes on retrying, and what SQS does.
+pub const DEFAULT_DEDUPLICATION_WINDOW_MS: u32 = 5 * 60 * 1000;
+
+/// Longest deduplication window of a topic, in milliseconds.
+pub const MAX_DEDUPLICATION_WINDOW_MS: u32 = 24 * 60 * 60 * 1000;
+
+/// Deduplication ids remembered per topic; the oldest is forgotten first. An id takes about 100 bytes of memory on every
+/// node, which makes 100 MB, and at most 41 bytes of a snapshot. It covers 3,333 messages with an id each second
+/// for the default window.
+pub const MAX_DEDUPLICATION_IDS: usize = 1_000_000;
+
+/// Longest deduplication id.
+pub const MAX_DEDUPLICATION_ID_BYTES: usize = 200;
+
+/// Longest group of a message: a label such as a customer's number.
+pub const MAX_GROUP_BYTES: usize = 256;
+
+/// Highest priority of a message: each is a queue of its own.
+pub const MAX_PRIORITY: u8 = 9;
+
+/// Furthest ahead that a message may be delayed or expire, in milliseconds: a leap year. What is meant for later belongs
+/// into a database.
+pub const MAX_AHEAD_MS: i64 = 366 * 24 * 60 * 60 * 1000;
+
 const _: () = assert!(DEFAULT_MAX_MESSAGE_BYTES <= MAX_MESSAGE_BYTES);
 const _: () = assert!(MAX_MESSAGE_BYTES * 2 + ENTRY_TARGET_BYTES < MAX_ENTRY_BYTES);
 const _: () = assert!(MAX_BATCH_ROWS >= MAX_MESSAGES_PER_PUBLISH);
+const _: () = assert!(DEFAULT_DEDUPLICATION_WINDOW_MS <= MAX_DEDUPLICATION_WINDOW_MS);

@@ -5,6 +5,7 @@
 
 mod apply;
 mod dedup;
+mod message_ids;
 mod partition;
 mod queue;
 mod regions;
@@ -15,6 +16,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use apply::Touched;
 pub use dedup::{Deduplication, Known, ProducerWindow, RememberedKey};
+pub use message_ids::MessageIds;
 pub use partition::{BatchLocation, PartitionLog, Run};
 pub use queue::{Queue, QueuePartition};
 pub use regions::Regions;
@@ -42,6 +44,8 @@ pub struct Topic {
     pub partitions: Vec<PartitionLog>,
     /// Recent idempotent requests.
     pub dedup: Deduplication,
+    /// Recent deduplication ids of messages.
+    pub ids: MessageIds,
     /// Its subscriptions.
     pub subscriptions: BTreeMap<SubscriptionName, Subscription>,
 }

@@ -29,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use brigade_index::ids::{Offset, Partition};
 use roaring::RoaringTreemap;
 
+mod giving_up;
 mod lanes;
 mod later;
 mod line;
@@ -38,8 +39,9 @@ mod records;
 mod shards;
 mod types;
 
-#[allow(unused_imports, reason = "the queue driver is its only user")]
-pub(crate) use types::{At, Counts, Delivered, Found, Problem, Rules, Taken, TimedOut};
+#[cfg(test)]
+use types::Delivered;
+pub(crate) use types::{At, Counts, Found, Problem, Rules, Taken, TimedOut};
 
 use lanes::{Candidate, Lanes};
 use later::Later;
@@ -50,15 +52,6 @@ use types::DEFAULT_PRIORITY;
 
 /// Timers that one tick looks at, so that ten million at once do not stop everything else.
 const TICK: usize = 10_000;
-
-/// A group with messages that are not settled.
-#[derive(Debug)]
-struct Group {
-    /// The first of them, the only one that may be delivered.
-    first: At,
-    /// The others.
-    behind: Option<Box<Line>>,
-}
 
 /// The messages of one queue subscription that are open, and whose turn it is.
 #[derive(Debug)]
@@ -72,7 +65,9 @@ pub(crate) struct Dispatcher {
     adopted: BTreeSet<At>,
     lanes: Lanes,
     later: Later,
-    groups: Shards<Group>,
+    /// Groups with messages that are not settled. The first of each, the only one that may be delivered, is in a lane or
+    /// touched; the others are here.
+    groups: Shards<Option<Box<Line>>>,
     records: Records,
     /// Of records that are in flight or delayed.
     timers: BTreeSet<(i64, At)>,
@@ -104,10 +99,6 @@ impl Dispatcher {
         }
     }
 
-    pub(crate) const fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
     /// Messages found and not settled.
     pub(crate) const fn counts(&self) -> Counts {
         self.counts
@@ -120,6 +111,7 @@ impl Dispatcher {
 
     /// Forgets everything, because the subscription was sent elsewhere. Receipts given before are not in flight any
     /// more; numbers go on.
+    #[cfg(test)]
     pub(crate) fn clear(&mut self) {
         *self = Self { number: self.number, ..Self::new(self.rules) };
     }
@@ -132,15 +124,14 @@ impl Dispatcher {
         found.group = found.group.filter(|_| self.rules.ordered);
         found.tenant = if self.rules.fair { found.tenant } else { 0 };
         found.priority = found.priority.min(9);
-        self.postponed.remove(&found.at);
         self.waiting.insert(found.at.0);
         self.counts.waiting += u64::from(!self.adopted.contains(&found.at));
         if let Some(hash) = found.group {
-            if let Some(group) = self.groups.get_mut(hash) {
-                group.behind.get_or_insert_default().push(&behind(hash), &found);
+            if let Some(others) = self.groups.get_mut(hash) {
+                others.get_or_insert_default().push(&behind(hash), &found);
                 return;
             }
-            self.groups.insert(hash, Group { first: found.at, behind: None });
+            self.groups.insert(hash, None);
         }
         self.arrive(&found, now_ms);
     }
@@ -222,15 +213,15 @@ impl Dispatcher {
 
     /// The message is settled, wherever it was. The next of its group may be delivered.
     pub(crate) fn settled(&mut self, at: At, now_ms: i64) {
+        self.postponed.remove(&at);
         if let Some(record) = self.records.get(at).copied() {
             self.leave(at, &record);
             self.records.remove(at);
             if let Some(group) = record.group() {
-                self.advance(group, at, now_ms);
+                self.advance(group, now_ms);
             }
             return;
         }
-        self.postponed.remove(&at);
         let (waiting, delayed) = (self.waiting.remove(at.0), self.delayed.remove(at.0));
         let count = match (self.adopted.remove(&at), waiting, delayed) {
             (true, ..) => &mut self.counts.held,
@@ -246,7 +237,10 @@ impl Dispatcher {
     pub(crate) fn tick(&mut self, now_ms: i64, timed_out: &mut Vec<TimedOut>) {
         for _ in 0..TICK {
             let Some(&(_, at)) = self.timers.first().filter(|(due, _)| *due <= now_ms) else { break };
-            let Some(record) = self.records.get(at).copied() else { break };
+            let Some(record) = self.records.get(at).copied() else {
+                self.timers.pop_first();
+                continue;
+            };
             if record.state == State::Delayed {
                 self.change(at, record, State::Again);
                 continue;
@@ -281,3 +275,6 @@ impl Dispatcher {
 const fn behind(group: u64) -> Common {
     Common { group: Some(group), tenant: 0, priority: DEFAULT_PRIORITY }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,44 @@ pub enum MessageError {
     /// Neither key nor value.
     #[error("a message needs a value or a key")]
     Empty,
+    /// The group is empty or too long.
+    #[error("group has {bytes} bytes, it may have 1 to {limit}")]
+    Group {
+        /// Bytes of the group.
+        bytes: usize,
+        /// Most bytes of a group.
+        limit: usize,
+    },
+    /// There is no such priority.
+    #[error("priority {priority} does not exist, they are 0 to 9")]
+    Priority {
+        /// The priority.
+        priority: u8,
+    },
+    /// To be delivered too far ahead, or before the Unix epoch.
+    #[error("deliver_at {time_ms} is not between 0 and 366 days after now, which is {now_ms}")]
+    Delay {
+        /// When it is to be delivered, milliseconds since the Unix epoch.
+        time_ms: i64,
+        /// Now, likewise.
+        now_ms: i64,
+    },
+    /// It expires too far ahead, or has expired.
+    #[error("expires_at {time_ms} is not between now, which is {now_ms}, and 366 days later")]
+    Ttl {
+        /// When it expires, milliseconds since the Unix epoch.
+        time_ms: i64,
+        /// Now, likewise.
+        now_ms: i64,
+    },
+    /// The deduplication id is empty or too long.
+    #[error("deduplication id has {bytes} bytes, it may have 1 to {limit}")]
+    DeduplicationId {
+        /// Bytes of the id.
+        bytes: usize,
+        /// Most bytes of an id.
+        limit: usize,
+    },
     /// The request has more messages than one request may have.
     #[error("a request has at most {limit} messages")]
     TooManyMessages {

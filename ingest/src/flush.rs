@@ -70,9 +70,9 @@ pub(crate) fn encode_flush<T>(flush: Flush<T>) -> (Encoded<T>, Option<BatchError
 
 fn encode_topic<T>(open: &mut OpenTopic<T>, at: &mut u64, sent: &mut Vec<SentBatch>) -> Result<Publish, BatchError> {
     let mut batches = Vec::with_capacity(open.batches.len());
-    for OpenBatch { partition, columns, owned } in mem::take(&mut open.batches) {
+    for OpenBatch { partition, columns, owned, ids } in mem::take(&mut open.batches) {
         let rows = columns.rows();
-        let payload_bytes = columns.bytes().saturating_sub(32 * rows) as u64;
+        let (payload_bytes, attributes) = (columns.payload_bytes() as u64, columns.attribute_set());
         let (min_timestamp_ms, max_timestamp_ms) = columns.timestamp_range();
         let compression = if payload_bytes < COMPRESSED_BYTES { Compression::None } else { open.compression };
         let bytes = encode(&columns.into_record_batch(), compression)?;
@@ -89,6 +89,8 @@ fn encode_topic<T>(open: &mut OpenTopic<T>, at: &mut u64, sent: &mut Vec<SentBat
             min_timestamp_ms,
             max_timestamp_ms,
             owned,
+            attributes,
+            ids,
         });
         sent.push(SentBatch { partition, at: *at, crc, bytes });
         *at += u64::from(len);

@@ -3,7 +3,6 @@
 mod admission;
 mod batcher;
 mod cache;
-#[allow(dead_code, reason = "the queue driver is its only user")]
 mod dispatch;
 mod draft;
 mod error;

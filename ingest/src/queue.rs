@@ -28,3 +28,6 @@ pub use types::{
     Action, DeadLetterPage, DeadLetterPick, DeadLetterQuery, Delivery, Handed, QueueCounts, QueuePoll, ReceiptError,
     Settled,
 };
+
+#[cfg(test)]
+mod tests;

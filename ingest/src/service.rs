@@ -27,7 +27,7 @@ use crate::{
     cache::BatchCache,
     log::Log,
     open::Request,
-    placement,
+    placement::{self, Places},
     queue::{Around, QueueHandle, Queues},
     reader::Reader,
     settle::{Answer, Ticket},
@@ -59,10 +59,19 @@ struct Inner {
 /// The answer to a publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishReply {
-    /// Partition and offset of each message, in the order in which they were pushed.
+    /// Partition and offset of each message, or of the one stored before it with the same deduplication id, in the order
+    /// in which they were pushed.
     pub placed: Vec<(Partition, Offset)>,
+    /// Indexes of the messages that were not stored because one with the same deduplication id was; ascending.
+    pub duplicates: Vec<usize>,
     /// Whether the request had been stored before; `placed` is then the original answer.
     pub duplicate: bool,
+}
+
+impl PublishReply {
+    pub(crate) fn new(Places { placed, duplicates }: Places, duplicate: bool) -> Self {
+        Self { placed, duplicates, duplicate }
+    }
 }
 
 impl Ingest {
@@ -181,7 +190,7 @@ impl Ingest {
         mut admission: Admission,
     ) -> Result<PublishReply, IngestError> {
         if draft.messages() == 0 {
-            return Ok(PublishReply { placed: Vec::new(), duplicate: false });
+            return Ok(PublishReply::new(Places::default(), false));
         }
         debug_assert!(draft.messages() <= MAX_MESSAGES_PER_PUBLISH, "drafts are bounded");
         if bytes > MAX_REQUEST_BYTES {
@@ -200,10 +209,10 @@ impl Ingest {
             answered.await.unwrap_or_else(|_| Err(ProposeError::Unknown("the batcher stopped".to_owned()).into()))
         });
         match answer.await.unwrap_or(Err(IngestError::TimedOut(limit)))? {
-            Answer::Stored(bases) => Ok(PublishReply { placed: order.place(&bases), duplicate: false }),
+            Answer::Stored(parts) => Ok(PublishReply::new(order.place(&parts), false)),
             Answer::Duplicate(original) => {
-                let placed = placement::replay(&routes, &original).ok_or(IngestError::IdentityReused)?;
-                Ok(PublishReply { placed, duplicate: true })
+                let places = placement::replay(&routes, &original).ok_or(IngestError::IdentityReused)?;
+                Ok(PublishReply::new(places, true))
             }
         }
     }

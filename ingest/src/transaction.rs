@@ -22,7 +22,6 @@ use std::time::Duration;
 
 use brigade_index::{
     command::CheckBack,
-    ids::{Offset, Partition},
     limits::{ENTRY_TARGET_BYTES, MAX_ENTRY_BYTES},
     names::TransactionId,
 };
@@ -32,7 +31,7 @@ pub use record::{PreparedRecord, TransactionPlace, TransactionRecord};
 pub(crate) use record::{record, undecided};
 pub use watch::{Ask, Question};
 
-use crate::{Draft, MAX_REQUEST_BYTES, QueueHandle};
+use crate::{Draft, MAX_REQUEST_BYTES, PublishReply, QueueHandle};
 
 /// Most topics that a transaction publishes to, and most subscriptions that it acknowledges messages of.
 const MAX_TOPICS: usize = 100;
@@ -94,8 +93,8 @@ pub struct TransactionReply {
 pub enum TransactionState {
     /// It waits, unseen.
     Prepared,
-    /// It has taken effect: for each draft partition and offset of each message, in the order in which they were pushed.
-    Committed(Vec<Vec<(Partition, Offset)>>),
+    /// It has taken effect: for each draft where its messages are.
+    Committed(Vec<PublishReply>),
     /// It never happened.
     RolledBack,
 }

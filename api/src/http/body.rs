@@ -69,11 +69,19 @@ fn refused(error: IngestError, limits: BodyLimits) -> ApiError {
 
 /// Reads a small JSON document; no body at all counts as `{}`.
 pub(super) async fn document<T: DeserializeOwned>(
-    mut body: Body,
+    body: Body,
     headers: &HeaderMap,
     time: Duration,
 ) -> Result<T, ApiError> {
-    let limits = BodyLimits { bytes: MAX_DOCUMENT_BYTES, time };
+    document_within(body, headers, BodyLimits { bytes: MAX_DOCUMENT_BYTES, time }).await
+}
+
+/// Reads a JSON document under these limits; no body at all counts as `{}`.
+pub(super) async fn document_within<T: DeserializeOwned>(
+    mut body: Body,
+    headers: &HeaderMap,
+    limits: BodyLimits,
+) -> Result<T, ApiError> {
     let announced = announced(&body, limits);
     let read = match announced {
         Ok(announced) => collect(&mut body, announced, limits, |_| Ok(())).await,

@@ -5,6 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use axum::response::{IntoResponse, Response};
 use brigade_index::{
     command::Rejection,
+    filter::FilterError,
     format::Leader,
     names::NameError,
     shard::{ChangeError, FetchError, ProposeError},
@@ -14,7 +15,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::answer;
 use crate::{
-    push::AddressError,
+    push::{AddressError, SecretError},
     serve::Absent,
     wire::{Refusal, WireError, write_string, write_u64},
 };
@@ -36,10 +37,16 @@ pub(crate) struct ApiError {
     pub(crate) retry_after: Option<Duration>,
     /// A further field of the error object.
     pub(crate) more: Option<(&'static str, u64)>,
+    /// A further field of the answer, beside the error.
+    pub(crate) beside: Option<Box<Beside>>,
 }
 
+/// A field of the answer to a call of which everything was refused: its name, and its value as JSON.
+#[derive(Debug)]
+pub(crate) struct Beside(&'static str, Vec<u8>);
+
 /// The kinds of errors: status, code, hint.
-type Kind = (StatusCode, &'static str, &'static str);
+pub(super) type Kind = (StatusCode, &'static str, &'static str);
 
 macro_rules! kinds {
     ($($name:ident = $status:ident, $code:literal, $hint:literal;)*) => {
@@ -64,12 +71,18 @@ pub(crate) mod kinds {
         INVALID_MESSAGE = BAD_REQUEST, "invalid_message", "give each message a value, or a key and no value for a tombstone";
         MESSAGE_HEADERS = BAD_REQUEST, "too_many_headers", "give a message at most 64 headers";
         INVALID_HEADER = BAD_REQUEST, "invalid_header", "give each header of a message a name of its own";
+        INVALID_GROUP = BAD_REQUEST, "invalid_group", "use a group of 1 to 256 bytes, or leave it out";
+        INVALID_PRIORITY = BAD_REQUEST, "invalid_priority", "use a priority from 0 to 9, 9 first, or leave it out";
+        DELAY_OUT_OF_RANGE = BAD_REQUEST, "delay_out_of_range", "give a delay_ms of 0 or more, or a deliver_at, at most 366 days ahead";
+        TTL_OUT_OF_RANGE = BAD_REQUEST, "ttl_out_of_range", "give a ttl_ms of 0 or more, or an expires_at to come, at most 366 days ahead";
+        INVALID_DEDUPLICATION_ID = BAD_REQUEST, "invalid_deduplication_id", "use a deduplication_id of 1 to 200 bytes, or leave it out";
         PARTITION_NOT_FOUND = BAD_REQUEST, "partition_not_found", "use a partition that the topic has, or leave it out";
         PARTITION_REQUIRED = BAD_REQUEST, "partition_required", "add ?partition=N; only a topic with one partition can be read without";
-        KIND_UNAVAILABLE = BAD_REQUEST, "subscription_kind_unavailable", "use the kind \"stream\"";
         WRONG_KIND = CONFLICT, "wrong_kind", "a stream subscription is read with poll and commit, a queue with poll, ack, nack and extend; GET the subscription to see its kind";
+        INVALID_FILTER = BAD_REQUEST, "invalid_filter", "correct the filter at the position named, a number of bytes";
         INVALID_PUSH_URL = BAD_REQUEST, "invalid_push_url", "give a URL like https://host/path, without user and password";
         FORBIDDEN_ADDRESS = BAD_REQUEST, "forbidden_address", "use an address that is neither link-local nor a metadata service, or have the operator allow it with push.allow";
+        INVALID_PUSH_SECRET = BAD_REQUEST, "invalid_push_secret", "leave the secret out, then one is made, or give whsec_ and 24 to 64 bytes in base64";
         RECEIPT_INVALID = BAD_REQUEST, "receipt_invalid", "use receipts as poll and extend gave them, unchanged";
         RECEIPT_FOREIGN = BAD_REQUEST, "receipt_foreign", "use it on the subscription that gave it; one that was deleted and created again is another one";
         RECEIPT_EXPIRED = GONE, "receipt_expired", "the message is delivered again; ask for a longer visibility_timeout_ms, or extend in time";
@@ -97,7 +110,7 @@ pub(crate) mod kinds {
         REGION_CHANGE_IN_PROGRESS = CONFLICT, "region_change_in_progress", "wait until GET /v1/regions shows no change any more, then ask again";
         TOPIC_EXISTS = CONFLICT, "topic_exists", "change its settings with PATCH, or choose another name";
         TOO_MANY_TOPICS = CONFLICT, "too_many_topics", "delete topics that are no longer needed";
-        SUBSCRIPTION_EXISTS = CONFLICT, "subscription_exists", "move it with PATCH, or choose another name";
+        SUBSCRIPTION_EXISTS = CONFLICT, "subscription_exists", "change or move it with PATCH, or choose another name";
         TOO_MANY_SUBSCRIPTIONS = CONFLICT, "too_many_subscriptions", "delete subscriptions that are no longer needed";
         SEQUENCE_TOO_OLD = CONFLICT, "sequence_too_old", "use rising sequences and keep at most 64 publishes of a producer in flight; this one was not stored now";
         IDENTITY_REUSED = CONFLICT, "identity_reused", "give each request its own Producer-Sequence or Idempotency-Key; this one was not stored";
@@ -127,19 +140,33 @@ impl ApiError {
         let (status, code, hint) = kind;
         let wait = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         let retry_after = wait.then_some(RETRY_AFTER);
-        Self { status, code, message: message.into(), hint: Cow::Borrowed(hint), retry_after, more: None }
+        Self { status, code, message: message.into(), hint: Cow::Borrowed(hint), retry_after, more: None, beside: None }
     }
 
     pub(crate) fn parameter(name: &str, problem: impl std::fmt::Display) -> Self {
         Self::new(kinds::INVALID_PARAMETER, format!("{name} {problem}"))
     }
 
-    fn with(mut self, field: &'static str, value: u64) -> Self {
+    pub(super) fn with(mut self, field: &'static str, value: u64) -> Self {
         self.more = Some((field, value));
         self
     }
 
-    /// The error object as JSON.
+    /// The same error in an answer with a further field, whose value is given as JSON.
+    pub(super) fn beside(mut self, field: &'static str, value: Vec<u8>) -> Self {
+        self.beside = Some(Box::new(Beside(field, value)));
+        self
+    }
+
+    /// Of a request that may be repeated as it is when nobody knows what came of it.
+    pub(super) fn repeatable(self) -> Self {
+        if self.code != kinds::OUTCOME_UNKNOWN.1 {
+            return self;
+        }
+        Self { hint: Cow::Borrowed("look whether it took effect, or simply repeat the request"), ..self }
+    }
+
+    /// The body of the answer: the error object, and what stands beside it.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.message.len() + self.hint.len());
         out.extend_from_slice(b"{\"error\":{\"code\":");
@@ -154,7 +181,14 @@ impl ApiError {
             out.push(b':');
             write_u64(&mut out, value);
         }
-        out.extend_from_slice(b"}}");
+        out.push(b'}');
+        if let Some(beside) = &self.beside {
+            out.push(b',');
+            write_string(&mut out, beside.0);
+            out.push(b':');
+            out.extend_from_slice(&beside.1);
+        }
+        out.push(b'}');
         out
     }
 }
@@ -180,6 +214,11 @@ pub(crate) fn refuse_message(error: &MessageError) -> Refusal {
         MessageError::HeadersTooLarge { .. } => kinds::HEADERS_TOO_LARGE,
         MessageError::HeaderName { .. } => kinds::INVALID_HEADER,
         MessageError::NoSuchPartition { .. } => kinds::PARTITION_NOT_FOUND,
+        MessageError::Group { .. } => kinds::INVALID_GROUP,
+        MessageError::Priority { .. } => kinds::INVALID_PRIORITY,
+        MessageError::Delay { .. } => kinds::DELAY_OUT_OF_RANGE,
+        MessageError::Ttl { .. } => kinds::TTL_OUT_OF_RANGE,
+        MessageError::DeduplicationId { .. } => kinds::INVALID_DEDUPLICATION_ID,
         MessageError::Empty => kinds::INVALID_MESSAGE,
         MessageError::TooManyMessages { .. } => kinds::TOO_MANY_MESSAGES,
     };
@@ -201,6 +240,14 @@ impl From<NameError> for ApiError {
     }
 }
 
+impl From<FilterError> for ApiError {
+    fn from(error: FilterError) -> Self {
+        let message = format!("the filter is wrong at byte {}: {}", error.position, error.problem);
+        let kind = Self::new(kinds::INVALID_FILTER, message).with("position", error.position as u64);
+        Self { hint: error.hint.into(), ..kind }
+    }
+}
+
 impl From<AddressError> for ApiError {
     fn from(error: AddressError) -> Self {
         let kind = match &error {
@@ -208,6 +255,18 @@ impl From<AddressError> for ApiError {
             AddressError::Forbidden(_) => kinds::FORBIDDEN_ADDRESS,
         };
         Self::new(kind, error.to_string())
+    }
+}
+
+impl From<SecretError> for ApiError {
+    fn from(error: SecretError) -> Self {
+        Self::new(kinds::INVALID_PUSH_SECRET, error.to_string())
+    }
+}
+
+impl From<ReceiptError> for ApiError {
+    fn from(error: ReceiptError) -> Self {
+        Self::new(receipt_kind(error), error.to_string())
     }
 }
 

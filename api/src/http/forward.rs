@@ -104,10 +104,15 @@ fn unanswered<T>(route: Route, leader: &Leader, failed: Result<Result<T, PeerErr
     };
     let message = format!("the request was passed on to the leader {}: {problem}", leader.node);
     if sent && route.changes() {
-        return ApiError::new(kinds::OUTCOME_UNKNOWN, message);
+        let error = ApiError::new(kinds::OUTCOME_UNKNOWN, message);
+        return if route == Route::Publish { error } else { error.repeatable() };
     }
-    let hint =
-        if route.changes() { "try again after Retry-After; nothing was stored" } else { "try again after Retry-After" };
+    let hint = match route {
+        // The leader may have delivered messages that nobody got.
+        Route::Poll if sent => "try again after Retry-After; what a queue delivered on the way comes again in its time",
+        _ if route.changes() => "try again after Retry-After; nothing was stored",
+        _ => "try again after Retry-After",
+    };
     ApiError { hint: hint.into(), ..ApiError::new(kinds::NOT_LEADER, message) }
 }
 

@@ -16,15 +16,19 @@ use utoipa::{
 
 use self::{
     operations::{About, Body, Field, Shape, describe},
-    shapes::{ErrorBody, Message, Placements, Polled, Publication, Published, Read, TransactionBody},
+    shapes::{
+        DeadLetters, ErrorBody, Message, Placements, Publication, Published, Purged, Read, Received, Redriven, Results,
+        TransactionBody,
+    },
 };
 use super::{
     cluster::ClusterView,
     poll::{CommitBody, PollBody, Positions},
+    queue::{ExtendBody, NackBody, PickBody, ReceiptsBody, RedriveBody},
     regions::{ChangeView, RegionList, RegionsBody},
     route::Route,
     shards::ShardList,
-    subscriptions::{SeekBody, SubscriptionBody, SubscriptionList, SubscriptionView},
+    subscriptions::{SubscriptionBody, SubscriptionList, SubscriptionView},
     topics::{TopicBody, TopicPage, TopicView},
     transactions::{Transacted, TransactionList, TransactionView},
 };
@@ -115,8 +119,10 @@ fn answer(what: &str, shapes: &[Shape]) -> Response {
 fn components() -> Components {
     let all = ComponentsBuilder::new();
     let all = with::<ErrorBody>(with::<Publication>(with::<Message>(with::<Placements>(with::<Published>(all)))));
-    let all = with::<Read>(with::<Polled>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(all)))));
-    let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(with::<SeekBody>(all))));
+    let all = with::<Read>(with::<Received>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(all)))));
+    let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(all)));
+    let all = with::<ReceiptsBody>(with::<NackBody>(with::<ExtendBody>(with::<Results>(with::<DeadLetters>(all)))));
+    let all = with::<RedriveBody>(with::<Redriven>(with::<PickBody>(with::<Purged>(all))));
     let all = with::<TransactionBody>(with::<Transacted>(with::<TransactionView>(with::<TransactionList>(all))));
     let all = with::<LeaseAnswer>(with::<DeposedBody>(all));
     let all = with::<RegionList>(with::<ShardList>(with::<RegionsBody>(with::<ChangeView>(all))));

@@ -7,6 +7,7 @@ use brigade_ingest::ReadFrom;
 use url::form_urlencoded;
 
 use super::error::ApiError;
+use crate::wire::GivenAttributes;
 
 /// Most messages of one read or poll, by default and at most. The default is a page that a person can handle, the most
 /// what one publish may have.
@@ -57,6 +58,18 @@ impl<'a> Query<'a> {
         Ok(usize::try_from(number).unwrap_or(usize::MAX))
     }
 
+    /// A parameter as a whole number, which may be negative; its range is checked elsewhere.
+    fn integer(&mut self, name: &str) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let digits = text.strip_prefix('-').unwrap_or(&text);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            let shown: String = text.chars().take(40).collect();
+            return Err(ApiError::parameter(name, format!("is {shown:?}; it must be a whole number")));
+        }
+        // What has more than 64 bits is out of every range.
+        Ok(Some(text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX })))
+    }
+
     /// A timestamp in milliseconds since the Unix epoch.
     pub(super) fn timestamp(&mut self) -> Result<Option<i64>, ApiError> {
         let number = self.number("timestamp", i64::MAX as u64)?;
@@ -92,6 +105,15 @@ fn number(name: &str, text: &str, max: u64) -> Result<u64, ApiError> {
         Ok(number) if number <= max => Ok(number),
         _ => Err(ApiError::parameter(name, format!("is too large; at most {max}"))),
     }
+}
+
+/// A number within its limits: default, most, least.
+pub(super) fn within(name: &str, given: Option<u64>, limits: (u64, u64), least: u64) -> Result<usize, ApiError> {
+    let number = given.unwrap_or(limits.0);
+    if number < least || number > limits.1 {
+        return Err(ApiError::parameter(name, format!("is {number}; it must be between {least} and {}", limits.1)));
+    }
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 /// Parameters of a read.
@@ -158,12 +180,25 @@ pub(super) struct RawParams<'a> {
     pub(super) key: Option<Cow<'a, str>>,
     pub(super) partition: Option<u32>,
     pub(super) timestamp_ms: Option<i64>,
+    pub(super) group: Option<Cow<'a, str>>,
+    /// But for the group.
+    pub(super) attributes: GivenAttributes<'static>,
+    pub(super) deduplication_id: Option<Cow<'a, str>>,
 }
 
 impl<'a> RawParams<'a> {
     pub(super) fn take(mut query: Query<'a>) -> Result<Self, ApiError> {
         let (key, partition, timestamp_ms) = (query.text("key"), query.partition()?, query.timestamp()?);
-        query.finish().map(|()| Self { key, partition, timestamp_ms })
+        let (group, deduplication_id) = (query.text("group"), query.text("deduplication_id"));
+        let attributes = GivenAttributes {
+            group: None,
+            priority: query.integer("priority")?,
+            delay_ms: query.integer("delay_ms")?,
+            deliver_at: query.integer("deliver_at")?,
+            ttl_ms: query.integer("ttl_ms")?,
+            expires_at: query.integer("expires_at")?,
+        };
+        query.finish().map(|()| Self { key, partition, timestamp_ms, group, attributes, deduplication_id })
     }
 }
 

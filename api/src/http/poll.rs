@@ -1,4 +1,4 @@
-//! Receiving from a subscription: poll, then commit.
+//! Receiving from a subscription: of a stream by poll and commit, of a queue by poll and what `http/queue.rs` has.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,28 +17,31 @@ use super::{
     answer, body,
     call::Call,
     error::{ApiError, kinds},
-    params::{MAX_WAIT_MS, READ_BYTES, READ_MESSAGES},
+    params::{MAX_WAIT_MS, READ_BYTES, READ_MESSAGES, within},
+    queue,
     read::slices,
-    subscriptions::{Position, committed, distinct, names, no_subscription},
+    subscriptions::{Position, committed, distinct, kind_of, names, no_subscription},
     topics::{apply, body_time, not_found, topic_id},
 };
 use crate::{serve::Leading, wire::encode_poll};
 
 /// Messages of a poll when the client does not say how many: few, since it will process them one by one.
-const POLL_MESSAGES: u64 = 10;
+pub(super) const POLL_MESSAGES: u64 = 10;
 
 /// What to receive.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PollBody {
-    /// Most messages; 10 by default.
-    max_messages: Option<u64>,
+    /// Most messages; 10 by default. Of a queue at most 1000.
+    pub(super) max_messages: Option<u64>,
     /// Most bytes of keys, values and headers; 1 MiB by default. One message is returned even if it is larger.
-    max_bytes: Option<u64>,
+    pub(super) max_bytes: Option<u64>,
     /// How long to wait when there is no message, in milliseconds; 0 by default, at most 60000.
-    wait_ms: Option<u64>,
-    /// Read on from here instead of the committed positions.
-    positions: Option<Vec<Position>>,
+    pub(super) wait_ms: Option<u64>,
+    /// Of a stream: read on from here instead of the committed positions.
+    pub(super) positions: Option<Vec<Position>>,
+    /// Of a queue: how long the receipts are good, 1 to 43200000; by default as the subscription says.
+    pub(super) visibility_timeout_ms: Option<u64>,
 }
 
 /// Positions to commit.
@@ -59,6 +62,12 @@ pub(super) async fn poll(node: Arc<Leading>, call: Call) -> Result<Response, Api
     let (topic, name) = names(&call)?;
     let Call { parts, body, .. } = call;
     let body: PollBody = body::document(body, &parts.headers, body_time(&node)).await?;
+    if kind_of(&node, &topic, &name)? == "queue" {
+        return queue::poll(&node, &topic, &name, &body).await;
+    }
+    if body.visibility_timeout_ms.is_some() {
+        return Err(ApiError::parameter("visibility_timeout_ms", "is of queues; this subscription is a stream"));
+    }
     let positions = positions(&node, &topic, &name, body.positions.as_deref().unwrap_or_default())?;
     let request = PollRequest {
         topic,
@@ -73,15 +82,6 @@ pub(super) async fn poll(node: Arc<Leading>, call: Call) -> Result<Response, Api
     Ok(answer::json(StatusCode::OK, encode_poll(&slices(reply.slices), next.into_iter())))
 }
 
-/// A number within its limits: default, most, least.
-fn within(name: &str, given: Option<u64>, limits: (u64, u64), least: u64) -> Result<usize, ApiError> {
-    let number = given.unwrap_or(limits.0);
-    if number < least || number > limits.1 {
-        return Err(ApiError::parameter(name, format!("is {number}; it must be between {least} and {}", limits.1)));
-    }
-    Ok(usize::try_from(number).unwrap_or(usize::MAX))
-}
-
 /// Where each partition is read on: at its committed position, unless the client says otherwise.
 fn positions(
     node: &Leading,
@@ -92,6 +92,9 @@ fn positions(
     let state = node.shard.state();
     let topic = state.topic_named(topic).ok_or_else(|| not_found(topic))?;
     let subscription = topic.subscriptions.get(name).ok_or_else(|| no_subscription(name))?;
+    if subscription.stream().is_none() {
+        return Err(Rejection::WrongKind(subscription.kind_name()).into());
+    }
     let mut positions = committed(topic, subscription);
     for (partition, offset) in distinct(asked)? {
         let log = topic.partition(partition).ok_or(Rejection::PartitionNotFound(partition))?;

@@ -74,14 +74,28 @@ routes! {
     CreateSubscription = PUT "/v1/topics/{topic}/subscriptions/{subscription}";
     /// A subscription with its positions.
     GetSubscription = GET "/v1/topics/{topic}/subscriptions/{subscription}";
-    /// Moves a subscription.
-    SeekSubscription = PATCH "/v1/topics/{topic}/subscriptions/{subscription}";
+    /// Changes or moves a subscription.
+    AlterSubscription = PATCH "/v1/topics/{topic}/subscriptions/{subscription}";
     /// Deletes a subscription.
     DeleteSubscription = DELETE "/v1/topics/{topic}/subscriptions/{subscription}";
-    /// Reads on from the positions of a subscription.
+    /// Receives messages of a subscription.
     Poll = POST "/v1/topics/{topic}/subscriptions/{subscription}/poll";
     /// Commits positions of a subscription.
     Commit = POST "/v1/topics/{topic}/subscriptions/{subscription}/commit";
+    /// Acknowledges messages of a queue.
+    Ack = POST "/v1/topics/{topic}/subscriptions/{subscription}/ack";
+    /// Gives messages of a queue back.
+    Nack = POST "/v1/topics/{topic}/subscriptions/{subscription}/nack";
+    /// Extends the time of messages of a queue.
+    Extend = POST "/v1/topics/{topic}/subscriptions/{subscription}/extend";
+    /// Makes messages of a queue dead letters.
+    Reject = POST "/v1/topics/{topic}/subscriptions/{subscription}/reject";
+    /// Dead letters of a queue, paged.
+    DeadLetters = GET "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters";
+    /// Gives dead letters back.
+    Redrive = POST "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters/redrive";
+    /// Forgets dead letters.
+    PurgeDeadLetters = POST "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters/purge";
     /// Transactions that wait for a decision, paged.
     ListTransactions = GET "/v1/transactions";
     /// Publishes and acknowledges together, or prepares to.
@@ -95,7 +109,7 @@ routes! {
 }
 
 impl Route {
-    /// Whether it may change something that is stored.
+    /// Whether it may change something that is stored. A poll does not: what it delivers to nobody comes again.
     pub fn changes(self) -> bool {
         self.method() != Method::GET && !matches!(self, Self::Poll | Self::Deposed)
     }

@@ -16,6 +16,7 @@ use crate::{
 mod errors;
 mod messages;
 mod overview;
+mod queue;
 mod surface;
 mod transactions;
 

@@ -5,7 +5,7 @@ mod random;
 use std::borrow::Cow;
 
 use super::*;
-use crate::batch::{Columns, MessageRef, ValueKind};
+use crate::batch::{Attributes, Columns, MessageRef, ValueKind};
 
 /// Key and headers of a message.
 type Given<'a> = (Option<&'a [u8]>, &'a [(&'a str, &'a str)]);
@@ -16,7 +16,15 @@ fn messages(rows: &[Given<'_>]) -> Messages {
         let headers: Vec<_> =
             headers.iter().map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value))).collect();
         let headers = &headers;
-        columns.push(&MessageRef { key: *key, value: None, kind: ValueKind::Text, headers, timestamp_ms: 0 });
+        let attributes = Attributes::default();
+        columns.push(&MessageRef {
+            key: *key,
+            value: None,
+            kind: ValueKind::Text,
+            headers,
+            timestamp_ms: 0,
+            attributes,
+        });
     }
     Messages::new(columns.into_record_batch()).unwrap()
 }

@@ -10,9 +10,12 @@ use super::{
     transaction::{StoredDecide, StoredTransact},
 };
 use crate::{
-    batch::Compression,
-    command::{BatchRef, Command, IdempotentRequest, Identity, OwnedRows, Publish, SettingsPatch, TopicSettings},
+    batch::{AttributeSet, Compression},
+    command::{
+        BatchRef, Command, IdRow, IdempotentRequest, Identity, OwnedRows, Publish, SettingsPatch, TopicSettings,
+    },
     ids::{Offset, Partition, RegionNo, TopicId},
+    limits::DEFAULT_DEDUPLICATION_WINDOW_MS,
     names::{NameError, ProducerId, RegionName, SubscriptionName, TopicName, TransactionId},
     region::{RegionRecord, RegionSet},
 };
@@ -25,6 +28,9 @@ pub(super) struct StoredSettings {
     pub(super) max_message_bytes: Option<u32>,
     #[prost(uint32, optional, tag = "3")]
     pub(super) compression: Option<u32>,
+    /// In a topic's settings only if it is not the default.
+    #[prost(uint32, optional, tag = "4")]
+    pub(super) deduplication_window_ms: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -85,6 +91,20 @@ struct StoredBatch {
     owned: Vec<StoredOwned>,
     #[prost(uint64, tag = "9")]
     payload_bytes: u64,
+    #[prost(uint32, tag = "10")]
+    attributes: u32,
+    #[prost(message, optional, tag = "11")]
+    ids: Option<StoredIds>,
+}
+
+/// Rows with a deduplication id.
+#[derive(Clone, PartialEq, Message)]
+struct StoredIds {
+    #[prost(uint32, repeated, tag = "1")]
+    rows: Vec<u32>,
+    /// Their hashes end to end, 16 bytes each, big-endian.
+    #[prost(bytes = "vec", tag = "2")]
+    hashes: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -261,6 +281,8 @@ impl From<&TopicSettings> for StoredSettings {
             partitions: Some(settings.partitions),
             max_message_bytes: Some(settings.max_message_bytes),
             compression: Some(compression_number(settings.compression)),
+            deduplication_window_ms: Some(settings.deduplication_window_ms)
+                .filter(|window| *window != DEFAULT_DEDUPLICATION_WINDOW_MS),
         }
     }
 }
@@ -271,6 +293,7 @@ impl StoredSettings {
             partitions: self.partitions,
             max_message_bytes: self.max_message_bytes,
             compression: self.compression.map(compression_from).transpose()?,
+            deduplication_window_ms: self.deduplication_window_ms,
         })
     }
 
@@ -307,6 +330,31 @@ pub(super) fn positions_from(stored: Vec<StoredPosition>) -> Vec<(Partition, Off
     stored.into_iter().map(|position| (Partition(position.partition), Offset(position.offset))).collect()
 }
 
+/// Bits that only a newer version knows are passed over.
+pub(super) fn attributes_from(bits: u32) -> AttributeSet {
+    AttributeSet(bits as u8 & AttributeSet::ALL.0)
+}
+
+fn store_ids(ids: &[IdRow]) -> Option<StoredIds> {
+    let rows = ids.iter().map(|id| id.row).collect();
+    let hashes = ids.iter().flat_map(|id| id.hash.to_be_bytes()).collect();
+    (!ids.is_empty()).then_some(StoredIds { rows, hashes })
+}
+
+fn ids_from(stored: StoredIds) -> Result<Vec<IdRow>, FrameError> {
+    let hashes = hashes_from(&stored.hashes, stored.rows.len())?;
+    Ok(stored.rows.into_iter().zip(hashes).map(|(row, hash)| IdRow { row, hash }).collect())
+}
+
+/// So many hashes of deduplication ids, 16 bytes each.
+pub(super) fn hashes_from(bytes: &[u8], count: usize) -> Result<impl Iterator<Item = u128>, FrameError> {
+    let (hashes, rest) = bytes.as_chunks::<16>();
+    if hashes.len() != count || !rest.is_empty() {
+        return Err(FrameError::Malformed("deduplication ids"));
+    }
+    Ok(hashes.iter().map(|hash| u128::from_be_bytes(*hash)))
+}
+
 pub(super) fn store_publish(publish: &Publish) -> StoredPublish {
     let request = |request: &IdempotentRequest| StoredRequest {
         identity: (&request.identity).into(),
@@ -324,6 +372,8 @@ pub(super) fn store_publish(publish: &Publish) -> StoredPublish {
         min_timestamp_ms: batch.min_timestamp_ms,
         max_timestamp_ms: batch.max_timestamp_ms,
         owned: batch.owned.iter().map(owned).collect(),
+        attributes: batch.attributes.0.into(),
+        ids: store_ids(&batch.ids),
     };
     StoredPublish {
         topic: publish.topic.0,
@@ -341,21 +391,25 @@ pub(super) fn publish_from(stored: StoredPublish) -> Result<Publish, FrameError>
         })
     };
     let owned = |owned: StoredOwned| OwnedRows { first: owned.first, rows: owned.rows, request: owned.request };
-    let batch = |batch: StoredBatch| BatchRef {
-        partition: Partition(batch.partition),
-        at: batch.at,
-        len: batch.len,
-        crc: batch.crc,
-        rows: batch.rows,
-        payload_bytes: batch.payload_bytes,
-        min_timestamp_ms: batch.min_timestamp_ms,
-        max_timestamp_ms: batch.max_timestamp_ms,
-        owned: batch.owned.into_iter().map(owned).collect(),
+    let batch = |batch: StoredBatch| {
+        Ok(BatchRef {
+            partition: Partition(batch.partition),
+            at: batch.at,
+            len: batch.len,
+            crc: batch.crc,
+            rows: batch.rows,
+            payload_bytes: batch.payload_bytes,
+            min_timestamp_ms: batch.min_timestamp_ms,
+            max_timestamp_ms: batch.max_timestamp_ms,
+            owned: batch.owned.into_iter().map(owned).collect(),
+            attributes: attributes_from(batch.attributes),
+            ids: ids_from(batch.ids.unwrap_or_default())?,
+        })
     };
     Ok(Publish {
         topic: TopicId(stored.topic),
         requests: stored.requests.into_iter().map(request).collect::<Result<_, FrameError>>()?,
-        batches: stored.batches.into_iter().map(batch).collect(),
+        batches: stored.batches.into_iter().map(batch).collect::<Result<_, FrameError>>()?,
     })
 }
 
@@ -376,6 +430,7 @@ impl From<&Command> for StoredCommand {
                     partitions: patch.partitions,
                     max_message_bytes: patch.max_message_bytes,
                     compression: patch.compression.map(compression_number),
+                    deduplication_window_ms: patch.deduplication_window_ms,
                 };
                 Stored::AlterTopic(AlterTopic { topic: topic.0, settings })
             }

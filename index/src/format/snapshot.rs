@@ -7,12 +7,12 @@ use prost::Message;
 use roaring::RoaringTreemap;
 
 use super::{
-    command::{StoredIdentity, StoredRegion, StoredRegionSet, StoredSettings, region_number},
+    command::{StoredIdentity, StoredRegion, StoredRegionSet, StoredSettings, attributes_from, region_number},
     frame::{FrameError, Head, Kind as ObjectKind},
+    placement::{StoredBase, StoredDuplicates, bases_from, duplicates_from, store_bases, store_duplicates},
     queue::{StoredDead, StoredQueueSettings, StoredRetry, secret_from},
-    transaction::{
-        StoredBase, StoredDecided, StoredPrepared, bases_from, store_bases, store_transactions, transactions_from,
-    },
+    remembered::StoredMessageIds,
+    transaction::{StoredDecided, StoredPrepared, store_transactions, transactions_from},
 };
 use crate::{
     command::{Identity, Placement},
@@ -21,7 +21,7 @@ use crate::{
     names::{ProducerId, SubscriptionName, TopicName, TransactionId},
     region::{RegionRecord, RegionSet},
     state::{
-        BatchLocation, Deduplication, Kind, PartitionLog, ProducerWindow, Queue, QueuePartition, Regions,
+        BatchLocation, Deduplication, Kind, MessageIds, PartitionLog, ProducerWindow, Queue, QueuePartition, Regions,
         RememberedKey, Run, ShardState, Subscription, Topic,
     },
 };
@@ -46,6 +46,8 @@ struct StoredRun {
     /// Relative to the smallest.
     #[prost(sint64, tag = "9")]
     timestamp_span_ms: i64,
+    #[prost(uint32, tag = "10")]
+    attributes: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -61,6 +63,8 @@ struct StoredPartition {
     first: u64,
     #[prost(message, repeated, tag = "5")]
     runs: Vec<StoredRun>,
+    #[prost(uint32, tag = "6")]
+    attributes: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -75,6 +79,8 @@ struct StoredPlacement {
     keyless: u32,
     #[prost(message, repeated, tag = "5")]
     bases: Vec<StoredBase>,
+    #[prost(message, repeated, tag = "6")]
+    duplicates: Vec<StoredDuplicates>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -156,6 +162,8 @@ struct StoredTopic {
     keys: Vec<StoredPlacement>,
     #[prost(message, repeated, tag = "8")]
     subscriptions: Vec<StoredSubscription>,
+    #[prost(message, optional, tag = "9")]
+    ids: Option<StoredMessageIds>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -263,6 +271,7 @@ fn store_topic(topic: &Topic) -> StoredTopic {
         producers: dedup.producers.iter().map(producer).collect(),
         keys: dedup.key_order.iter().filter_map(key).collect(),
         subscriptions: topic.subscriptions.iter().map(subscription).collect(),
+        ids: (!topic.ids.is_empty()).then(|| (&topic.ids).into()),
     }
 }
 
@@ -276,11 +285,13 @@ fn store_partition(log: &PartitionLog) -> StoredPartition {
         crc: run.batch.crc,
         min_timestamp_ms: run.min_timestamp_ms,
         timestamp_span_ms: run.max_timestamp_ms.wrapping_sub(run.min_timestamp_ms),
+        attributes: run.attributes.0.into(),
     };
     StoredPartition {
         log_start: log.log_start.0,
         high_watermark: log.high_watermark.0,
         bytes: log.bytes,
+        attributes: log.attributes.0.into(),
         first: log.runs().first().map_or(0, |run| run.base.0),
         runs: log.runs().iter().map(run).collect(),
     }
@@ -346,6 +357,7 @@ fn store_placement(identity: &Identity, placement: &Placement, time_ms: i64) -> 
         partition_count: placement.partition_count,
         keyless: placement.keyless.0,
         bases: store_bases(&placement.bases),
+        duplicates: store_duplicates(&placement.duplicates),
     }
 }
 
@@ -354,12 +366,13 @@ fn placement_from(stored: StoredPlacement) -> (StoredIdentity, i64, Arc<Placemen
         partition_count: stored.partition_count,
         keyless: Partition(stored.keyless),
         bases: bases_from(stored.bases),
+        duplicates: duplicates_from(stored.duplicates),
     };
     (stored.identity, stored.time_ms, Arc::new(placement))
 }
 
 fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
-    let mut dedup = Deduplication::default();
+    let mut producers = BTreeMap::new();
     for producer in stored.producers {
         let sequence = |placement| {
             let (identity, _, placement) = placement_from(placement);
@@ -370,14 +383,14 @@ fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
             forgotten_below: producer.forgotten_below,
             recent: producer.recent.into_iter().map(sequence).collect(),
         };
-        dedup.producers.insert(ProducerId::new(&producer.id)?, window);
+        producers.insert(ProducerId::new(&producer.id)?, window);
     }
-    for stored in stored.keys {
+    let key = |stored| {
         let (identity, time_ms, placement) = placement_from(stored);
         let key: Arc<str> = identity.key.ok_or(FrameError::Malformed("idempotency key"))?.into();
-        dedup.key_order.push_back(key.clone());
-        dedup.keys.insert(key, RememberedKey { time_ms, placement });
-    }
+        Ok((key, RememberedKey { time_ms, placement }))
+    };
+    let keys = stored.keys.into_iter().map(key).collect::<Result<_, FrameError>>()?;
     let mut subscriptions = BTreeMap::new();
     for stored in stored.subscriptions {
         let kind = match stored.queue {
@@ -393,7 +406,8 @@ fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
         created_ms: stored.created_ms,
         settings: Arc::new(stored.settings.settings()?),
         partitions: stored.partitions.into_iter().map(partition_from).collect::<Result<_, _>>()?,
-        dedup,
+        dedup: Deduplication::from_parts(producers, keys),
+        ids: stored.ids.map(MessageIds::try_from).transpose()?.unwrap_or_default(),
         subscriptions,
     })
 }
@@ -410,6 +424,7 @@ fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
             batch: BatchLocation { sequence, at: run.at, len: run.len, crc: run.crc },
             min_timestamp_ms: run.min_timestamp_ms,
             max_timestamp_ms: run.min_timestamp_ms.wrapping_add(run.timestamp_span_ms),
+            attributes: attributes_from(run.attributes),
         });
         base = base.plus(u64::from(run.rows));
     }
@@ -420,6 +435,7 @@ fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
         log_start: Offset(stored.log_start),
         high_watermark: Offset(stored.high_watermark),
         bytes: stored.bytes,
+        attributes: attributes_from(stored.attributes),
         runs,
     })
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use prost::{Message, Oneof};
 
 use super::{
-    command::{StoredPosition, StoredPublish, publish_from, store_publish},
+    command::{StoredPublish, publish_from, store_publish},
     frame::FrameError,
+    placement::{StoredBase, StoredDuplicates, bases_from, duplicates_from, store_bases, store_duplicates},
     queue::StoredSettle,
 };
 use crate::{
     command::{CheckBack, Fate, Mode, Placement, Prepare, Transact},
-    ids::{Offset, Partition, Sequence, TopicId},
+    ids::{Partition, Sequence, TopicId},
     names::TransactionId,
     state::{Decided, Prepared, Transactions},
 };
@@ -60,14 +61,6 @@ pub(super) struct StoredPrepared {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct StoredBase {
-    #[prost(message, required, tag = "1")]
-    position: StoredPosition,
-    #[prost(uint32, tag = "2")]
-    rows: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
 struct StoredPlaced {
     #[prost(uint64, tag = "1")]
     topic: u64,
@@ -77,6 +70,8 @@ struct StoredPlaced {
     keyless: u32,
     #[prost(message, repeated, tag = "4")]
     bases: Vec<StoredBase>,
+    #[prost(message, repeated, tag = "5")]
+    duplicates: Vec<StoredDuplicates>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -104,19 +99,6 @@ pub(super) struct StoredDecided {
     time_ms: i64,
     #[prost(oneof = "StoredFate", tags = "3, 4")]
     fate: Option<StoredFate>,
-}
-
-pub(super) fn store_bases(bases: &[(Partition, Offset, u32)]) -> Vec<StoredBase> {
-    let base = |(partition, offset, rows): &(Partition, Offset, u32)| StoredBase {
-        position: StoredPosition { partition: partition.0, offset: offset.0 },
-        rows: *rows,
-    };
-    bases.iter().map(base).collect()
-}
-
-pub(super) fn bases_from(stored: Vec<StoredBase>) -> Vec<(Partition, Offset, u32)> {
-    let base = |base: StoredBase| (Partition(base.position.partition), Offset(base.position.offset), base.rows);
-    stored.into_iter().map(base).collect()
 }
 
 impl From<&Prepare> for StoredPrepare {
@@ -186,6 +168,7 @@ fn store_decided(id: &TransactionId, decided: &Decided) -> StoredDecided {
         partition_count: placement.partition_count,
         keyless: placement.keyless.0,
         bases: store_bases(&placement.bases),
+        duplicates: store_duplicates(&placement.duplicates),
     };
     let fate = match &decided.fate {
         Fate::Committed(places) => {
@@ -201,7 +184,12 @@ fn store_decided(id: &TransactionId, decided: &Decided) -> StoredDecided {
 fn decided_from(stored: StoredDecided) -> Result<(TransactionId, Decided), FrameError> {
     let placed = |placed: StoredPlaced| {
         let (partition_count, keyless) = (placed.partition_count, Partition(placed.keyless));
-        let placement = Placement { partition_count, keyless, bases: bases_from(placed.bases) };
+        let placement = Placement {
+            partition_count,
+            keyless,
+            bases: bases_from(placed.bases),
+            duplicates: duplicates_from(placed.duplicates),
+        };
         (TopicId(placed.topic), Arc::new(placement))
     };
     let fate = match stored.fate.ok_or(FrameError::Malformed("fate of a transaction"))? {

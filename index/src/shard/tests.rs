@@ -65,7 +65,14 @@ async fn create_topic(shard: &Shard, name: &str) -> TopicId {
 fn publish_of(topic: TopicId, text: &str, sequence: Option<u64>) -> (Command, Bytes) {
     let mut columns = Columns::default();
     let value = Some(text.as_bytes());
-    columns.push(&MessageRef { key: None, value, kind: ValueKind::Text, headers: &[], timestamp_ms: 1 });
+    columns.push(&MessageRef {
+        key: None,
+        value,
+        kind: ValueKind::Text,
+        headers: &[],
+        timestamp_ms: 1,
+        attributes: batch::Attributes::default(),
+    });
     let bytes = batch::encode(&columns.into_record_batch(), batch::Compression::Lz4).unwrap();
     let identity = sequence.map(|sequence| Identity::Producer(ProducerId::new("p").unwrap(), sequence));
     let owned = identity.iter().map(|_| OwnedRows { first: 0, rows: 1, request: 0 }).collect();
@@ -79,6 +86,8 @@ fn publish_of(topic: TopicId, text: &str, sequence: Option<u64>) -> (Command, By
         min_timestamp_ms: 1,
         max_timestamp_ms: 1,
         owned,
+        attributes: batch::AttributeSet::default(),
+        ids: Vec::new(),
     };
     let request = |identity| IdempotentRequest { identity, partition_count: 1, keyless: Partition(0) };
     let requests = identity.into_iter().map(request).collect();

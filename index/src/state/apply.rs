@@ -9,12 +9,13 @@ use self::queue::{NewQueue, queue_mut, settle};
 use super::{
     Kind, ShardState, Subscription, Topic,
     dedup::{Deduplication, Known},
+    message_ids::{MessageIds, Sifted},
     partition::{BatchLocation, PartitionLog, Run},
 };
 use crate::{
     command::{
-        Applied, BatchRef, Command, Outcome, Placement, Publish, Published, Rejection, RequestOutcome, SettingsPatch,
-        StoredRows, TopicSettings,
+        Applied, BatchRef, Command, DuplicateRows, IdempotentRequest, Outcome, Placement, Publish, Published,
+        Rejection, RequestOutcome, SettingsPatch, StoredRows, TopicSettings,
     },
     format::Value,
     ids::{Offset, Partition, Sequence, TopicId},
@@ -60,7 +61,7 @@ impl ShardState {
         let now = self.time_ms;
         match command {
             Command::CreateTopic { name, settings } => self.create_topic(name, settings),
-            Command::AlterTopic { topic, patch } => alter_topic(self.topic_mut(*topic)?, patch),
+            Command::AlterTopic { topic, patch } => alter_topic(self.topic_mut(*topic)?, patch, now),
             Command::DeleteTopic { topic } => self.delete_topic(*topic, touched),
             Command::Publish(publish) => publish_to(self.topic_mut(publish.topic)?, publish, body, now, touched),
             Command::CreateSubscription { topic, name, positions } => {
@@ -119,6 +120,7 @@ impl ShardState {
             settings: Arc::new(settings.clone()),
             partitions: vec![PartitionLog::default(); settings.partitions as usize],
             dedup: Deduplication::default(),
+            ids: MessageIds::default(),
             subscriptions: BTreeMap::new(),
         };
         self.topics.insert(id, topic);
@@ -127,7 +129,7 @@ impl ShardState {
     }
 }
 
-fn alter_topic(topic: &mut Topic, patch: &SettingsPatch) -> Applied {
+fn alter_topic(topic: &mut Topic, patch: &SettingsPatch, now: i64) -> Applied {
     let settings = topic.settings.patched(patch);
     if let Some(problem) = settings.problem() {
         return Err(Rejection::InvalidSettings(problem));
@@ -136,6 +138,7 @@ fn alter_topic(topic: &mut Topic, patch: &SettingsPatch) -> Applied {
         return Err(Rejection::InvalidSettings("partitions cannot become fewer"));
     }
     topic.partitions.resize_with(settings.partitions as usize, PartitionLog::default);
+    topic.ids.forget(now, settings.deduplication_window_ms);
     topic.settings = Arc::new(settings);
     Ok(Outcome::Done)
 }
@@ -143,23 +146,36 @@ fn alter_topic(topic: &mut Topic, patch: &SettingsPatch) -> Applied {
 fn publish_to(topic: &mut Topic, publish: &Publish, body: Body, now: i64, touched: &mut Vec<Touched>) -> Applied {
     check_publish(topic, publish)?;
     let known = know_requests(topic, publish);
-    let (batches, bases) = store_batches(topic, publish, &known, body, touched);
-    let requests = publish.requests.iter().zip(known).zip(bases).map(|((request, known), bases)| match known {
+    let (batches, duplicates, placed) = store_batches(topic, publish, &known, body, now, touched);
+    let requests = publish.requests.iter().zip(known).zip(placed).map(|((request, known), placed)| match known {
         Known::Duplicate(placement) => RequestOutcome::Duplicate(placement),
         Known::TooOld => RequestOutcome::SequenceTooOld,
         Known::New => {
-            let (partition_count, keyless) = (request.partition_count, request.keyless);
-            let placement = Arc::new(Placement { partition_count, keyless, bases });
+            let placement = Arc::new(placed.of(request));
             topic.dedup.remember(&request.identity, placement.clone(), now);
             RequestOutcome::Stored(placement)
         }
     });
     let requests = requests.collect();
-    Ok(Outcome::Published(Published { batches, requests }))
+    Ok(Outcome::Published(Published { batches, duplicates, requests }))
 }
 
-/// For each batch the runs that were stored, and for each request where its messages begin.
-type Stored = (Vec<Vec<StoredRows>>, Vec<Vec<(Partition, Offset, u32)>>);
+/// Where the messages of a request with an identity went, see [`Placement`].
+#[derive(Clone, Default)]
+struct Placed {
+    bases: Vec<(Partition, Offset, u32)>,
+    duplicates: Vec<(Partition, DuplicateRows)>,
+}
+
+impl Placed {
+    fn of(self, request: &IdempotentRequest) -> Placement {
+        let (partition_count, keyless) = (request.partition_count, request.keyless);
+        Placement { partition_count, keyless, bases: self.bases, duplicates: self.duplicates }
+    }
+}
+
+/// For each batch what was stored and what was dropped, and for each request where its messages went.
+type StoredBatches = (Vec<Vec<StoredRows>>, Vec<Vec<DuplicateRows>>, Vec<Placed>);
 
 /// Stores the batches of a publish that was checked.
 fn store_batches(
@@ -167,18 +183,31 @@ fn store_batches(
     publish: &Publish,
     known: &[Known],
     body: Body,
+    now: i64,
     touched: &mut Vec<Touched>,
-) -> Stored {
-    let mut bases = vec![Vec::new(); publish.requests.len()];
+) -> StoredBatches {
+    topic.ids.forget(now, topic.settings.deduplication_window_ms);
+    let mut placed = vec![Placed::default(); publish.requests.len()];
     let mut batches = Vec::with_capacity(publish.batches.len());
+    let mut duplicates = Vec::with_capacity(publish.batches.len());
     for batch in &publish.batches {
-        let stored = store_batch(&mut topic.partitions[batch.partition.0 as usize], batch, known, body, &mut bases);
+        let (stored, dropped) = store_batch(topic, batch, known, body, now);
+        let high_watermark = topic.partitions[batch.partition.0 as usize].high_watermark;
+        for owned in batch.owned.iter().filter(|owned| known[owned.request as usize] == Known::New) {
+            let (end, placed) = (owned.first + owned.rows, &mut placed[owned.request as usize]);
+            let (base, _) = StoredRows::within(&stored, owned.first, end);
+            // Where the next would be, if all of them are duplicates.
+            placed.bases.push((batch.partition, base.unwrap_or(high_watermark), owned.rows));
+            let within = DuplicateRows::within(&dropped, owned.first, end);
+            placed.duplicates.extend(within.map(|duplicates| (batch.partition, duplicates)));
+        }
         if !stored.is_empty() {
             touched.push(Touched::Grown(topic.id, batch.partition));
         }
         batches.push(stored);
+        duplicates.push(dropped);
     }
-    (batches, bases)
+    (batches, duplicates, placed)
 }
 
 /// What is known of each request before any of them is stored; the second of two equal ones in the same publish cannot
@@ -203,6 +232,10 @@ fn check_publish(topic: &Topic, publish: &Publish) -> Result<(), Rejection> {
         if row > u64::from(batch.rows) || batch.rows == 0 {
             return Err(Rejection::Malformed("a batch has fewer rows than its requests"));
         }
+        let ascending = batch.ids.windows(2).all(|pair| pair[0].row < pair[1].row);
+        if !ascending || batch.ids.last().is_some_and(|id| id.row >= batch.rows) {
+            return Err(Rejection::Malformed("rows with deduplication ids are out of order"));
+        }
     }
     let mut identities: Vec<_> = publish.requests.iter().map(|request| &request.identity).collect();
     identities.sort_unstable();
@@ -212,15 +245,25 @@ fn check_publish(topic: &Topic, publish: &Publish) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Appends the rows of a batch that are not duplicates, as few runs as possible.
+/// Appends the rows of a batch that are not duplicates, as few runs as possible. Gives what was stored, and what was
+/// dropped for its deduplication ids.
 fn store_batch(
-    log: &mut PartitionLog,
+    topic: &mut Topic,
     batch: &BatchRef,
     known: &[Known],
     body: Body,
-    bases: &mut [Vec<(Partition, Offset, u32)>],
-) -> Vec<StoredRows> {
+    now: i64,
+) -> (Vec<StoredRows>, Vec<DuplicateRows>) {
+    let Topic { partitions, ids, settings, .. } = topic;
+    let log = &mut partitions[batch.partition.0 as usize];
     let location = BatchLocation { sequence: body.sequence, at: body.at + batch.at, len: batch.len, crc: batch.crc };
+    let repeated = batch.owned.iter().filter(|owned| known[owned.request as usize] != Known::New);
+    let repeated: Vec<_> = repeated.map(|owned| owned.first..owned.first + owned.rows).collect();
+    let Sifted { dropped, duplicates } = if batch.ids.is_empty() || settings.deduplication_window_ms == 0 {
+        Sifted { dropped: repeated, duplicates: Vec::new() }
+    } else {
+        ids.sift(batch, repeated, log.high_watermark, now)
+    };
     let mut stored = Vec::new();
     let mut append = |first: u32, end: u32| {
         if end > first {
@@ -231,31 +274,19 @@ fn store_batch(
                 batch: location,
                 min_timestamp_ms: batch.min_timestamp_ms,
                 max_timestamp_ms: batch.max_timestamp_ms,
+                attributes: batch.attributes,
             });
             stored.push(StoredRows { first, rows: end - first, base });
         }
     };
     let mut first = 0;
-    for owned in &batch.owned {
-        if known[owned.request as usize] != Known::New {
-            append(first, owned.first);
-            first = owned.first + owned.rows;
-        }
+    for gap in dropped {
+        append(first, gap.start);
+        first = gap.end;
     }
     append(first, batch.rows);
     log.bytes += batch.payload_bytes;
-    for owned in &batch.owned {
-        if let Some(base) = offset_of(&stored, owned.first) {
-            bases[owned.request as usize].push((batch.partition, base, owned.rows));
-        }
-    }
-    stored
-}
-
-/// Offset of a row, if it was stored.
-fn offset_of(stored: &[StoredRows], row: u32) -> Option<Offset> {
-    let run = stored.iter().find(|run| run.first <= row && row - run.first < run.rows)?;
-    Some(run.base.plus(u64::from(row - run.first)))
+    (stored, duplicates)
 }
 
 /// Whether another subscription of that name fits into the topic.

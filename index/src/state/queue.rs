@@ -157,6 +157,15 @@ impl QueuePartition {
 
     /// Carries out what the leader has decided. What is settled already stays as it is.
     pub(super) fn apply(&mut self, settle: &SettlePartition) {
+        for offset in &settle.purged {
+            self.dead.remove(offset);
+        }
+        // Before the retries, which may say when what is given back comes again.
+        for offset in &settle.restored {
+            if self.dead.remove(offset).is_some() {
+                self.unsettle(*offset);
+            }
+        }
         for (offset, letter) in &settle.dead {
             if !self.is_settled(*offset) {
                 self.dead.insert(*offset, *letter);
@@ -169,14 +178,6 @@ impl QueuePartition {
         for (offset, retry) in &settle.retries {
             if !self.is_settled(*offset) {
                 self.retries.insert(*offset, *retry);
-            }
-        }
-        for offset in &settle.purged {
-            self.dead.remove(offset);
-        }
-        for offset in &settle.restored {
-            if self.dead.remove(offset).is_some() {
-                self.unsettle(*offset);
             }
         }
         self.rise();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    command::{Fate, Prepare, Publish, Settle},
+    command::{Fate, Placement, Prepare, Publish, Settle},
     ids::{Sequence, TopicId},
     limits::{DEDUPLICATION_WINDOW_MS, MAX_DECIDED, MAX_DECIDED_PLACES},
     names::TransactionId,
@@ -49,7 +49,10 @@ pub struct Transactions {
 /// Places that a decided transaction names, itself included.
 fn places(fate: &Fate) -> usize {
     match fate {
-        Fate::Committed(placements) => 1 + placements.iter().map(|(_, placement)| placement.bases.len()).sum::<usize>(),
+        Fate::Committed(placements) => {
+            let places = |placement: &Placement| placement.bases.len() + placement.duplicates.len();
+            1 + placements.iter().map(|(_, placement)| places(placement)).sum::<usize>()
+        }
         Fate::Prepared | Fate::RolledBack => 1,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    line::{Common, Line},
+    line::{Common, Line, Packed},
     shards::Shards,
     types::{At, DEFAULT_PRIORITY, Found, PRIORITIES},
 };
@@ -28,6 +28,18 @@ struct Lane {
     line: Line,
 }
 
+/// A tenant's lane. Millions of tenants have one message each: then there is nothing else.
+#[derive(Debug)]
+enum Slot {
+    /// It leaves when its turn comes.
+    Empty,
+    /// One message as it was found.
+    One(Packed),
+    Many(Box<Lane>),
+}
+
+const _: () = assert!(size_of::<Slot>() == 16);
+
 /// One priority.
 #[derive(Debug)]
 struct Level {
@@ -35,7 +47,7 @@ struct Level {
     returned: BTreeMap<u64, At>,
     /// Tenants with a lane, the one whose turn it is first.
     turns: VecDeque<u64>,
-    lanes: Shards<Box<Lane>>,
+    lanes: Shards<Slot>,
 }
 
 impl Level {
@@ -44,12 +56,21 @@ impl Level {
     }
 
     /// A tenant's lane. A tenant that had none gets the last turn.
-    fn lane(&mut self, tenant: u64) -> &mut Lane {
+    fn slot(&mut self, tenant: u64) -> &mut Slot {
         if self.lanes.get(tenant).is_none() {
-            self.lanes.insert(tenant, Box::default());
+            self.lanes.insert(tenant, Slot::Empty);
             self.turns.push_back(tenant);
         }
         self.lanes.get_mut(tenant).expect("it was there or put there")
+    }
+
+    /// The tenant whose turn it is has nothing. Gives memory back when few are left.
+    fn leave(&mut self, tenant: u64) {
+        self.turns.pop_front();
+        self.lanes.remove(tenant);
+        if self.turns.capacity() > 64 && self.turns.len() < self.turns.capacity() / 8 {
+            self.turns.shrink_to(self.turns.len() * 2);
+        }
     }
 }
 
@@ -72,21 +93,25 @@ impl Lanes {
     }
 
     pub(super) fn push(&mut self, found: &Found) {
-        let common = Common { group: None, tenant: found.tenant, priority: found.priority };
-        self.level(found.priority).lane(found.tenant).line.push(&common, found);
+        let common = common(found.priority, found.tenant);
+        let slot = self.level(found.priority).slot(found.tenant);
+        match Packed::of(&common, found) {
+            Some(packed) if matches!(slot, Slot::Empty) => *slot = Slot::One(packed),
+            _ => slot.lane(&common).line.push(&common, found),
+        }
     }
 
     /// Plain messages: those of the default tenant and priority.
     pub(super) fn push_run(&mut self, first: At, rows: u64) {
-        self.level(DEFAULT_PRIORITY).lane(0).line.push_run(first, rows);
+        self.level(DEFAULT_PRIORITY).slot(0).lane(&common(DEFAULT_PRIORITY, 0)).line.push_run(first, rows);
     }
 
     pub(super) fn push_again(&mut self, priority: u8, tenant: u64, at: At) {
-        self.level(priority).lane(tenant).again.insert(at.by_age());
+        self.level(priority).slot(tenant).lane(&common(priority, tenant)).again.insert(at.by_age());
     }
 
     pub(super) fn remove_again(&mut self, priority: u8, tenant: u64, at: At) {
-        if let Some(lane) = self.levels[usize::from(priority)].lanes.get_mut(tenant) {
+        if let Some(Slot::Many(lane)) = self.levels[usize::from(priority)].lanes.get_mut(tenant) {
             lane.again.remove(&at.by_age());
         }
     }
@@ -114,12 +139,11 @@ impl Lanes {
                 self.occupied &= !(1 << priority);
                 continue;
             };
-            let common = Common { group: None, tenant, priority };
-            if let Some(candidate) = level.lanes.get_mut(tenant).and_then(|lane| lane.pop(&common, &skip)) {
+            let common = common(priority, tenant);
+            if let Some(candidate) = level.lanes.get_mut(tenant).and_then(|slot| slot.pop(&common, &skip)) {
                 return Some((Turn::Of(priority), candidate));
             }
-            level.turns.pop_front();
-            level.lanes.remove(tenant);
+            level.leave(tenant);
         }
         None
     }
@@ -141,6 +165,40 @@ pub(super) enum Turn {
     Of(u8),
     /// Nobody's: it was put back, so its turn was taken before.
     OutOfTurn,
+}
+
+/// What the messages of a lane have in common.
+const fn common(priority: u8, tenant: u64) -> Common {
+    Common { group: None, tenant, priority }
+}
+
+impl Slot {
+    /// Makes room for more than one message.
+    fn lane(&mut self, common: &Common) -> &mut Lane {
+        if !matches!(self, Self::Many(_)) {
+            let mut lane = Box::<Lane>::default();
+            if let Self::One(packed) = self {
+                lane.line.push(common, &packed.unpack(common));
+            }
+            *self = Self::Many(lane);
+        }
+        match self {
+            Self::Many(lane) => lane,
+            _ => unreachable!("it was just made so"),
+        }
+    }
+
+    fn pop(&mut self, common: &Common, skip: impl Fn(At) -> At) -> Option<Candidate> {
+        match self {
+            Self::Many(lane) => lane.pop(common, skip),
+            Self::One(packed) => {
+                let found = packed.unpack(common);
+                *self = Self::Empty;
+                Some(Candidate::Untouched(found))
+            }
+            Self::Empty => None,
+        }
+    }
 }
 
 impl Lane {

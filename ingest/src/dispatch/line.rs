@@ -97,9 +97,27 @@ impl Line {
     }
 }
 
+/// A message by itself, as a line would store it, if that is short.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packed([u8; 15]);
+
+impl Packed {
+    pub(super) fn of(common: &Common, found: &Found) -> Option<Self> {
+        let mut bytes = Encoded::default();
+        encode(&mut bytes, common, At::default(), found);
+        let mut packed = [0; 15];
+        packed.get_mut(..bytes.len)?.copy_from_slice(bytes.as_slice());
+        Some(Self(packed))
+    }
+
+    pub(super) fn unpack(&self, common: &Common) -> Found {
+        decode(&mut Decoder { bytes: &self.0, at: 0 }, common, At::default()).0
+    }
+}
+
 /// The longest message: two bytes of flags, seven numbers.
 #[derive(Debug)]
-pub(super) struct Encoded {
+struct Encoded {
     bytes: [u8; 80],
     len: usize,
 }
@@ -111,7 +129,7 @@ impl Default for Encoded {
 }
 
 impl Encoded {
-    pub(super) fn as_slice(&self) -> &[u8] {
+    fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
@@ -167,7 +185,7 @@ impl Decoder<'_> {
 }
 
 /// Writes a message that comes after the one at `before`.
-pub(super) fn encode(bytes: &mut Encoded, common: &Common, before: At, found: &Found) {
+fn encode(bytes: &mut Encoded, common: &Common, before: At, found: &Found) {
     let distance = found.at.0.checked_sub(before.0).filter(|distance| *distance > 0);
     let place = match distance {
         Some(1) => NEXT,

@@ -90,7 +90,8 @@ impl Dispatcher {
         self.counts.waiting -= u64::from(!adopted);
         if found.group.is_some() {
             let record = Record::new(found, State::Delayed);
-            self.enter(found.at, Record { when_ms: found.wake_ms(), ..record });
+            let ready_ms = self.postponed.remove(&found.at).unwrap_or(found.ready_ms);
+            self.enter(found.at, Record { when_ms: ready_ms.min(record.expires_ms), ..record });
         } else {
             self.delayed.insert(found.at.0);
             self.counts.delayed += u64::from(!adopted);
@@ -100,38 +101,33 @@ impl Dispatcher {
 
     /// The turn of an untouched message has come: its record, if it still waits and can be picked.
     pub(super) fn reach(&mut self, found: &Found, now_ms: i64) -> Option<Record> {
-        if let Some(hash) = found.group
-            && self.groups.get(hash).is_none_or(|group| group.first != found.at)
-        {
-            return None;
-        }
         if !self.waiting.contains(found.at.0) {
             if let Some(hash) = found.group {
-                self.advance(hash, found.at, now_ms);
+                self.advance(hash, now_ms);
             }
             return None;
         }
         self.waiting.remove(found.at.0);
-        let record = Record::new(found, State::Held);
+        let when_ms = self.postponed.remove(&found.at).unwrap_or(found.ready_ms);
+        let record = Record { when_ms, ..Record::new(found, State::Held) };
         if self.adopted.remove(&found.at) {
-            self.records.put(found.at, Record { when_ms: found.wake_ms(), ..record });
+            self.records.put(found.at, record);
             return None;
         }
-        if let Some(ready_ms) = self.postponed.remove(&found.at).filter(|ready_ms| *ready_ms > now_ms) {
+        if when_ms.min(record.expires_ms) > now_ms {
             (self.counts.waiting, self.counts.held) = (self.counts.waiting - 1, self.counts.held + 1);
-            self.wait_until(found.at, record, ready_ms, now_ms);
+            self.wait_until(found.at, record, when_ms, now_ms);
             return None;
         }
         Some(record)
     }
 
     /// The first message of a group is settled: the next one that is not takes its place.
-    pub(super) fn advance(&mut self, hash: u64, settled: At, now_ms: i64) {
-        let Some(group) = self.groups.get_mut(hash).filter(|group| group.first == settled) else { return };
-        while let Some((found, _)) = group.behind.as_mut().and_then(|line| line.pop(&behind(hash))) {
+    pub(super) fn advance(&mut self, hash: u64, now_ms: i64) {
+        let Some(others) = self.groups.get_mut(hash) else { return };
+        while let Some((found, _)) = others.as_mut().and_then(|line| line.pop(&behind(hash))) {
             if self.waiting.contains(found.at.0) {
-                group.first = found.at;
-                group.behind.take_if(|line| line.is_empty());
+                others.take_if(|line| line.is_empty());
                 return self.arrive(&found, now_ms);
             }
         }

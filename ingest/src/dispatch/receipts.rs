@@ -18,6 +18,7 @@ impl Dispatcher {
     }
 
     /// Whether the receipt of a delivery by this dispatcher is good.
+    #[cfg(test)]
     pub(crate) fn check(&self, at: At, number: u64, now_ms: i64) -> Result<(), Problem> {
         self.valid(at, number, now_ms).map(|_| ())
     }
@@ -79,7 +80,8 @@ impl Dispatcher {
     }
 
     /// Holds a message that is open for a receipt of an earlier reign, whether it was found yet or not, unless it was
-    /// delivered again in this reign or is about to be. Ends like [`Dispatcher::hold`].
+    /// delivered again in this reign or is about to be. Ends like [`Dispatcher::hold`]. It may be behind another one of
+    /// its group: an earlier reign delivered it, and what was given back since is in front of it.
     pub(crate) fn adopt(&mut self, at: At) -> Result<(), Problem> {
         if let Some(record) = self.records.get(at).copied() {
             let when_ms = match record.state {

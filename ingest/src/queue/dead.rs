@@ -1,15 +1,168 @@
+//! Dead letters: they stay where they are, in the log, and the subscription remembers them. Listing reads them there;
+//! giving one back makes its message open again, for this subscription alone.
+
+use brigade_index::{
+    command::{Command, DeadLetter, Rejection, Retry, Settle, SettlePartition},
+    filter::Filter,
+    ids::{Offset, Partition},
+    state::Run,
+};
+use futures::StreamExt;
+
 use super::{
     DeadLetterPage, DeadLetterPick, DeadLetterQuery, QueueHandle,
     handle::{Around, Of},
+    load::FETCHES,
 };
-use crate::IngestError;
+use crate::{IngestError, Slice, plan};
 
-pub(super) async fn list(_: &Around, _: &Of, _: DeadLetterQuery) -> Result<DeadLetterPage, IngestError> {
-    Ok(DeadLetterPage { letters: Vec::new(), next: None })
+/// Dead letters that are looked at together, and decided on in one entry.
+const CHUNK: usize = 1_000;
+
+/// A dead letter and where its message is.
+struct Found {
+    partition: Partition,
+    offset: Offset,
+    letter: DeadLetter,
+    run: Run,
 }
-pub(super) async fn redrive(_: &QueueHandle, _: DeadLetterPick) -> Result<u64, IngestError> {
-    Ok(0)
+
+impl Found {
+    fn place(&self) -> (Partition, Offset) {
+        (self.partition, self.offset)
+    }
 }
-pub(super) async fn purge(_: &QueueHandle, _: DeadLetterPick) -> Result<u64, IngestError> {
-    Ok(0)
+
+/// The next dead letters behind `after`, at most `most`. Those whose messages are not kept any more are passed over.
+fn next(around: &Around, of: &Of, after: Option<(Partition, Offset)>, most: usize) -> Result<Vec<Found>, IngestError> {
+    let state = around.log.state();
+    let topic = state.topic(of.topic);
+    let queue = of.find(topic).ok_or(Rejection::SubscriptionNotFound)?;
+    let logs = topic.map(|topic| topic.partitions.as_slice()).unwrap_or_default();
+    let mut found = Vec::new();
+    for (partition, log) in (0..).map(Partition).zip(logs) {
+        let from = match after {
+            Some((behind, _)) if partition < behind => continue,
+            Some((behind, offset)) if partition == behind => offset.next(),
+            _ => Offset(0),
+        };
+        let Some(part) = queue.partition(partition) else { continue };
+        for (offset, letter) in part.dead().range(from.max(log.log_start)..) {
+            let Some(run) = log.runs_from(*offset).first().filter(|run| run.base <= *offset) else { continue };
+            found.push(Found { partition, offset: *offset, letter: *letter, run: *run });
+            if found.len() >= most {
+                return Ok(found);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Fetches the messages of dead letters, in their order, and leaves out those that the filter does not match.
+async fn fetch(
+    around: &Around,
+    found: Vec<Found>,
+    filter: Option<&Filter>,
+) -> Result<Vec<(Found, Slice)>, IngestError> {
+    let fetch = |found: Found| async move {
+        let messages = around.cache.messages(&found.run.batch).await;
+        (found, messages)
+    };
+    let fetched: Vec<_> = futures::stream::iter(found).map(fetch).buffered(FETCHES).collect().await;
+    let mut wanted = Vec::with_capacity(fetched.len());
+    for (found, messages) in fetched {
+        let messages = messages?;
+        let row = found.run.first_row as usize + (found.offset.0 - found.run.base.0) as usize;
+        if row < messages.rows() && filter.is_none_or(|filter| filter.matches_row(&messages, row)) {
+            let slice = Slice { partition: found.partition, base: found.offset, messages, first: row, rows: 1 };
+            wanted.push((found, slice));
+        }
+    }
+    Ok(wanted)
+}
+
+pub(super) async fn list(around: &Around, of: &Of, query: DeadLetterQuery) -> Result<DeadLetterPage, IngestError> {
+    let (mut letters, mut after, mut bytes) = (Vec::new(), query.after, 0);
+    loop {
+        let most = CHUNK.min(query.max_messages.max(1) * if query.filter.is_some() { CHUNK } else { 1 });
+        let found = next(around, of, after, most)?;
+        if found.is_empty() {
+            return Ok(DeadLetterPage { letters, next: None });
+        }
+        let end = found.last().map(Found::place);
+        for (found, slice) in fetch(around, found, query.filter.as_ref()).await? {
+            bytes += plan::bytes(&slice);
+            if !letters.is_empty() && (letters.len() >= query.max_messages || bytes > query.max_bytes) {
+                return Ok(DeadLetterPage { letters, next: after });
+            }
+            after = Some(found.place());
+            letters.push((slice, found.letter));
+        }
+        after = end;
+    }
+}
+
+/// Dead letters that are picked, some at a time.
+async fn pick_some(
+    queue: &QueueHandle,
+    pick: &DeadLetterPick,
+    after: &mut Option<(Partition, Offset)>,
+    left: u64,
+) -> Result<Option<Vec<(Partition, Offset)>>, IngestError> {
+    let most = if pick.filter.is_some() { CHUNK } else { CHUNK.min(usize::try_from(left).unwrap_or(CHUNK)) };
+    let found = next(queue.around(), queue.of(), *after, most)?;
+    let Some(end) = found.last().map(Found::place) else { return Ok(None) };
+    *after = Some(end);
+    let mut places: Vec<_> = match &pick.filter {
+        // Without a filter nothing has to be read.
+        None => found.iter().map(Found::place).collect(),
+        filter => fetch(queue.around(), found, filter.as_ref()).await?.iter().map(|(found, _)| found.place()).collect(),
+    };
+    places.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+    Ok(Some(places))
+}
+
+/// Decides on the dead letters that are picked, an entry for some at a time. Gives their number.
+async fn decide(
+    queue: &QueueHandle,
+    pick: DeadLetterPick,
+    mut decide: impl FnMut(&mut SettlePartition, Offset, u64),
+) -> Result<u64, IngestError> {
+    let (mut after, mut done) = (None, 0);
+    let most = pick.max_messages.unwrap_or(u64::MAX);
+    while done < most {
+        let Some(places) = pick_some(queue, &pick, &mut after, most - done).await? else { break };
+        let mut partitions: Vec<SettlePartition> = Vec::new();
+        for (partition, offset) in places {
+            if partitions.last().is_none_or(|part| part.partition != partition) {
+                partitions.push(SettlePartition::new(partition));
+            }
+            partitions.last_mut().into_iter().for_each(|part| decide(part, offset, done));
+            done += 1;
+        }
+        if !partitions.is_empty() {
+            let of = queue.of();
+            let settle = Settle { topic: of.topic, name: of.name.clone(), subscription: of.id, partitions };
+            queue.propose(Command::Settle(settle)).await?;
+        }
+    }
+    Ok(done)
+}
+
+pub(super) async fn redrive(queue: &QueueHandle, pick: DeadLetterPick) -> Result<u64, IngestError> {
+    let (now_ms, rate) = (queue.around().env.clock.now_ms(), pick.per_second);
+    decide(queue, pick, |part, offset, number| {
+        part.restored.push(offset);
+        // The rate is a plan that is committed at once: nobody has to stay alive to keep to it.
+        if let Some(rate) = rate.filter(|rate| *rate > 0) {
+            let after = i64::try_from(number.saturating_mul(1_000) / u64::from(rate)).unwrap_or(i64::MAX);
+            let not_before_ms = now_ms.saturating_add(after);
+            part.retries.push((offset, Retry { not_before_ms, ..Retry::default() }));
+        }
+    })
+    .await
+}
+
+pub(super) async fn purge(queue: &QueueHandle, pick: DeadLetterPick) -> Result<u64, IngestError> {
+    decide(queue, pick, |part, offset, _| part.purged.push(offset)).await
 }

@@ -59,23 +59,23 @@ impl Queues {
         let state = self.around.log.state();
         let topic = state.topic_named(topic).ok_or_else(|| IngestError::TopicNotFound(topic.clone()))?;
         let queue = queue_named(topic, name)?;
-        let of = Of { topic: topic.id, topic_name: topic.name.clone(), name: name.clone(), id: queue.id };
+        let of = Of { topic: topic.id, name: name.clone(), id: queue.id };
         let sealer = Sealer::new(queue.id, &queue.secret);
         Ok(QueueHandle { queues: self.clone(), of, sealer })
     }
 
-    /// The task of a subscription, started if it does not run.
-    fn task(self: &Arc<Self>, of: &Of) -> mpsc::Sender<Message> {
+    /// The task of a subscription, started if it does not run; `None` when the subscription is gone.
+    fn task(self: &Arc<Self>, of: &Of) -> Option<mpsc::Sender<Message>> {
         let mut tasks = self.tasks.lock();
         if let Some(task) = tasks.get(&of.id).filter(|task| !task.is_closed()) {
-            return task.clone();
+            return Some(task.clone());
         }
         tasks.retain(|_, task| !task.is_closed());
         let (inbox, messages) = mpsc::channel(INBOX);
+        let task = Task::new(self.around.clone(), of.clone(), messages)?;
         tasks.insert(of.id, inbox.clone());
-        let task = Task::new(self.around.clone(), of.clone(), messages);
         self.around.tasks.spawn(task.run());
-        inbox
+        Some(inbox)
     }
 
     /// The task, if it runs.
@@ -88,7 +88,6 @@ impl Queues {
 #[derive(Clone, Debug)]
 pub(super) struct Of {
     pub(super) topic: TopicId,
-    pub(super) topic_name: TopicName,
     pub(super) name: SubscriptionName,
     pub(super) id: SubscriptionId,
 }
@@ -214,7 +213,7 @@ impl QueueHandle {
             Ok(asked) => asked,
             Err(problem) => return Ok(Err(problem)),
         };
-        let task = self.queues.task(&self.of);
+        let task = self.queues.task(&self.of).ok_or_else(|| self.gone())?;
         let held = self.ask(|answer| Message::Hold(asked, answer)).await?;
         Ok(held.map(|(settle, held)| TransactionHold { settle, held, task }))
     }
@@ -259,7 +258,7 @@ impl QueueHandle {
     pub async fn alter(&self, patch: QueuePatch) -> Result<(), IngestError> {
         let (topic, name) = (self.of.topic, self.of.name.clone());
         self.propose(Command::AlterQueue { topic, name, patch }).await?;
-        self.begin_again().await;
+        self.tell(Message::Refresh).await;
         Ok(())
     }
 
@@ -277,8 +276,14 @@ impl QueueHandle {
 
     /// Forgets what is in flight and looks at the committed state anew: something else than this handle has changed it.
     pub async fn begin_again(&self) {
+        self.tell(Message::BeginAgain).await;
+    }
+
+    /// Tells the task something, if it runs.
+    async fn tell(&self, message: Message) {
         if let Some(task) = self.queues.running(self.of.id) {
-            let _ = task.send(Message::BeginAgain).await;
+            // One that ends at this moment begins again anyway.
+            let _ = task.send(message).await;
         }
     }
 
@@ -306,7 +311,7 @@ impl QueueHandle {
     /// When the subscription is gone, messages cannot be fetched to be filtered, or it is not committed.
     pub async fn redrive(&self, pick: DeadLetterPick) -> Result<u64, IngestError> {
         let given_back = dead::redrive(self, pick).await;
-        self.begin_again_gently().await;
+        self.tell(Message::LookAgain).await;
         given_back
     }
 
@@ -316,13 +321,6 @@ impl QueueHandle {
     /// Like [`Self::redrive`].
     pub async fn purge(&self, pick: DeadLetterPick) -> Result<u64, IngestError> {
         dead::purge(self, pick).await
-    }
-
-    /// Tells the task that messages which it had behind it are open again.
-    async fn begin_again_gently(&self) {
-        if let Some(task) = self.queues.running(self.of.id) {
-            let _ = task.send(Message::LookAgain).await;
-        }
     }
 
     pub(super) fn around(&self) -> &Arc<Around> {
@@ -355,7 +353,8 @@ impl QueueHandle {
         let (answer, answered) = oneshot::channel();
         let mut message = message(answer);
         for _ in 0..ATTEMPTS {
-            match self.queues.task(&self.of).send(message).await {
+            let Some(task) = self.queues.task(&self.of) else { break };
+            match task.send(message).await {
                 Ok(()) => return answered.await.map_err(|_| self.gone()),
                 Err(refused) => message = refused.0,
             }

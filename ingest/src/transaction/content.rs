@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use brigade_index::{
     command::{Command, Fate, IdempotentRequest, Placement, Publish},
-    ids::{Offset, Partition, TopicId},
+    ids::{Offset, TopicId},
     limits::MAX_MESSAGES_PER_PUBLISH,
     shard::ProposeError,
     state::{BatchLocation, Prepared},
@@ -17,7 +17,8 @@ use crate::{
     cache::BatchCache,
     flush::{SentBatch, encode_flush},
     open::{Flush, Request},
-    placement::{Route, replay},
+    placement::{Places, Route, replay},
+    service::PublishReply,
 };
 
 /// Refuses what no transaction may be, and makes room for it.
@@ -111,11 +112,11 @@ impl Encoded {
 }
 
 /// Where each message is that was sent; `None` when other messages were stored under the id.
-fn place(sent: &[Sent], placements: &[(TopicId, Arc<Placement>)]) -> Option<Vec<Vec<(Partition, Offset)>>> {
+fn place(sent: &[Sent], placements: &[(TopicId, Arc<Placement>)]) -> Option<Vec<Places>> {
     let used = sent.iter().filter(|sent| !sent.routes.is_empty()).count();
     let of = |sent: &Sent| {
         if sent.routes.is_empty() {
-            return Some(Vec::new());
+            return Some(Places::default());
         }
         let (_, placement) = placements.iter().find(|(topic, _)| *topic == sent.topic)?;
         replay(&sent.routes, placement)
@@ -129,7 +130,9 @@ pub(super) fn state_of(sent: &[Sent], fate: &Fate) -> Result<TransactionState, I
         Fate::Prepared => Ok(TransactionState::Prepared),
         Fate::RolledBack => Ok(TransactionState::RolledBack),
         Fate::Committed(placements) => {
-            place(sent, placements).map(TransactionState::Committed).ok_or(IngestError::IdentityReused)
+            let places = place(sent, placements).ok_or(IngestError::IdentityReused)?;
+            let replies = places.into_iter().map(|places| PublishReply::new(places, false));
+            Ok(TransactionState::Committed(replies.collect()))
         }
     }
 }
@@ -140,7 +143,7 @@ pub(super) fn is_same(sent: &[Sent], prepared: &Prepared) -> bool {
         let request: &IdempotentRequest = publish.requests.first()?;
         let bases = publish.batches.iter().map(|batch| (batch.partition, Offset(0), batch.rows)).collect();
         let (partition_count, keyless) = (request.partition_count, request.keyless);
-        Some((publish.topic, Arc::new(Placement { partition_count, keyless, bases })))
+        Some((publish.topic, Arc::new(Placement { partition_count, keyless, bases, duplicates: Vec::new() })))
     };
     let placements: Option<Vec<_>> = prepared.publishes.iter().map(placement).collect();
     placements.is_some_and(|placements| place(sent, &placements).is_some())

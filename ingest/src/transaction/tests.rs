@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use brigade_index::{
-    batch::{MessageRef, ValueKind},
+    batch::{Attributes, MessageRef, ValueKind},
     command::{Fate, Rejection},
     env::Env,
+    ids::Partition,
     names::TopicName,
     shard::ProposeError,
 };
@@ -58,7 +59,14 @@ impl World {
                 drafts.entry(*topic).or_insert_with(|| self.ingest.transaction_draft(&self.topics[*topic], &id(name)));
             let key = (!key.is_empty()).then_some(key.as_bytes());
             let value = Some(name.as_bytes());
-            let message = MessageRef { key, value, kind: ValueKind::Text, headers: &[], timestamp_ms: 1 };
+            let message = MessageRef {
+                key,
+                value,
+                kind: ValueKind::Text,
+                headers: &[],
+                timestamp_ms: 1,
+                attributes: Attributes::default(),
+            };
             draft.as_mut().unwrap().push(&message, None).unwrap();
         }
         let publishes = drafts.into_values().map(Result::unwrap).collect();
@@ -103,7 +111,7 @@ const MESSAGES: &[(usize, &str)] = &[(0, "k1"), (1, ""), (0, "k2"), (1, "k3"), (
 
 fn places(reply: &TransactionReply) -> usize {
     match &reply.state {
-        TransactionState::Committed(placed) => placed.iter().map(Vec::len).sum(),
+        TransactionState::Committed(placed) => placed.iter().map(|reply| reply.placed.len()).sum(),
         other => panic!("{other:?}"),
     }
 }

@@ -1,5 +1,7 @@
 //! What the document says of each route. The match is exhaustive: a route without a description does not compile.
 
+mod subscriptions;
+
 use super::{JSON, Route};
 
 /// A media type and the name of its shape, if it has one.
@@ -41,6 +43,13 @@ const PUBLISH_QUERY: &[Field] = &[
     ("key", "Key of the message, when the body is one message."),
     ("partition", "Partition of the message, when the body is one message."),
     ("timestamp", "Timestamp of the message in ms since the Unix epoch, when the body is one message."),
+    ("group", "Group of the message, when the body is one message; this and the following as in Message."),
+    ("priority", "Priority of the message, 0 to 9."),
+    ("delay_ms", "Delay of the message in ms."),
+    ("deliver_at", "Instead of delay_ms: when it can be delivered, in ms since the Unix epoch."),
+    ("ttl_ms", "Time to live of the message in ms."),
+    ("expires_at", "Instead of ttl_ms: when it expires, in ms since the Unix epoch."),
+    ("deduplication_id", "Id by which the message is stored once."),
 ];
 
 const PUBLISH_HEADERS: &[Field] = &[
@@ -113,10 +122,17 @@ pub(super) fn describe(route: Route) -> About {
         Route::ListSubscriptions
         | Route::CreateSubscription
         | Route::GetSubscription
-        | Route::SeekSubscription
+        | Route::AlterSubscription
         | Route::DeleteSubscription
         | Route::Poll
-        | Route::Commit => subscription(route),
+        | Route::Commit => subscriptions::subscription(route),
+        Route::Ack
+        | Route::Nack
+        | Route::Extend
+        | Route::Reject
+        | Route::DeadLetters
+        | Route::Redrive
+        | Route::PurgeDeadLetters => subscriptions::queue(route),
         Route::ListTransactions
         | Route::Transact
         | Route::GetTransaction
@@ -127,7 +143,6 @@ pub(super) fn describe(route: Route) -> About {
 
 const ERROR: &[Shape] = &[(JSON, Some("ErrorBody"))];
 const TOPIC: &[Shape] = &[(JSON, Some("TopicView"))];
-const SUBSCRIPTION: &[Shape] = &[(JSON, Some("SubscriptionView"))];
 
 fn ops(summary: &'static str, answers: &'static [Answer]) -> About {
     About { summary, answers, ..PLAIN }
@@ -238,42 +253,3 @@ fn transaction(route: Route) -> About {
 const TRANSACTION: &[Answer] = &[("200", "The transaction.", &[(JSON, Some("TransactionView"))])];
 const DECIDED: &[Answer] =
     &[("200", "The transaction.", &[(JSON, Some("TransactionView"))]), ("409", "It was decided otherwise.", ERROR)];
-
-fn subscription(route: Route) -> About {
-    match route {
-        Route::ListSubscriptions => {
-            ops("Subscriptions of a topic", &[("200", "All of them.", &[(JSON, Some("SubscriptionList"))])])
-        }
-        Route::CreateSubscription => About {
-            summary: "Create a subscription",
-            body: Some(("Where it starts; may be left out.", &[(JSON, Some("SubscriptionBody"))])),
-            answers: &[
-                ("201", "It was created.", SUBSCRIPTION),
-                ("200", "It exists and stays as it is.", SUBSCRIPTION),
-            ],
-            ..PLAIN
-        },
-        Route::GetSubscription => {
-            ops("A subscription with its positions and lag", &[("200", "The subscription.", SUBSCRIPTION)])
-        }
-        Route::SeekSubscription => About {
-            summary: "Move a subscription, backwards too",
-            body: Some(("Where to.", &[(JSON, Some("SeekBody"))])),
-            answers: &[("200", "The subscription.", SUBSCRIPTION)],
-            ..PLAIN
-        },
-        Route::DeleteSubscription => ops("Delete a subscription", &[("204", "It is gone.", &[])]),
-        Route::Poll => About {
-            summary: "Receive messages; commit their positions once they are processed",
-            body: Some(("How many, and how long to wait.", &[(JSON, Some("PollBody"))])),
-            answers: &[("200", "Messages of all partitions.", &[(JSON, Some("Polled"))])],
-            ..PLAIN
-        },
-        _ => About {
-            summary: "Commit positions; one below the committed position changes nothing",
-            body: Some(("Positions.", &[(JSON, Some("CommitBody"))])),
-            answers: &[("200", "All committed positions.", &[(JSON, Some("Positions"))])],
-            ..PLAIN
-        },
-    }
-}

@@ -27,7 +27,8 @@ async fn topics() {
     let router = router(node().await);
     let created = put(&router, "/v1/topics/t", r#"{"partitions":2,"compression":"zstd"}"#).await;
     assert_eq!(created.status, StatusCode::CREATED);
-    let settings = json!({"partitions": 2, "max_message_bytes": 1048576, "compression": "zstd", "replication": "sync"});
+    let settings = json!({"partitions": 2, "max_message_bytes": 1048576, "compression": "zstd",
+        "deduplication_window_ms": 300_000, "replication": "sync"});
     assert_eq!(created.json()["settings"], settings);
     assert_eq!(
         created.json()["partitions"][1],
@@ -183,10 +184,6 @@ async fn subscriptions() {
     assert_eq!(put(&router, path, "").await.error(), (404, "topic_not_found".to_owned()));
     put(&router, "/v1/topics/t", r#"{"partitions":2}"#).await;
     assert_eq!(get(&router, path).await.error(), (404, "subscription_not_found".to_owned()));
-    assert_eq!(
-        put(&router, path, r#"{"kind":"queue"}"#).await.error(),
-        (400, "subscription_kind_unavailable".to_owned())
-    );
     assert_eq!(put(&router, path, r#"{"kind":"stream","start":"earliest"}"#).await.status, StatusCode::CREATED);
     assert_eq!(put(&router, path, "").await.status, StatusCode::OK);
     let messages =

@@ -2,9 +2,10 @@
 
 use brigade_index::{
     command::Fate,
+    ids::{Offset, Partition},
     names::{TopicName, TransactionId},
 };
-use brigade_ingest::{TransactionPlace, TransactionRecord, TransactionState};
+use brigade_ingest::{PublishReply, TransactionPlace, TransactionRecord, TransactionState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -25,6 +26,21 @@ pub(in crate::http) struct Placed {
     topic: String,
     partition: u32,
     offset: u64,
+    /// Whether it was not stored because one with the same deduplication id was, which is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicate: Option<bool>,
+}
+
+impl Placed {
+    fn all(topic: &TopicName, reply: &PublishReply) -> Vec<Self> {
+        let place = |(at, (partition, offset)): (usize, &(Partition, Offset))| Self {
+            topic: topic.to_string(),
+            partition: partition.0,
+            offset: offset.0,
+            duplicate: reply.duplicates.binary_search(&at).is_ok().then_some(true),
+        };
+        reply.placed.iter().enumerate().map(place).collect()
+    }
 }
 
 impl Transacted {
@@ -34,13 +50,7 @@ impl Transacted {
             TransactionState::Prepared => ("prepared", None),
             TransactionState::RolledBack => ("rolled_back", None),
             TransactionState::Committed(drafts) => {
-                let placed = topics.iter().zip(drafts).flat_map(|(topic, placed)| {
-                    placed.into_iter().map(|(partition, offset)| Placed {
-                        topic: topic.to_string(),
-                        partition: partition.0,
-                        offset: offset.0,
-                    })
-                });
+                let placed = topics.iter().zip(drafts).flat_map(|(topic, reply)| Placed::all(topic, &reply));
                 ("committed", Some(placed.collect()))
             }
         };

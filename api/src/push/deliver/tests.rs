@@ -2,7 +2,7 @@ use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
 use axum::{Router, body::Body, extract::Request, response::Response, routing::post};
 use brigade_index::{
-    batch::{Columns, MessageRef, ValueKind},
+    batch::{Attributes, Columns, MessageRef, ValueKind},
     env::Env,
 };
 use http_body_util::BodyExt;
@@ -90,7 +90,7 @@ fn message() -> PushMessage {
     let mut columns = Columns::default();
     let headers = [(Cow::Borrowed("type"), Cow::Borrowed("order"))];
     let value = Some(br#"{"amount":12.50}"#.as_slice());
-    columns.push(&MessageRef { key: Some(b"k"), value, kind: ValueKind::Json, headers: &headers, timestamp_ms: 5 });
+    columns.push(&MessageRef { key: Some(b"k"), value, kind: ValueKind::Json, headers: &headers, timestamp_ms: 5, attributes: Attributes::default() });
     let messages = Messages::new(columns.into_record_batch()).unwrap();
     PushMessage { partition: 2, offset: 77, messages, row: 0, delivery_count: 4, first_delivered_ms: 9 }
 }

@@ -4,7 +4,7 @@ use std::{
 };
 
 use brigade_index::{
-    batch::{Columns, MessageRef, Messages, ValueKind},
+    batch::{Attributes, Columns, MessageRef, Messages, ValueKind},
     names::{SubscriptionName, TopicName},
 };
 use parking_lot::Mutex;
@@ -52,7 +52,7 @@ impl Queue {
 fn row() -> Messages {
     let mut columns = Columns::default();
     let headers = &[];
-    columns.push(&MessageRef { key: None, value: Some(b"x"), kind: ValueKind::Text, headers, timestamp_ms: 1 });
+    columns.push(&MessageRef { key: None, value: Some(b"x"), kind: ValueKind::Text, headers, timestamp_ms: 1, attributes: Attributes::default() });
     Messages::new(columns.into_record_batch()).unwrap()
 }
 

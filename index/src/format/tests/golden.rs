@@ -7,6 +7,7 @@
 //! - `floor`, `snapshot` and `identity`: from before that, hence only read. Today more is written;
 //! - `install` and those that end in `-regions`: written and read since then;
 //! - those that end in `-queues`: queue subscriptions and transactions, which were added in the same way.
+//! - those that end in `-attributes`: likewise, since messages have attributes and deduplication ids.
 //!
 //! No file is ever edited. What must be written differently once more gets a new file beside the old one.
 
@@ -63,6 +64,8 @@ fn value() -> Value {
         min_timestamp_ms: -5,
         max_timestamp_ms: 99,
         owned: vec![OwnedRows { first: 1, rows: 2, request: 0 }],
+        attributes: AttributeSet::default(),
+        ids: Vec::new(),
     };
     let identity = Identity::Producer(ProducerId::new("till-7").unwrap(), 41);
     let request = IdempotentRequest { identity, partition_count: 2, keyless: Partition(0) };
@@ -116,6 +119,8 @@ fn batch() -> BatchRef {
         min_timestamp_ms: 5,
         max_timestamp_ms: 6,
         owned: vec![OwnedRows { first: 0, rows: 2, request: 0 }],
+        attributes: AttributeSet::default(),
+        ids: Vec::new(),
     }
 }
 
@@ -200,6 +205,47 @@ fn regions_state() -> ShardState {
     state
 }
 
+/// A topic of its own window, and a batch with attributes in which one of two ids is known.
+fn attributes_value() -> Value {
+    let batch = |at, partition| BatchRef {
+        partition: Partition(partition),
+        at,
+        len: 4,
+        crc: checksum(b"body"),
+        rows: 3,
+        payload_bytes: 30,
+        min_timestamp_ms: 7,
+        max_timestamp_ms: 9,
+        owned: vec![OwnedRows { first: 0, rows: 3, request: 0 }],
+        attributes: AttributeSet::GROUP.union(AttributeSet::EXPIRY),
+        ids: vec![
+            IdRow { row: 0, hash: IdRow::hash(&format!("order-{partition}")) },
+            IdRow { row: 2, hash: IdRow::hash("order-7") },
+        ],
+    };
+    let identity = Identity::Key(Arc::from("till-7/41"));
+    let request = IdempotentRequest { identity, partition_count: 2, keyless: Partition(0) };
+    let publish = Publish { topic: TopicId(1), requests: vec![request], batches: vec![batch(0, 1), batch(4, 0)] };
+    let name = TopicName::new("jobs").unwrap();
+    let settings = TopicSettings { deduplication_window_ms: 60_000, ..TopicSettings::default() };
+    let patch = SettingsPatch { deduplication_window_ms: Some(0), ..SettingsPatch::default() };
+    Value {
+        time_ms: 1_700_000_000_700,
+        commands: vec![
+            Command::Publish(publish),
+            Command::CreateTopic { name, settings },
+            Command::AlterTopic { topic: TopicId(2), patch },
+        ],
+        marks: Vec::new(),
+    }
+}
+
+fn attributes_state() -> ShardState {
+    let mut state = state();
+    state.apply(&attributes_value(), Sequence(2), 300);
+    state
+}
+
 fn leader() -> Leader {
     Leader { node: "node-a".to_owned(), address: "http://a:7070".to_owned(), time_ms: 17 }
 }
@@ -281,6 +327,8 @@ fn objects_of_the_journal_still_decode() {
     let commit = Record::decode(&golden("commit-queues")).unwrap();
     assert_eq!((commit.head.sequence, commit.head.committed, commit.head.body_len), (Sequence(9), Sequence(8), 0));
     assert_eq!(commit.section, Section::Commit(queues_value()));
+    let commit = Record::decode(&golden("commit-attributes")).unwrap();
+    assert_eq!(commit.section, Section::Commit(attributes_value()));
     let install = Record::decode(&golden("install")).unwrap();
     assert_eq!((install.head.kind, install.head.sequence), (Kind::Install, Sequence(7)));
     assert_eq!(install.section, Section::Install(self::install()));
@@ -300,6 +348,10 @@ fn objects_outside_the_path_still_decode() {
     assert_eq!(regions.regions.voters(), Some(&set(&[0, 1, 3])));
     let numbers: Vec<_> = regions.regions.iter().map(|record| record.number.0).collect();
     assert_eq!((numbers, regions.regions.next_number()), (vec![0, 1, 3], RegionNo(4)));
+    let attributes = decode_snapshot(&golden("snapshot-attributes")).unwrap();
+    assert_eq!(attributes, attributes_state());
+    let known = attributes.topic(TopicId(1)).unwrap().ids.look_up(IdRow::hash("order-7"));
+    assert_eq!(known, Some((Partition(1), Offset(2))));
     assert_eq!(RegionIdentity::decode(&golden("identity")).unwrap(), identity());
     assert_eq!(RegionIdentity::decode(&golden("identity-regions")).unwrap(), regions_identity());
 }
@@ -312,6 +364,10 @@ fn objects_are_still_written_alike() {
     commit.extend_from_slice(b"body");
     check("commit", &commit);
     check("commit-regions", &head(Kind::Commit, 15, (9, 8), 0).encode(&regions_value().encode()));
+    let mut commit = head(Kind::Commit, 17, (9, 8), 8).encode(&attributes_value().encode());
+    commit.extend_from_slice(b"bodybody");
+    check("commit-attributes", &commit);
+    check("snapshot-attributes", &encode_snapshot(&attributes_state(), WriteId(18)));
     check("install", &head(Kind::Install, 16, (7, 7), 0).encode(&install().encode()));
     check("floor-regions", &regions_floor().encode(WriteId(13)));
     check("snapshot-regions", &encode_snapshot(&regions_state(), WriteId(14)));
@@ -328,14 +384,19 @@ fn every_golden_object_is_known() {
         "commit",
         "commit-regions",
         "commit-queues",
+        "commit-attributes",
         "install",
         "floor",
         "floor-regions",
         "snapshot",
         "snapshot-regions",
         "snapshot-queues",
+        "snapshot-attributes",
         "identity",
         "identity-regions",
+        // Checked where batches are.
+        "batch",
+        "batch-attributes",
     ];
     let found = std::fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(found.collect::<BTreeSet<_>>(), known.map(str::to_owned).into());

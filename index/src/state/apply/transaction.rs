@@ -143,15 +143,14 @@ impl ShardState {
         body: Body,
         touched: &mut Vec<Touched>,
     ) -> Fate {
+        let now = self.time_ms;
         let mut placements: Vec<(TopicId, Arc<Placement>)> = Vec::with_capacity(publishes.len());
         for publish in publishes {
             let topic = self.topics.get_mut(&publish.topic).expect("I17: a topic that is published to is kept");
             let known = vec![Known::New; publish.requests.len()];
-            let (_, bases) = store_batches(topic, publish, &known, body, touched);
-            for (request, bases) in publish.requests.iter().zip(bases) {
-                let (partition_count, keyless) = (request.partition_count, request.keyless);
-                placements.push((publish.topic, Arc::new(Placement { partition_count, keyless, bases })));
-            }
+            let (_, _, placed) = store_batches(topic, publish, &known, body, now, touched);
+            let placed = publish.requests.iter().zip(placed);
+            placements.extend(placed.map(|(request, placed)| (publish.topic, Arc::new(placed.of(request)))));
         }
         for settled in settles {
             // Refused as a whole or not at all, and only if the subscription is not the same any more.

@@ -6,6 +6,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
+    batch::AttributeSet,
     command::{
         Applied, BatchRef, Command, DeadLetter, DeadReason, IdempotentRequest, Identity, Mode, Outcome, OwnedRows,
         Placement, QueueSettings, Rejection, SettingsPatch, SettlePartition, TopicSettings, Transact,
@@ -57,6 +58,8 @@ fn publish(topic: TopicId, rows: [u32; 2], key: &str) -> Publish {
         min_timestamp_ms: 0,
         max_timestamp_ms: 0,
         owned: vec![OwnedRows { first: 0, rows, request: 0 }],
+        attributes: AttributeSet::default(),
+        ids: Vec::new(),
     };
     let identity = Identity::Key(key.into());
     Publish {
@@ -374,7 +377,7 @@ proptest! {
 fn what_was_decided_is_forgotten_after_a_day_and_by_places() {
     let fate = |places: usize| {
         let bases = vec![(Partition(0), Offset(0), 1); places];
-        let placement = Placement { partition_count: 1, keyless: Partition(0), bases };
+        let placement = Placement { partition_count: 1, keyless: Partition(0), bases, duplicates: Vec::new() };
         Fate::Committed(vec![(TopicId(1), placement.into())])
     };
     let mut transactions = Transactions::default();

@@ -1,0 +1,115 @@
+//! What the document says of subscriptions.
+
+use super::{About, Answer, ERROR, JSON, PLAIN, Route, Shape, ops};
+
+const SUBSCRIPTION: &[Shape] = &[(JSON, Some("SubscriptionView"))];
+
+pub(super) fn subscription(route: Route) -> About {
+    match route {
+        Route::ListSubscriptions => {
+            ops("Subscriptions of a topic", &[("200", "All of them.", &[(JSON, Some("SubscriptionList"))])])
+        }
+        Route::CreateSubscription => About {
+            summary: "Create a subscription",
+            body: Some((
+                "Its kind, where it starts, and settings of a queue; may be left out.",
+                &[(JSON, Some("SubscriptionBody"))],
+            )),
+            answers: &[
+                ("201", "It was created.", SUBSCRIPTION),
+                ("200", "It exists and stays as it is.", SUBSCRIPTION),
+                ("409", "One of another kind exists.", ERROR),
+            ],
+            ..PLAIN
+        },
+        Route::GetSubscription => {
+            ops("A subscription with its settings and how far it is", &[("200", "The subscription.", SUBSCRIPTION)])
+        }
+        Route::AlterSubscription => About {
+            summary: "Change the settings of a queue that are given, or move a subscription, backwards too",
+            body: Some(("Settings, or where to.", &[(JSON, Some("SubscriptionBody"))])),
+            answers: &[("200", "The subscription.", SUBSCRIPTION)],
+            ..PLAIN
+        },
+        Route::DeleteSubscription => ops("Delete a subscription", &[("204", "It is gone.", &[])]),
+        Route::Poll => About {
+            summary: "Receive messages; once they are processed, commit the positions of a stream, acknowledge those of a queue",
+            body: Some(("How many, and how long to wait.", &[(JSON, Some("PollBody"))])),
+            answers: &[("200", "Messages of all partitions.", &[(JSON, Some("Received"))])],
+            ..PLAIN
+        },
+        _ => About {
+            summary: "Commit positions of a stream; one below the committed position changes nothing",
+            body: Some(("Positions.", &[(JSON, Some("CommitBody"))])),
+            answers: &[
+                ("200", "All committed positions.", &[(JSON, Some("Positions"))]),
+                ("409", "It is a queue.", ERROR),
+            ],
+            ..PLAIN
+        },
+    }
+}
+
+const RESULTS: &[Answer] = &[
+    ("200", "For each receipt what was done, or why not; at least one was good.", &[(JSON, Some("Results"))]),
+    ("400", "All were refused, the first because it is no receipt of this subscription.", ERROR),
+    ("409", "All were refused, the first because its message is settled or was delivered again.", ERROR),
+    ("410", "All were refused, the first because its time is over.", ERROR),
+];
+
+const LETTERS_QUERY: &[super::Field] = &[
+    ("after", "Only letters behind this place: `next` of the page before."),
+    ("max_messages", "Most letters, 1 to 1000; 100 by default."),
+    (
+        "max_bytes",
+        "Most bytes of keys, values and headers; 1 MiB by default. One letter is returned even if it is larger.",
+    ),
+    ("filter", "Only letters that it matches."),
+];
+
+pub(super) fn queue(route: Route) -> About {
+    match route {
+        Route::Ack => About {
+            summary: "Acknowledge messages of a queue: they are done",
+            body: Some(("Receipts.", &[(JSON, Some("ReceiptsBody"))])),
+            answers: RESULTS,
+            ..PLAIN
+        },
+        Route::Nack => About {
+            summary: "Give messages of a queue back: they come again",
+            body: Some(("Receipts, and how long to wait.", &[(JSON, Some("NackBody"))])),
+            answers: RESULTS,
+            ..PLAIN
+        },
+        Route::Extend => About {
+            summary: "Take more time for messages of a queue",
+            body: Some(("Receipts, and how long.", &[(JSON, Some("ExtendBody"))])),
+            answers: RESULTS,
+            ..PLAIN
+        },
+        Route::Reject => About {
+            summary: "Give messages of a queue up: they become dead letters",
+            body: Some(("Receipts.", &[(JSON, Some("ReceiptsBody"))])),
+            answers: RESULTS,
+            ..PLAIN
+        },
+        Route::DeadLetters => About {
+            summary: "Dead letters that are kept with a queue, a page at a time",
+            query: LETTERS_QUERY,
+            answers: &[("200", "A page.", &[(JSON, Some("DeadLetters"))])],
+            ..PLAIN
+        },
+        Route::Redrive => About {
+            summary: "Give dead letters back: they are delivered again as if for the first time",
+            body: Some(("Which, and how fast; may be left out.", &[(JSON, Some("RedriveBody"))])),
+            answers: &[("200", "How many.", &[(JSON, Some("Redriven"))])],
+            ..PLAIN
+        },
+        _ => About {
+            summary: "Forget dead letters",
+            body: Some(("Which; may be left out.", &[(JSON, Some("PickBody"))])),
+            answers: &[("200", "How many.", &[(JSON, Some("Purged"))])],
+            ..PLAIN
+        },
+    }
+}
