@@ -7,7 +7,8 @@
 //! | `client/types.rs` | the JSON shapes of topics, positions and subscriptions |
 //! | `client/message.rs` | one read message, borrowed from the page it came in |
 //! | `client/retry.rs` | when to try again |
-//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `queue.rs`, `regions.rs`, `operations.rs` | the calls |
+//! | `client/member.rs` | a member of a subscription, which lives by heartbeats in the background |
+//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `members.rs`, `queue.rs`, `regions.rs`, `operations.rs` | the calls |
 
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 mod error;
+mod member;
+mod members;
 mod message;
 mod operations;
 mod publish;
@@ -30,6 +33,8 @@ mod types;
 
 pub(crate) use error::parse_refusal;
 pub use error::{ClientError, ErrorKind, Refusal};
+pub use member::{Member, is_fenced};
+pub use members::{Assigned, Assignment, Heartbeat, Owned, OwnedPosition};
 pub use message::Message;
 pub use publish::{ContentType, Payload, PublishIdentity, Published};
 pub use queue::{

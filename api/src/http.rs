@@ -18,6 +18,7 @@ mod error;
 mod figures;
 mod forward;
 mod lease;
+mod members;
 mod metrics;
 mod openapi;
 mod ops;

@@ -8,6 +8,8 @@ mod draft;
 mod error;
 mod flush;
 mod log;
+mod members;
+mod membership;
 mod metrics;
 mod open;
 mod pending;
@@ -23,6 +25,8 @@ mod transaction;
 pub use admission::Admission;
 pub use draft::{Draft, MAX_REQUEST_BYTES};
 pub use error::{IngestError, MessageError, TransactionError};
+pub use members::{Assignment, Epoch, MAX_MEMBERS, MemberStatus, Refusal, SESSION_MS};
+pub use membership::{Heartbeat, MemberError, Members, PendingCommit, Turn};
 pub use metrics::IngestMetrics;
 pub use queue::{
     Action, DeadLetterPage, DeadLetterPick, DeadLetterQuery, Delivery, Handed, QueueCounts, QueueHandle, QueuePoll,

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use brigade_index::{
-    ids::{Offset, Partition, TopicId},
+    ids::{Ballot, Offset, Partition, TopicId},
     shard::{FetchError, Proposal, ProposeError, Shard},
     state::{BatchLocation, ShardState},
 };
@@ -69,6 +69,27 @@ impl Log {
             Self::Shard(shard) => shard.ready(),
             #[cfg(test)]
             Self::Memory(memory) => memory.ready(),
+        }
+    }
+
+    /// The ballot of this reign.
+    pub(crate) fn reign(&self) -> Ballot {
+        match self {
+            Self::Shard(shard) => shard.status().ballot,
+            #[cfg(test)]
+            Self::Memory(_) => Ballot { round: 1, nonce: 1 },
+        }
+    }
+
+    /// Resolves when the reign is over.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let log = self.clone();
+        async move {
+            match log {
+                Self::Shard(shard) => shard.ended().await,
+                #[cfg(test)]
+                Self::Memory(_) => std::future::pending().await,
+            }
         }
     }
 }

@@ -20,12 +20,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Admission, Draft, IngestError, IngestMetrics, IngestSettings, MAX_REQUEST_BYTES, PollReply, PollRequest, ReadReply,
-    ReadRequest,
+    Admission, Draft, IngestError, IngestMetrics, IngestSettings, MAX_REQUEST_BYTES, Members, PollReply, PollRequest,
+    ReadReply, ReadRequest,
     admission::Gate,
     batcher::{Batcher, INBOX, Shared},
     cache::BatchCache,
     log::Log,
+    membership::Membership,
     open::Request,
     placement::{self, Places},
     queue::{Around, QueueHandle, Queues},
@@ -47,6 +48,7 @@ struct Inner {
     reader: Reader,
     queues: Arc<Queues>,
     transactions: Arc<Transactions>,
+    membership: Membership,
     inbox: mpsc::Sender<Request<Ticket>>,
     /// Turn of the partitions for messages without a key.
     turn: AtomicU64,
@@ -97,6 +99,7 @@ impl Ingest {
         let cache = Arc::new(BatchCache::new(log.clone(), settings.cache_bytes, metrics.clone()));
         metrics.watch(&cache);
         let reader = Reader::new(log.clone(), cache.clone(), metrics.clone());
+        let membership = Membership::new(log.clone());
         let (inbox, requests) = mpsc::channel(INBOX);
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let queues = Queues::new(Around {
@@ -132,6 +135,7 @@ impl Ingest {
             reader,
             queues,
             transactions,
+            membership,
             inbox,
             turn,
             closing,
@@ -303,6 +307,18 @@ impl Ingest {
         self.0.transactions.watch(ask, stop).await;
     }
 
+    /// The members of a subscription.
+    ///
+    /// # Errors
+    /// When there is no such topic or subscription.
+    pub fn members(&self, topic: &TopicName, subscription: &SubscriptionName) -> Result<Members, IngestError> {
+        Members::new(self.clone(), topic, subscription)
+    }
+
+    pub(crate) fn membership(&self) -> &Membership {
+        &self.0.membership
+    }
+
     /// First offset whose message has that timestamp (milliseconds since the Unix epoch) or a later one; the high
     /// watermark if there is none.
     ///
@@ -324,7 +340,7 @@ impl Ingest {
         self.0.closed.cancelled().await;
     }
 
-    fn ready(&self) -> Result<(), IngestError> {
+    pub(crate) fn ready(&self) -> Result<(), IngestError> {
         if self.0.closing.is_cancelled() {
             return Err(ProposeError::ShuttingDown.into());
         }

@@ -1,5 +1,7 @@
 //! `brigade poll`.
 
+mod member;
+
 use std::{collections::BTreeMap, io, time::Duration};
 
 use clap::Args;
@@ -20,6 +22,8 @@ Examples:
       look at the next ten without committing
   brigade poll orders billing --commit --follow
       go on for ever
+  brigade poll orders billing --member $HOSTNAME --follow
+      share the partitions with the other members of the subscription
   brigade poll jobs workers --max 10 --visibility-ms 60000
       of a queue: take ten messages for a minute, and print them with their receipts
   brigade poll jobs workers --ack --follow
@@ -28,6 +32,9 @@ Examples:
 A stream is a named, durable cursor over all partitions of a topic. Without --commit the next call
 prints the same messages again. Positions are committed after the messages were handed to standard
 output: a message may come twice after a crash, and is never skipped.
+
+A member reads the partitions that the server assigns to it, and commits what it printed. Of all
+members with names of their own each partition has one; they share anew when one joins or goes.
 
 A queue gives each message to one consumer for a while. Without --ack, settle it by its receipt with
 `brigade ack`, `nack`, `extend` or `reject`, or it comes again.";
@@ -66,6 +73,12 @@ pub struct PollArgs {
         value_parser = clap::value_parser!(u64).range(1..=43_200_000)
     )]
     pub visibility_ms: Option<u64>,
+    /// Join as a member of this name, read what is assigned to it, and commit it
+    #[arg(long, value_name = "NAME")]
+    pub member: Option<String>,
+    /// How long others wait for this member when nothing is heard of it, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000, requires = "member", value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
+    pub session_ms: u64,
     /// Most messages [default: all there are]
     #[arg(long, value_name = "N")]
     pub max: Option<u64>,
@@ -114,6 +127,10 @@ pub(super) async fn run(context: &Context, args: PollArgs) -> Result<(), CliErro
     }
     let client = &context.client;
     let mut printer = Printer::new(io::stdout().lock(), Style::choose(args.values, context.output))?;
+    if let Some(name) = &args.member {
+        let received = member::run(context, &args, name, &policy, &mut printer).await;
+        return received.and(printer.flush());
+    }
     let mut remaining = args.max.unwrap_or(u64::MAX);
     let mut wait_ms = if args.follow { FOLLOW_WAIT_MS } else { args.wait_ms };
     // Where to read on without a commit.
@@ -124,6 +141,7 @@ pub(super) async fn run(context: &Context, args: PollArgs) -> Result<(), CliErro
             max_bytes: POLL_BYTES,
             wait_ms,
             positions: positions.iter().map(|(&partition, &offset)| Position { partition, offset }).collect(),
+            member: None,
         };
         let (polled, _) = client.retry(&policy, || client.poll(&args.topic, &args.subscription, &request)).await?;
         if polled.messages.is_empty() && !args.follow {

@@ -7,7 +7,7 @@ use super::{
     output::{count, print_json, print_line, print_table, table},
     poll,
 };
-use crate::client::{Position, SeekTo, SubscriptionStart};
+use crate::client::{Assignment, Position, SeekTo, SubscriptionStart};
 
 mod settings;
 mod show;
@@ -24,9 +24,10 @@ Examples:
   brigade subscription update jobs workers --visibility-timeout-ms 60000 --no-dead-letter-topic
   brigade subscription seek orders billing --to earliest
   brigade subscription seek orders billing --position 0:1000 --position 1:950
+  brigade subscription members orders billing
   brigade subscription delete orders billing
 
-A stream is read in order by its one reader, which commits positions. A queue gives each message to one
+A stream is read in order, by one reader or by members that share its partitions; they commit positions. A queue gives each message to one
 of many consumers, which acknowledge messages one by one.";
 
 /// Arguments of `brigade subscription`.
@@ -87,6 +88,11 @@ enum SubscriptionCommand {
             value_parser = position
         )]
         position: Vec<Position>,
+    },
+    /// List the members of a stream with what they read
+    Members {
+        #[command(flatten)]
+        name: NameArgs,
     },
     /// Delete a subscription; the messages of the topic stay
     Delete {
@@ -153,6 +159,9 @@ pub(super) async fn run(context: &Context, args: SubscriptionArgs) -> Result<(),
             };
             show(context, &client.seek(&name.topic, &name.subscription, &to).await?)
         }
+        SubscriptionCommand::Members { name } => {
+            members(context, &client.members(&name.topic, &name.subscription).await?)
+        }
         SubscriptionCommand::Delete { name: NameArgs { topic, subscription } } => {
             client.delete_subscription(&topic, &subscription).await?;
             if context.json() {
@@ -178,6 +187,27 @@ async fn list(context: &Context, topic: &str) -> Result<(), CliError> {
             count(subscription.lag),
             number(subscription.in_flight),
             number(subscription.dead_letters),
+        ]);
+    }
+    print_table(&rows)
+}
+
+fn members(context: &Context, members: &[Assignment]) -> Result<(), CliError> {
+    if context.json() {
+        return print_json(&members);
+    }
+    let mut rows = table(&["member", "partitions", "gives up", "lag", "session ms"], &[3, 4]);
+    let numbers = |numbers: &mut dyn Iterator<Item = u32>| {
+        let numbers: Vec<_> = numbers.map(|number| number.to_string()).collect();
+        if numbers.is_empty() { "-".to_owned() } else { numbers.join(",") }
+    };
+    for member in members {
+        rows.add_row([
+            member.member.clone(),
+            numbers(&mut member.partitions.iter().map(|assigned| assigned.partition)),
+            numbers(&mut member.revoke.iter().copied()),
+            count(member.partitions.iter().map(|assigned| assigned.lag).sum()),
+            member.session_timeout_ms.to_string(),
         ]);
     }
     print_table(&rows)

@@ -3,7 +3,7 @@
 use axum::{body::Body, extract::RawPathParams};
 use brigade_index::{
     ids::ShardId,
-    names::{SubscriptionName, TopicName, TransactionId},
+    names::{MemberName, SubscriptionName, TopicName, TransactionId},
 };
 use http::{HeaderMap, request::Parts};
 
@@ -33,6 +33,11 @@ impl Call {
     /// The subscription in the path.
     pub(super) fn subscription(&self) -> Result<SubscriptionName, ApiError> {
         Ok(SubscriptionName::new(self.path_parameter("subscription")?)?)
+    }
+
+    /// The member in the path.
+    pub(super) fn member(&self) -> Result<MemberName, ApiError> {
+        Ok(MemberName::new(self.path_parameter("member")?)?)
     }
 
     /// The transaction in the path.

@@ -68,6 +68,7 @@ pub(crate) mod kinds {
         REGION_UNUSABLE = BAD_REQUEST, "region_unusable", "make its store usable, or name another one; nothing was changed";
         INVALID_JSON = BAD_REQUEST, "invalid_json", "send a JSON object with the fields that /openapi.json lists";
         INVALID_POSITION = BAD_REQUEST, "invalid_position", "use an offset between the partition's log start and its high watermark";
+        INVALID_EPOCH = BAD_REQUEST, "invalid_epoch", "give epochs back as the heartbeat named them, each partition once";
         INVALID_MESSAGE = BAD_REQUEST, "invalid_message", "give each message a value, or a key and no value for a tombstone";
         MESSAGE_HEADERS = BAD_REQUEST, "too_many_headers", "give a message at most 64 headers";
         INVALID_HEADER = BAD_REQUEST, "invalid_header", "give each header of a message a name of its own";
@@ -112,6 +113,9 @@ pub(crate) mod kinds {
         TOO_MANY_TOPICS = CONFLICT, "too_many_topics", "delete topics that are no longer needed";
         SUBSCRIPTION_EXISTS = CONFLICT, "subscription_exists", "change or move it with PATCH, or choose another name";
         TOO_MANY_SUBSCRIPTIONS = CONFLICT, "too_many_subscriptions", "delete subscriptions that are no longer needed";
+        MEMBER_UNKNOWN = CONFLICT, "member_unknown", "join with POST …/members/{member}, naming in owned what you have not given up; nothing was changed";
+        PARTITION_NOT_ASSIGNED = CONFLICT, "partition_not_assigned", "stop working on the partition; the next heartbeat says what is assigned. Nothing was changed";
+        TOO_MANY_MEMBERS = CONFLICT, "too_many_members", "let members that are not needed leave; more than there are partitions are idle";
         SEQUENCE_TOO_OLD = CONFLICT, "sequence_too_old", "use rising sequences and keep at most 64 publishes of a producer in flight; this one was not stored now";
         IDENTITY_REUSED = CONFLICT, "identity_reused", "give each request its own Producer-Sequence or Idempotency-Key; this one was not stored";
         OFFSET_EXPIRED = GONE, "offset_expired", "read on from log_start, or use offset=earliest";

@@ -23,6 +23,7 @@ use self::{
 };
 use super::{
     cluster::ClusterView,
+    members::{AssignmentView, MemberBody, MemberList},
     poll::{CommitBody, PollBody, Positions},
     queue::{ExtendBody, NackBody, PickBody, ReceiptsBody, RedriveBody},
     regions::{ChangeView, RegionList, RegionsBody},
@@ -66,6 +67,7 @@ fn operation(name: &str, path: &str, about: About) -> Operation {
     for (name, what) in [
         ("topic", "Name of the topic."),
         ("subscription", "Name of the subscription."),
+        ("member", "Name that the consumer chose for itself; no other may use it."),
         ("shard", "Number of the shard."),
         ("transaction", "Id of the transaction."),
     ] {
@@ -124,6 +126,7 @@ fn components() -> Components {
     let all = with::<ReceiptsBody>(with::<NackBody>(with::<ExtendBody>(with::<Results>(with::<DeadLetters>(all)))));
     let all = with::<RedriveBody>(with::<Redriven>(with::<PickBody>(with::<Purged>(all))));
     let all = with::<TransactionBody>(with::<Transacted>(with::<TransactionView>(with::<TransactionList>(all))));
+    let all = with::<MemberBody>(with::<AssignmentView>(with::<MemberList>(all)));
     let all = with::<LeaseAnswer>(with::<DeposedBody>(all));
     let all = with::<RegionList>(with::<ShardList>(with::<RegionsBody>(with::<ChangeView>(all))));
     with::<PollBody>(with::<CommitBody>(with::<Positions>(with::<ClusterView>(all)))).build()

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use axum::response::Response;
 use brigade_index::{
     command::{Command, Outcome, Rejection},
-    ids::Offset,
-    names::{SubscriptionName, TopicName},
+    ids::{Offset, Partition},
+    names::{MemberName, SubscriptionName, TopicName},
 };
-use brigade_ingest::{IngestError, PollReply, PollRequest};
+use brigade_ingest::{Ingest, PendingCommit, PollReply, PollRequest, Turn};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -17,6 +17,7 @@ use super::{
     answer, body,
     call::Call,
     error::{ApiError, kinds},
+    members::epoch,
     params::{MAX_WAIT_MS, READ_BYTES, READ_MESSAGES, within},
     queue,
     read::slices,
@@ -42,13 +43,31 @@ pub(super) struct PollBody {
     pub(super) positions: Option<Vec<Position>>,
     /// Of a queue: how long the receipts are good, 1 to 43200000; by default as the subscription says.
     pub(super) visibility_timeout_ms: Option<u64>,
+    /// Of a stream: read only what is assigned to this member. Counts as its heartbeat, waits for half its session at most,
+    /// and ends early, without messages, when its assignment changes. Without it all partitions are read: then consumers have
+    /// to share them out themselves.
+    pub(super) member: Option<String>,
 }
 
 /// Positions to commit.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CommitBody {
-    positions: Vec<Position>,
+    positions: Vec<CommitPosition>,
+    /// Commit only if all of these partitions are assigned to this member. Counts as its heartbeat. Without it anybody
+    /// commits anything, as an operator may have to.
+    member: Option<String>,
+}
+
+/// A position to commit.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CommitPosition {
+    partition: u32,
+    /// The next offset to be read.
+    offset: u64,
+    /// With a member: commit only if this is still its ownership of the partition.
+    epoch: Option<String>,
 }
 
 /// Committed positions of all partitions.
@@ -68,22 +87,34 @@ pub(super) async fn poll(node: Arc<Leading>, call: Call) -> Result<Response, Api
     if body.visibility_timeout_ms.is_some() {
         return Err(ApiError::parameter("visibility_timeout_ms", "is of queues; this subscription is a stream"));
     }
-    let positions = positions(&node, &topic, &name, body.positions.as_deref().unwrap_or_default())?;
+    let asked = body.positions.as_deref().unwrap_or_default();
+    // Names the topic or subscription that is missing.
+    let mut positions = self::positions(&node, &topic, &name, asked)?;
+    let reader = match &body.member {
+        None => Reader::Anybody(&node.ingest),
+        Some(member) => {
+            let named: Vec<_> = asked.iter().map(|position| Partition(position.partition)).collect();
+            let turn = node.ingest.members(&topic, &name)?.turn(&MemberName::new(member)?, &named)?;
+            positions = self::positions(&node, &topic, &name, asked)?;
+            Reader::Member(turn)
+        }
+    };
     let request = PollRequest {
         topic,
         positions,
+        only: None,
         max_messages: within("max_messages", body.max_messages, (POLL_MESSAGES, READ_MESSAGES.1), 1)?,
         max_bytes: within("max_bytes", body.max_bytes, READ_BYTES, 1)?,
         wait: Duration::from_millis(within("wait_ms", body.wait_ms, (0, MAX_WAIT_MS), 0)? as u64),
     };
-    let reply = poll_or_stop(&node, request).await?;
+    let reply = poll_or_stop(&node, &reader, request).await?;
     let next = reply.positions.iter().map(|(partition, offset)| (partition.0, offset.0));
     let next: Vec<_> = next.collect();
     Ok(answer::json(StatusCode::OK, encode_poll(&slices(reply.slices), next.into_iter())))
 }
 
 /// Where each partition is read on: at its committed position, unless the client says otherwise.
-fn positions(
+pub(super) fn positions(
     node: &Leading,
     topic: &TopicName,
     name: &SubscriptionName,
@@ -107,16 +138,31 @@ fn positions(
     Ok(positions)
 }
 
+/// For whom messages are read.
+enum Reader<'a> {
+    Anybody(&'a Ingest),
+    Member(Turn),
+}
+
+impl Reader<'_> {
+    async fn poll(&self, request: PollRequest) -> Result<PollReply, ApiError> {
+        match self {
+            Self::Anybody(ingest) => Ok(ingest.poll(request).await?),
+            Self::Member(turn) => Ok(turn.poll(request).await?),
+        }
+    }
+}
+
 /// Polls; a wait ends early when the node shuts down, with what there is.
-async fn poll_or_stop(node: &Leading, request: PollRequest) -> Result<PollReply, IngestError> {
+async fn poll_or_stop(node: &Leading, reader: &Reader<'_>, request: PollRequest) -> Result<PollReply, ApiError> {
     if request.wait.is_zero() {
-        return node.ingest.poll(request).await;
+        return reader.poll(request).await;
     }
     let at_once = PollRequest { wait: Duration::ZERO, ..request.clone() };
     tokio::select! {
         biased;
-        reply = node.ingest.poll(request) => reply,
-        () = node.draining.cancelled() => node.ingest.poll(at_once).await,
+        reply = reader.poll(request) => reply,
+        () = node.draining.cancelled() => reader.poll(at_once).await,
     }
 }
 
@@ -125,9 +171,12 @@ pub(super) async fn commit(node: Arc<Leading>, call: Call) -> Result<Response, A
     let (topic, name) = names(&call)?;
     let Call { parts, body, .. } = call;
     let body: CommitBody = body::document(body, &parts.headers, body_time(&node)).await?;
-    let positions = distinct(&body.positions)?;
+    let plain = |position: &CommitPosition| Position { partition: position.partition, offset: position.offset };
+    let positions = distinct(&body.positions.iter().map(plain).collect::<Vec<_>>())?;
     // Names the topic or subscription that is missing, and answers an empty commit without a write.
     let before = self::positions(&node, &topic, &name, &[])?;
+    // Held until the answer is known: nobody else is given these partitions before.
+    let _pending = pending(&node, (&topic, &name), &body)?;
     if positions.is_empty() {
         return answer::value(StatusCode::OK, &view(&before));
     }
@@ -135,6 +184,26 @@ pub(super) async fn commit(node: Arc<Leading>, call: Call) -> Result<Response, A
     match apply(&node, Command::CommitPositions { topic, name, positions, seek: false }).await?? {
         Outcome::Positions(positions) => answer::value(StatusCode::OK, &view(&positions)),
         _ => Err(ApiError::new(kinds::INTERNAL, "a commit had the outcome of another command")),
+    }
+}
+
+/// Makes sure that a member may commit what it wants to.
+fn pending(
+    node: &Leading,
+    (topic, name): (&TopicName, &SubscriptionName),
+    body: &CommitBody,
+) -> Result<Option<PendingCommit>, ApiError> {
+    let owned = |position: &CommitPosition| {
+        let epoch = position.epoch.as_deref().map(epoch).transpose()?;
+        Ok((Partition(position.partition), epoch))
+    };
+    let owned = body.positions.iter().map(owned).collect::<Result<Vec<_>, ApiError>>()?;
+    match &body.member {
+        Some(member) => Ok(Some(node.ingest.members(topic, name)?.commit(&MemberName::new(member)?, &owned)?)),
+        None if owned.iter().any(|(_, epoch)| epoch.is_some()) => {
+            Err(ApiError::new(kinds::INVALID_EPOCH, "an epoch is named, and no member whose it is"))
+        }
+        None => Ok(None),
     }
 }
 

@@ -96,6 +96,12 @@ routes! {
     Redrive = POST "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters/redrive";
     /// Forgets dead letters.
     PurgeDeadLetters = POST "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters/purge";
+    /// Members of a subscription, with what they read.
+    ListMembers = GET "/v1/topics/{topic}/subscriptions/{subscription}/members";
+    /// A member joins or lives, and is told what to read.
+    Heartbeat = POST "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
+    /// A member goes.
+    LeaveMembers = DELETE "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
     /// Transactions that wait for a decision, paged.
     ListTransactions = GET "/v1/transactions";
     /// Publishes and acknowledges together, or prepares to.
@@ -111,6 +117,7 @@ routes! {
 impl Route {
     /// Whether it may change something that is stored. A poll does not: what it delivers to nobody comes again.
     pub fn changes(self) -> bool {
-        self.method() != Method::GET && !matches!(self, Self::Poll | Self::Deposed)
+        let in_memory = matches!(self, Self::Poll | Self::Deposed | Self::Heartbeat | Self::LeaveMembers);
+        self.method() != Method::GET && !in_memory
     }
 }

@@ -21,7 +21,7 @@ use super::{
     cluster,
     error::{ApiError, kinds},
     forward::{self, forward, is_forwarded},
-    lease, ops, poll, publish, queue, read, regions,
+    lease, members, ops, poll, publish, queue, read, regions,
     route::Route,
     shards, subscriptions, topics, transactions,
 };
@@ -77,6 +77,9 @@ fn handler(route: Route) -> MethodRouter<Arc<Node>> {
         Route::DeadLetters => led_by(route, queue::list),
         Route::Redrive => led_by(route, queue::redrive),
         Route::PurgeDeadLetters => led_by(route, queue::purge),
+        Route::ListMembers => led_by(route, members::list),
+        Route::Heartbeat => led_by(route, members::heartbeat),
+        Route::LeaveMembers => led_by(route, members::leave),
         Route::ListTransactions => led_by(route, transactions::list),
         Route::Transact => led_by(route, transactions::transact),
         Route::GetTransaction => led_by(route, transactions::get),

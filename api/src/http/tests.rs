@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod errors;
+mod members;
 mod messages;
 mod overview;
 mod queue;

@@ -85,7 +85,7 @@ impl World {
     fn poll(&self, positions: &[u64], max_messages: usize) -> PollRequest {
         let positions = positions.iter().map(|offset| Offset(*offset)).collect();
         let wait = Duration::from_secs(20);
-        PollRequest { topic: self.topic.clone(), positions, max_messages, max_bytes: 1 << 20, wait }
+        PollRequest { topic: self.topic.clone(), positions, only: None, max_messages, max_bytes: 1 << 20, wait }
     }
 }
 

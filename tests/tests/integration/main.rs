@@ -11,6 +11,7 @@ mod crash;
 mod idempotence;
 mod idle;
 mod many_topics;
+mod members;
 mod operations;
 mod overload;
 mod publish;

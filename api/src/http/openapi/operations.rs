@@ -126,6 +126,7 @@ pub(super) fn describe(route: Route) -> About {
         | Route::DeleteSubscription
         | Route::Poll
         | Route::Commit => subscriptions::subscription(route),
+        Route::ListMembers | Route::Heartbeat | Route::LeaveMembers => subscriptions::member(route),
         Route::Ack
         | Route::Nack
         | Route::Extend

@@ -90,7 +90,14 @@ fn message() -> PushMessage {
     let mut columns = Columns::default();
     let headers = [(Cow::Borrowed("type"), Cow::Borrowed("order"))];
     let value = Some(br#"{"amount":12.50}"#.as_slice());
-    columns.push(&MessageRef { key: Some(b"k"), value, kind: ValueKind::Json, headers: &headers, timestamp_ms: 5, attributes: Attributes::default() });
+    columns.push(&MessageRef {
+        key: Some(b"k"),
+        value,
+        kind: ValueKind::Json,
+        headers: &headers,
+        timestamp_ms: 5,
+        attributes: Attributes::default(),
+    });
     let messages = Messages::new(columns.into_record_batch()).unwrap();
     PushMessage { partition: 2, offset: 77, messages, row: 0, delivery_count: 4, first_delivered_ms: 9 }
 }

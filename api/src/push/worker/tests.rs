@@ -52,7 +52,14 @@ impl Queue {
 fn row() -> Messages {
     let mut columns = Columns::default();
     let headers = &[];
-    columns.push(&MessageRef { key: None, value: Some(b"x"), kind: ValueKind::Text, headers, timestamp_ms: 1, attributes: Attributes::default() });
+    columns.push(&MessageRef {
+        key: None,
+        value: Some(b"x"),
+        kind: ValueKind::Text,
+        headers,
+        timestamp_ms: 1,
+        attributes: Attributes::default(),
+    });
     Messages::new(columns.into_record_batch()).unwrap()
 }
 

@@ -113,3 +113,24 @@ pub(super) fn queue(route: Route) -> About {
         },
     }
 }
+
+pub(super) fn member(route: Route) -> About {
+    match route {
+        Route::ListMembers => ops(
+            "Members of a subscription, with what they read and their lag",
+            &[("200", "All of them.", &[(JSON, Some("MemberList"))])],
+        ),
+        Route::LeaveMembers => {
+            ops("A member goes; what it read is given to others at once", &[("204", "It is gone.", &[])])
+        }
+        _ => About {
+            summary: "A member joins or says that it lives, and is told what to read and what to give up",
+            body: Some(("What it owns, and how long its session lasts.", &[(JSON, Some("MemberBody"))])),
+            answers: &[
+                ("200", "What it is to do.", &[(JSON, Some("AssignmentView"))]),
+                ("409", "There are too many members, or the subscription is no stream.", ERROR),
+            ],
+            ..PLAIN
+        },
+    }
+}
