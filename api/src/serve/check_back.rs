@@ -8,8 +8,7 @@ use std::{
 use brigade_index::env::Env;
 use brigade_ingest::{Ask, Question};
 use futures::FutureExt;
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::{
     push::{AddressPolicy, Endpoints},
@@ -18,12 +17,6 @@ use crate::{
 
 /// Longest time for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What an endpoint answers; other fields are passed over.
-#[derive(Deserialize)]
-struct Answer {
-    decision: String,
-}
 
 /// Asks at the addresses that the node may post to. The client is made when it is first needed.
 pub(super) fn ask(settings: Arc<Settings>, env: Env) -> Ask {
@@ -64,10 +57,12 @@ async fn decision(endpoints: &Endpoints, question: &Question) -> Option<bool> {
         unanswered(&answer.status);
         return None;
     }
-    let answer: Answer = serde_json::from_slice(&answer.body().await).inspect_err(|error| unanswered(error)).ok()?;
-    match answer.decision.as_str() {
-        "commit" => Some(true),
-        "rollback" => Some(false),
+    // Other fields are passed over.
+    let fields: Map<String, Value> =
+        serde_json::from_slice(&answer.body().await).inspect_err(|error| unanswered(error)).ok()?;
+    match fields.get("decision").and_then(Value::as_str) {
+        Some("commit") => Some(true),
+        Some("rollback") => Some(false),
         _ => None,
     }
 }
