@@ -21,6 +21,7 @@ use crate::{
     settings::{self, LogFormat, Settings, SettingsError, redact_url},
 };
 
+mod caller;
 mod check_back;
 mod connections;
 mod logging;
@@ -28,6 +29,7 @@ mod node;
 mod seat;
 mod signals;
 
+pub(crate) use caller::left;
 use node::prepare_node;
 pub use node::{Node, StartError, start_node, start_node_on};
 pub use seat::{Absent, Leading, Seat};

@@ -126,7 +126,6 @@ pub(super) fn describe(route: Route) -> About {
         | Route::DeleteSubscription
         | Route::Poll
         | Route::Commit => subscriptions::subscription(route),
-        Route::ListMembers | Route::Heartbeat | Route::LeaveMembers => subscriptions::member(route),
         Route::Ack
         | Route::Nack
         | Route::Extend
@@ -139,6 +138,7 @@ pub(super) fn describe(route: Route) -> About {
         | Route::GetTransaction
         | Route::CommitTransaction
         | Route::RollBackTransaction => transaction(route),
+        Route::ListMembers | Route::Heartbeat | Route::LeaveMembers => subscriptions::member(route),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use brigade_index::{
-    command::{DeadLetter, DeadReason, Expired},
+    command::{DeadReason, Expired},
     ids::Offset,
     shard::FetchError,
 };
@@ -87,15 +87,6 @@ impl Task {
             }
             Expired::DeadLetter => self.bury(message, DeadReason::Expired, now_ms, true),
         }
-    }
-
-    /// Makes a message that is picked or held a dead letter.
-    pub(super) fn bury(&mut self, message: &Taken, reason: DeadReason, now_ms: i64, picked: bool) {
-        let (deliveries, first_ms) = (message.deliveries, message.first_ms);
-        self.pending.bury(message.at, DeadLetter { reason, deliveries, first_ms, time_ms: now_ms });
-        self.pending.keep(message.at, picked);
-        self.kept.insert(message.at);
-        self.around.metrics.queue_dead_letter();
     }
 
     fn load(&mut self, waiter: Waiter, wanted: Vec<Taken>) {
