@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod caller;
+mod check_back;
 mod connections;
 mod logging;
 mod node;

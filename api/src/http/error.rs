@@ -10,7 +10,7 @@ use brigade_index::{
     names::NameError,
     shard::{ChangeError, FetchError, ProposeError},
 };
-use brigade_ingest::{IngestError, MessageError, ReceiptError};
+use brigade_ingest::{IngestError, MessageError, ReceiptError, TransactionError};
 use http::{HeaderValue, StatusCode, header};
 
 use super::answer;
@@ -92,6 +92,8 @@ pub(crate) mod kinds {
         BEING_SETTLED = CONFLICT, "being_settled", "wait for the answer to the other call";
         DEAD_LETTER_TOPIC = BAD_REQUEST, "invalid_dead_letter_topic", "name an existing topic whose own dead letters do not come back here, or none: dead letters are then kept with the subscription";
         MESSAGE_NOT_OPEN = CONFLICT, "message_not_open", "nothing was done: a message of the transaction was settled meanwhile, or belongs to another transaction";
+        INVALID_TRANSACTION = BAD_REQUEST, "invalid_transaction", "name each topic and subscription once, give it messages or receipts, and timeout_ms and check_back only with prepare; nothing was done";
+        TRANSACTION_TOO_LARGE = PAYLOAD_TOO_LARGE, "transaction_too_large", "a transaction has at most 100 topics, 100 subscriptions and 10000 receipts; nothing was done";
         TRANSACTION_NOT_FOUND = NOT_FOUND, "transaction_not_found", "check its id; decided transactions are remembered for a day";
         TRANSACTION_DECIDED = CONFLICT, "transaction_decided", "a decision cannot be taken back; GET the transaction to see it";
         TOO_MANY_TRANSACTIONS = CONFLICT, "too_many_transactions", "commit or roll back transactions that wait for a decision";
@@ -284,6 +286,17 @@ pub(super) const fn receipt_kind(error: ReceiptError) -> Kind {
     }
 }
 
+impl From<TransactionError> for ApiError {
+    fn from(error: TransactionError) -> Self {
+        let kind = match &error {
+            TransactionError::Receipt { error, .. } => receipt_kind(*error),
+            TransactionError::Twice(_) => kinds::INVALID_TRANSACTION,
+            TransactionError::TooMany { .. } => kinds::TRANSACTION_TOO_LARGE,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 impl From<IngestError> for ApiError {
     fn from(error: IngestError) -> Self {
         let message = error.to_string();
@@ -301,6 +314,7 @@ impl From<IngestError> for ApiError {
             }
             IngestError::SequenceTooOld => Self::new(kinds::SEQUENCE_TOO_OLD, message),
             IngestError::IdentityReused => Self::new(kinds::IDENTITY_REUSED, message),
+            IngestError::Transaction(error) => error.into(),
             IngestError::TooLarge { .. } => Self::new(kinds::REQUEST_TOO_LARGE, message),
             IngestError::TimedOut(_) => Self::new(kinds::OUTCOME_UNKNOWN, message),
             IngestError::Refused(rejection) => rejection.into(),

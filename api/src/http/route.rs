@@ -102,6 +102,16 @@ routes! {
     Redrive = POST "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters/redrive";
     /// Forgets dead letters.
     PurgeDeadLetters = POST "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters/purge";
+    /// Transactions that wait for a decision, paged.
+    ListTransactions = GET "/v1/transactions";
+    /// Publishes and acknowledges together, or prepares to.
+    Transact = POST "/v1/transactions";
+    /// What has become of a transaction.
+    GetTransaction = GET "/v1/transactions/{transaction}";
+    /// Lets a prepared transaction take effect.
+    CommitTransaction = POST "/v1/transactions/{transaction}/commit";
+    /// Gives a prepared transaction up.
+    RollBackTransaction = POST "/v1/transactions/{transaction}/rollback";
 }
 
 impl Route {

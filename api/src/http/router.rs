@@ -23,7 +23,7 @@ use super::{
     forward::{self, forward, is_forwarded},
     lease, members, ops, poll, publish, queue, read, regions,
     route::Route,
-    shards, subscriptions, topics,
+    shards, subscriptions, topics, transactions,
 };
 use crate::serve::{Absent, Leading, Node, SELF_CHECK};
 
@@ -80,6 +80,11 @@ fn handler(route: Route) -> MethodRouter<Arc<Node>> {
         Route::DeadLetters => led_by(route, queue::list),
         Route::Redrive => led_by(route, queue::redrive),
         Route::PurgeDeadLetters => led_by(route, queue::purge),
+        Route::ListTransactions => led_by(route, transactions::list),
+        Route::Transact => led_by(route, transactions::transact),
+        Route::GetTransaction => led_by(route, transactions::get),
+        Route::CommitTransaction => led_by(route, transactions::commit),
+        Route::RollBackTransaction => led_by(route, transactions::roll_back),
     }
 }
 

@@ -19,6 +19,7 @@ mod messages;
 mod overview;
 mod queue;
 mod surface;
+mod transactions;
 
 fn settings() -> Settings {
     toml::from_str("[[regions]]\nname = \"local\"\nurl = \"memory://\"\n").unwrap()

@@ -25,3 +25,4 @@ mod store_down;
 mod subscriptions;
 mod tidy;
 mod topics;
+mod transactions;

@@ -20,7 +20,7 @@ use super::{
     Absent, Leading, Seat,
     probe::{DeposedBody, ask, tell},
 };
-use crate::{peers::Peers, settings::Settings};
+use crate::{peers::Peers, serve::check_back, settings::Settings};
 
 /// How often a deposed leader is told, with doubling pauses, and how long each attempt may take: a process that was
 /// paused hears it when it goes on.
@@ -326,6 +326,9 @@ impl Task {
             background_tasks.spawn(self.tell(shard.clone(), before.clone(), background.clone()));
         }
         let (leading, since) = (self.leading(shard), Instant::now());
+        let (ingest, stop) = (leading.ingest.clone(), background.clone());
+        let ask = check_back::ask(self.around.settings.clone(), self.around.env.clone());
+        background_tasks.spawn(async move { ingest.watch_transactions(ask, stop).await });
         self.named = None;
         self.read_no_more();
         self.seat.sit(leading.clone());

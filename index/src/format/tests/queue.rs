@@ -1,5 +1,7 @@
 //! Arbitrary commands of queues and transactions.
 
+use std::mem;
+
 use super::*;
 use crate::{
     command::{
@@ -156,16 +158,18 @@ pub(super) fn fit(command: &mut Command, id: u64) {
                 if let Command::Publish(fitted) = plain {
                     *publish = fitted;
                 }
+                let rows = |batch: &BatchRef| OwnedRows { first: 0, rows: batch.rows, request: 0 };
+                publish.batches.iter_mut().for_each(|batch| batch.owned = vec![rows(batch)]);
             }
             transact.settles.truncate(1);
             transact.settles.iter_mut().for_each(fit_settle);
             if let Mode::Prepare(prepare) = &mut transact.mode {
                 prepare.expires_ms = 0;
-                transact
-                    .settles
-                    .iter_mut()
-                    .flat_map(|settle| &mut settle.partitions)
-                    .for_each(|part| part.dead.clear());
+                prepare.check_back.iter_mut().for_each(|check| check.every_ms = 5_000);
+                for part in transact.settles.iter_mut().flat_map(|settle| &mut settle.partitions) {
+                    let settled = mem::take(&mut part.settled);
+                    *part = SettlePartition { settled, ..SettlePartition::new(part.partition) };
+                }
             }
         }
         _ => {}
