@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::place::{Seek, Start};
 use crate::{
     http::error::{ApiError, kinds},
-    push::{AddressPolicy, SigningSecret},
+    push::SigningSecret,
     serve::Leading,
 };
 
@@ -177,10 +177,7 @@ impl PushBody {
         if url.is_empty() {
             return Err(ApiError::new(kinds::INVALID_PUSH_URL, "push has no url"));
         }
-        let policy = &node.settings.push;
-        let policy = AddressPolicy::new(&policy.forbid, &policy.allow)
-            .map_err(|error| ApiError::new(kinds::INTERNAL, error.to_string()))?;
-        policy.check_url(&url)?;
+        node.endpoints.policy().check_url(&url)?;
         let fresh = || {
             let random = || node.env.entropy.next_u128();
             SigningSecret::from_random([random(), random()]).reveal()
