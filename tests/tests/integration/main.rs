@@ -15,6 +15,7 @@ mod members;
 mod operations;
 mod overload;
 mod publish;
+mod push;
 mod read;
 mod regions;
 mod s3;
