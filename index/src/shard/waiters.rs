@@ -110,3 +110,27 @@ impl Waiters {
         notifies.into_values().filter_map(|weak| weak.upgrade()).for_each(|notify| notify.notify_waiters());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_change_of_queues_is_told_once_whether_it_was_waited_for_or_not() {
+        let (waiters, [a, b, c]) = (Waiters::default(), [TopicId(1), TopicId(2), TopicId(3)]);
+        waiters.wake(&[Touched::Grown(a, Partition(0)), Touched::Subscriptions(a), Touched::Deleted(b)]);
+        assert_eq!(waiters.changed().now_or_never(), Some(BTreeSet::from([a, b])));
+        waiters.wake(&[Touched::Grown(a, Partition(0))]);
+        assert_eq!(waiters.changed().now_or_never(), None);
+        let mut waiting = Box::pin(waiters.changed());
+        assert_eq!(waiting.as_mut().now_or_never(), None);
+        waiters.wake(&[Touched::Subscriptions(c)]);
+        waiters.wake(&[Touched::Subscriptions(a)]);
+        // Who has stopped waiting has taken nothing.
+        drop(waiting);
+        assert_eq!(waiters.changed().now_or_never(), Some(BTreeSet::from([a, c])));
+        assert_eq!(waiters.changed().now_or_never(), None);
+    }
+}
