@@ -45,8 +45,8 @@ struct Inner {
     gate: Arc<Gate>,
     metrics: IngestMetrics,
     reader: Reader,
-    queues: Arc<Queues>,
     membership: Membership,
+    queues: Arc<Queues>,
     inbox: mpsc::Sender<Request<Ticket>>,
     /// Turn of the partitions for messages without a key.
     turn: AtomicU64,
@@ -123,8 +123,8 @@ impl Ingest {
             gate,
             metrics,
             reader,
-            queues,
             membership,
+            queues,
             inbox,
             turn,
             closing,
@@ -226,14 +226,6 @@ impl Ingest {
         self.0.reader.poll(request).await
     }
 
-    /// A queue subscription.
-    ///
-    /// # Errors
-    /// When there is no such topic or subscription, or it is of another kind.
-    pub fn queue(&self, topic: &TopicName, name: &SubscriptionName) -> Result<QueueHandle, IngestError> {
-        self.0.queues.handle(topic, name)
-    }
-
     /// The members of a subscription.
     ///
     /// # Errors
@@ -244,6 +236,14 @@ impl Ingest {
 
     pub(crate) fn membership(&self) -> &Membership {
         &self.0.membership
+    }
+
+    /// A queue subscription.
+    ///
+    /// # Errors
+    /// When there is no such topic or subscription, or it is of another kind.
+    pub fn queue(&self, topic: &TopicName, name: &SubscriptionName) -> Result<QueueHandle, IngestError> {
+        self.0.queues.handle(topic, name)
     }
 
     /// First offset whose message has that timestamp (milliseconds since the Unix epoch) or a later one; the high

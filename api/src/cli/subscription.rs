@@ -7,8 +7,9 @@ use super::{
     output::{count, print_json, print_line, print_table, table},
     poll,
 };
-use crate::client::{Assignment, Position, SeekTo, SubscriptionStart};
+use crate::client::{Position, SeekTo, SubscriptionStart};
 
+mod members;
 mod settings;
 mod show;
 
@@ -27,7 +28,7 @@ Examples:
   brigade subscription members orders billing
   brigade subscription delete orders billing
 
-A stream is read in order, by one reader or by members that share its partitions; they commit positions. A queue gives each message to one
+A stream is read in order, each partition by one reader, which commits positions. A queue gives each message to one
 of many consumers, which acknowledge messages one by one.";
 
 /// Arguments of `brigade subscription`.
@@ -160,7 +161,7 @@ pub(super) async fn run(context: &Context, args: SubscriptionArgs) -> Result<(),
             show(context, &client.seek(&name.topic, &name.subscription, &to).await?)
         }
         SubscriptionCommand::Members { name } => {
-            members(context, &client.members(&name.topic, &name.subscription).await?)
+            members::show(context, &client.members(&name.topic, &name.subscription).await?)
         }
         SubscriptionCommand::Delete { name: NameArgs { topic, subscription } } => {
             client.delete_subscription(&topic, &subscription).await?;
@@ -187,27 +188,6 @@ async fn list(context: &Context, topic: &str) -> Result<(), CliError> {
             count(subscription.lag),
             number(subscription.in_flight),
             number(subscription.dead_letters),
-        ]);
-    }
-    print_table(&rows)
-}
-
-fn members(context: &Context, members: &[Assignment]) -> Result<(), CliError> {
-    if context.json() {
-        return print_json(&members);
-    }
-    let mut rows = table(&["member", "partitions", "gives up", "lag", "session ms"], &[3, 4]);
-    let numbers = |numbers: &mut dyn Iterator<Item = u32>| {
-        let numbers: Vec<_> = numbers.map(|number| number.to_string()).collect();
-        if numbers.is_empty() { "-".to_owned() } else { numbers.join(",") }
-    };
-    for member in members {
-        rows.add_row([
-            member.member.clone(),
-            numbers(&mut member.partitions.iter().map(|assigned| assigned.partition)),
-            numbers(&mut member.revoke.iter().copied()),
-            count(member.partitions.iter().map(|assigned| assigned.lag).sum()),
-            member.session_timeout_ms.to_string(),
         ]);
     }
     print_table(&rows)

@@ -82,6 +82,12 @@ routes! {
     Poll = POST "/v1/topics/{topic}/subscriptions/{subscription}/poll";
     /// Commits positions of a subscription.
     Commit = POST "/v1/topics/{topic}/subscriptions/{subscription}/commit";
+    /// Members of a subscription, with what they read.
+    ListMembers = GET "/v1/topics/{topic}/subscriptions/{subscription}/members";
+    /// A member joins or lives, and is told what to read.
+    Heartbeat = POST "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
+    /// A member goes.
+    LeaveMembers = DELETE "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
     /// Acknowledges messages of a queue.
     Ack = POST "/v1/topics/{topic}/subscriptions/{subscription}/ack";
     /// Gives messages of a queue back.
@@ -96,12 +102,6 @@ routes! {
     Redrive = POST "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters/redrive";
     /// Forgets dead letters.
     PurgeDeadLetters = POST "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters/purge";
-    /// Members of a subscription, with what they read.
-    ListMembers = GET "/v1/topics/{topic}/subscriptions/{subscription}/members";
-    /// A member joins or lives, and is told what to read.
-    Heartbeat = POST "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
-    /// A member goes.
-    LeaveMembers = DELETE "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
 }
 
 impl Route {

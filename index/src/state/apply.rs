@@ -78,6 +78,7 @@ impl ShardState {
                 self.alter_queue(*topic, name, patch)
             }
             Command::Settle(settled) => settle(self.topic_mut(settled.topic)?, settled),
+            Command::Bury { copies, settle } => self.bury(copies, settle, body, touched),
             Command::Transact(transact) => self.transact(transact, body, touched),
             Command::Decide { id, commit } => self.decide(id, *commit, touched),
             Command::DeleteSubscription { topic, name } => {

@@ -16,6 +16,7 @@ mod operations;
 mod overload;
 mod publish;
 mod push;
+mod queue;
 mod read;
 mod regions;
 mod s3;

@@ -126,7 +126,6 @@ pub(super) fn describe(route: Route) -> About {
         | Route::DeleteSubscription
         | Route::Poll
         | Route::Commit => subscriptions::subscription(route),
-        Route::ListMembers | Route::Heartbeat | Route::LeaveMembers => subscriptions::member(route),
         Route::Ack
         | Route::Nack
         | Route::Extend
@@ -134,6 +133,7 @@ pub(super) fn describe(route: Route) -> About {
         | Route::DeadLetters
         | Route::Redrive
         | Route::PurgeDeadLetters => subscriptions::queue(route),
+        Route::ListMembers | Route::Heartbeat | Route::LeaveMembers => subscriptions::member(route),
     }
 }
 

@@ -41,7 +41,7 @@ pub(in crate::http) struct SubscriptionBody {
     visibility_timeout_ms: Option<u32>,
     /// Deliveries after which a message becomes a dead letter; 0, the default, for no limit; at most 1000.
     max_deliveries: Option<u32>,
-    /// Topic that dead letters are moved to; without one they are kept with the subscription.
+    /// Topic that dead letters are published to, besides being kept with the subscription.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     dead_letter_topic: Option<Option<String>>,

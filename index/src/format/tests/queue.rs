@@ -107,6 +107,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         }),
         (topic(), subscription(), patch()).prop_map(|(topic, name, patch)| Command::AlterQueue { topic, name, patch }),
         settle().prop_map(Command::Settle),
+        (publish(), settle()).prop_map(|(copies, settle)| Command::Bury { copies, settle }),
         transact().prop_map(Command::Transact),
         (transaction(), any::<bool>()).prop_map(|(id, commit)| Command::Decide { id, commit }),
     ]
@@ -137,6 +138,15 @@ pub(super) fn fit(command: &mut Command, id: u64) {
             patch.max_deliveries = patch.max_deliveries.map(|most| most % 1_000);
         }
         Command::Settle(settle) => fit_settle(settle),
+        Command::Bury { copies, settle } => {
+            copies.requests.clear();
+            let mut plain = Command::Publish(copies.clone());
+            super::fit(&mut plain, id);
+            if let Command::Publish(fitted) = plain {
+                *copies = fitted;
+            }
+            fit_settle(settle);
+        }
         Command::Transact(transact) => {
             transact.publishes.truncate(1);
             for publish in &mut transact.publishes {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use brigade_index::{
-    command::{DeadLetter, DeadReason, Expired},
+    command::{DeadReason, Expired},
     ids::Offset,
     shard::FetchError,
 };
@@ -87,15 +87,6 @@ impl Task {
             }
             Expired::DeadLetter => self.bury(message, DeadReason::Expired, now_ms, true),
         }
-    }
-
-    /// Makes a message that is picked or held a dead letter.
-    pub(super) fn bury(&mut self, message: &Taken, reason: DeadReason, now_ms: i64, picked: bool) {
-        let (deliveries, first_ms) = (message.deliveries, message.first_ms);
-        self.pending.bury(message.at, DeadLetter { reason, deliveries, first_ms, time_ms: now_ms });
-        self.pending.keep(message.at, picked);
-        self.kept.insert(message.at);
-        self.around.metrics.queue_dead_letter();
     }
 
     fn load(&mut self, waiter: Waiter, wanted: Vec<Taken>) {
@@ -189,7 +180,7 @@ impl Task {
         picked: &mut Vec<Picked>,
     ) -> Option<Piece> {
         let first = piece.row(place(&piece.taken[0]).1);
-        let rows = piece.taken.len().min(messages.rows().saturating_sub(first));
+        let rows = piece.taken.len();
         let slice = |base: Offset, first: usize, rows: usize| Slice {
             partition: piece.partition(),
             base,

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use brigade_index::{
-    command::{Command, DeadReason, Retry, Settle, SettlePartition},
+    command::{Command, DeadReason, Outcome, Retry, Settle, SettlePartition},
     shard::{Committed, Proposal, ProposeError},
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Answer, Event, Held, PAUSE, PROPOSALS, Task, Verdicts};
+use super::{Answer, Event, Held, PAUSE, PROPOSALS, Task, Verdicts, bury::Shared};
 use crate::{
     IngestError,
     dispatch::{At, Problem, Taken, TimedOut},
@@ -46,7 +46,7 @@ impl Task {
         let now_ms = self.now_ms();
         let settled = self.settled(asked);
         let mut verdicts = Verdicts::with_capacity(asked.len());
-        let mut commits = false;
+        let (mut commits, burials) = (false, self.burials.len());
         for (asked, settled) in asked.iter().zip(settled) {
             let verdict = if settled {
                 Err(ReceiptError::AlreadySettled)
@@ -56,11 +56,16 @@ impl Task {
             commits |= matches!(verdict, Ok(None));
             verdicts.push((asked.place, verdict));
         }
-        if commits {
-            self.pending.answer(Answer { verdicts, sender });
+        let answer = Answer { verdicts, sender };
+        let buried = self.burials.len() - burials;
+        if buried > 0 {
+            let shared = Shared::new(buried, answer);
+            self.burials.iter_mut().skip(burials).for_each(|burial| burial.answer = Some(shared.clone()));
+        } else if commits {
+            self.pending.answer(answer);
         } else {
             // Whoever asked may have gone.
-            let _ = sender.send(Ok(verdicts));
+            let _ = answer.sender.send(Ok(answer.verdicts));
         }
     }
 
@@ -231,36 +236,42 @@ impl Task {
         answers: Vec<Answer>,
         result: Result<Committed, ProposeError>,
     ) -> bool {
-        let now_ms = self.now_ms();
-        let result = match result {
-            Ok(mut committed) => committed
-                .outcomes
-                .pop()
-                .unwrap_or(Ok(brigade_index::command::Outcome::Done))
-                .map_err(IngestError::Refused),
-            Err(error) => Err(error.into()),
-        };
-        match &result {
-            Ok(_) => {
-                for Kept { at, .. } in kept {
-                    self.kept.remove(at);
-                    self.dispatcher.settled(*at, now_ms);
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, subscription = %self.of.name, "messages were not settled");
-                for Kept { at, picked } in kept {
-                    self.kept.remove(at);
-                    if *picked { self.dispatcher.put_back(*at) } else { self.dispatcher.release(*at, now_ms) }
-                }
-                self.paused = Some(Instant::now() + PAUSE);
-            }
-        }
-        let unknown = matches!(&result, Err(IngestError::Propose(ProposeError::Unknown(_))));
+        let result = self.settled_or_not(kept, result);
         for Answer { verdicts, sender } in answers {
             // Whoever asked may have gone.
-            let _ = sender.send(result.as_ref().map(|_| verdicts).map_err(Clone::clone));
+            let _ = sender.send(result.clone().map(|()| verdicts));
         }
-        !unknown
+        !is_unknown(&result)
     }
+
+    /// Forgets messages that are settled now, and lets go those that are not.
+    pub(super) fn settled_or_not(
+        &mut self,
+        kept: &[Kept],
+        result: Result<Committed, ProposeError>,
+    ) -> Result<(), IngestError> {
+        let now_ms = self.now_ms();
+        let result = match result {
+            Ok(mut committed) => committed.outcomes.pop().unwrap_or(Ok(Outcome::Done)).map(|_| ()).map_err(Into::into),
+            Err(error) => Err(IngestError::Propose(error)),
+        };
+        for Kept { at, picked } in kept {
+            self.kept.remove(at);
+            match (&result, picked) {
+                (Ok(()), _) => self.dispatcher.settled(*at, now_ms),
+                (Err(_), true) => self.dispatcher.put_back(*at),
+                (Err(_), false) => self.dispatcher.release(*at, now_ms),
+            }
+        }
+        if let Err(error) = &result {
+            tracing::debug!(%error, subscription = %self.of.name, "messages were not settled");
+            self.paused = Some(Instant::now() + PAUSE);
+        }
+        result
+    }
+}
+
+/// Whether it may have been committed all the same.
+pub(super) fn is_unknown(result: &Result<(), IngestError>) -> bool {
+    matches!(result, Err(IngestError::Propose(ProposeError::Unknown(_))))
 }

@@ -61,9 +61,7 @@ impl Task {
     /// Wakes the task when a partition has grown.
     fn watch(&mut self) {
         for (number, next) in (0..).map(Partition).zip(self.progress.next.clone()) {
-            if next > Offset(0) || !self.watched.contains(&number) {
-                self.watch_one(number, next);
-            }
+            self.watch_one(number, next);
         }
     }
 
