@@ -17,6 +17,7 @@ mod errors;
 mod members;
 mod messages;
 mod overview;
+mod push;
 mod queue;
 mod surface;
 mod transactions;

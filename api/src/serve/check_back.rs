@@ -1,44 +1,22 @@
 //! Asking the owner of a transaction that nobody has decided what has become of it.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use brigade_index::env::Env;
 use brigade_ingest::{Ask, Question};
 use futures::FutureExt;
 use serde_json::{Map, Value, json};
 
-use crate::{
-    push::{AddressPolicy, Endpoints},
-    settings::Settings,
-};
+use crate::push::Endpoints;
 
 /// Longest time for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks at the addresses that the node may post to. The client is made when it is first needed.
-pub(super) fn ask(settings: Arc<Settings>, env: Env) -> Ask {
-    let client: Arc<OnceLock<Option<Endpoints>>> = Arc::default();
+/// Asks at the addresses that the node may post to.
+pub(super) fn ask(endpoints: Endpoints) -> Ask {
     Arc::new(move |question| {
-        let (client, settings, env) = (client.clone(), settings.clone(), env.clone());
-        async move {
-            let endpoints = client.get_or_init(|| endpoints(&settings, env)).as_ref()?;
-            decision(endpoints, &question).await
-        }
-        .boxed()
+        let endpoints = endpoints.clone();
+        async move { decision(&endpoints, &question).await }.boxed()
     })
-}
-
-fn endpoints(settings: &Settings, env: Env) -> Option<Endpoints> {
-    let push = &settings.push;
-    // Settings are checked when the node starts.
-    let policy = AddressPolicy::new(&push.forbid, &push.allow).ok()?;
-    let memory = usize::try_from(push.memory_mib << 20).unwrap_or(usize::MAX);
-    Endpoints::new(policy, memory, env)
-        .inspect_err(|error| tracing::error!(%error, "nobody can be asked about transactions"))
-        .ok()
 }
 
 /// What the endpoint says: whether to commit. Anything but a clear decision is none.

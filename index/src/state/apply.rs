@@ -23,13 +23,15 @@ use crate::{
     names::{SubscriptionName, TopicName},
 };
 
-/// A partition that an entry added messages to, or a topic that it deleted.
+/// A partition that an entry added messages to, or a topic that it deleted or whose queue subscriptions it changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Touched {
     /// The partition has a new high watermark.
     Grown(TopicId, Partition),
     /// The topic is gone.
     Deleted(TopicId),
+    /// A queue subscription of the topic was created, or has other settings, or a subscription was deleted.
+    Subscriptions(TopicId),
 }
 
 /// Where an entry's body begins, for locating its batches.
@@ -68,14 +70,19 @@ impl ShardState {
                 create_subscription(self.topic_mut(*topic)?, name, positions, now)
             }
             Command::CreateQueue { topic, name, settings, secret, positions } => {
+                touched.push(Touched::Subscriptions(*topic));
                 self.create_queue(&NewQueue { topic: *topic, name, settings, secret: *secret, positions })
             }
-            Command::AlterQueue { topic, name, patch } => self.alter_queue(*topic, name, patch),
+            Command::AlterQueue { topic, name, patch } => {
+                touched.push(Touched::Subscriptions(*topic));
+                self.alter_queue(*topic, name, patch)
+            }
             Command::Settle(settled) => settle(self.topic_mut(settled.topic)?, settled),
             Command::Bury { copies, settle } => self.bury(copies, settle, body, touched),
             Command::Transact(transact) => self.transact(transact, body, touched),
             Command::Decide { id, commit } => self.decide(id, *commit, touched),
             Command::DeleteSubscription { topic, name } => {
+                touched.push(Touched::Subscriptions(*topic));
                 let topic = self.topic_mut(*topic)?;
                 topic.subscriptions.remove(name).map(|_| Outcome::Done).ok_or(Rejection::SubscriptionNotFound)
             }

@@ -15,6 +15,7 @@ mod members;
 mod operations;
 mod overload;
 mod publish;
+mod push;
 mod queue;
 mod read;
 mod regions;
