@@ -181,10 +181,10 @@ impl Task {
             }
             tokio::select! {
                 biased;
-                () = closing.cancelled() => return,
+                () = closing.cancelled() => return self.wind_up().await,
                 Some(event) = self.events.next(), if !self.events.is_empty() => {
                     if !self.take(event) {
-                        return;
+                        return self.wind_up().await;
                     }
                 }
                 message = self.inbox.recv() => match message {
@@ -194,6 +194,22 @@ impl Task {
                 () = timer.as_mut() => {}
             }
             self.take_more();
+        }
+    }
+
+    /// Nothing more is taken. What is decided is proposed all the same, and whoever waits for it is told.
+    async fn wind_up(mut self) {
+        self.inbox.close();
+        self.take_more();
+        loop {
+            self.submit();
+            if self.proposals == 0 {
+                return;
+            }
+            if let Some(Event::Committed(kept, answers, result)) = self.events.next().await {
+                self.proposals -= 1;
+                self.committed(&kept, answers, result);
+            }
         }
     }
 
@@ -278,7 +294,7 @@ impl Task {
             Event::Scanned(incarnation, scanned) => {
                 if incarnation == self.incarnation {
                     self.scanning = false;
-                    self.digest(scanned);
+                    self.digest_read(scanned);
                 }
             }
             Event::Committed(kept, answers, result) => {

@@ -216,7 +216,7 @@ impl Queue {
         let deliveries: Option<Vec<_>> = messages.iter().map(|message| Delivery::from_json(poll, message)).collect();
         let deliveries = deliveries.ok_or_else(|| format!("{who}: {page}"))?;
         let places: Vec<_> = deliveries.iter().map(|d| (d.place.partition, d.place.offset, d.count)).collect();
-        world.trace(who, format_args!("poll {poll} at {}: {places:?}", node.name));
+        world.trace(who, format_args!("poll {poll} at {} for {visibility_us} us: {places:?}", node.name));
         let numbers = self.recorder.polled(poll, world.moment(), deliveries);
         let text = |message: &Value| message["receipt"].as_str().unwrap_or_default().to_owned();
         Ok(numbers.into_iter().zip(messages).map(|(delivery, m)| Receipt { delivery, text: text(m) }).collect())

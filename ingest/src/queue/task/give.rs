@@ -206,15 +206,15 @@ impl Task {
                 picked.extend(run.take());
                 continue;
             };
-            let number = delivered.number;
-            let receipt = Receipt { at: message.at, incarnation: self.incarnation, number, deadline_ms };
+            let (number, deliveries) = (delivered.number, delivered.deliveries);
+            let receipt = Receipt { at: message.at, incarnation: self.incarnation, number, deadline_ms, deliveries };
             let run = run.get_or_insert_with(|| Picked {
                 slice: slice(message.at.offset(), row, 0),
                 receipts: Vec::with_capacity(fits),
             });
             run.slice.rows += 1;
-            run.receipts.push((receipt, delivered.deliveries, delivered.first_ms));
-            self.around.metrics.queue_delivered(delivered.deliveries);
+            run.receipts.push((receipt, deliveries, delivered.first_ms));
+            self.around.metrics.queue_delivered(deliveries);
         }
         picked.extend(run);
         piece.taken.drain(..fits);

@@ -82,8 +82,18 @@ impl Task {
         } else if receipt.deadline_ms <= now_ms {
             Err(Problem::Expired)
         } else {
-            self.dispatcher.adopt(receipt.at)
+            self.dispatcher.adopt(receipt.at)?;
+            let first_ms = self.first_ms(receipt).unwrap_or(now_ms);
+            self.dispatcher.recall(receipt.at, receipt.deliveries, first_ms);
+            Ok(())
         }
+    }
+
+    /// When a message was first delivered, as far as it is committed.
+    fn first_ms(&self, receipt: &Receipt) -> Option<i64> {
+        let state = self.around.log.state();
+        let part = self.of.find(state.topic(self.of.topic))?.partition(receipt.partition())?;
+        part.retries().get(&receipt.offset()).map(|retry| retry.first_ms)
     }
 
     /// `Some` for a receipt that takes this one's place, `None` when it is to be committed.
@@ -99,7 +109,7 @@ impl Task {
         }
         self.hold_one(receipt, now_ms)?;
         let known = self.dispatcher.deliveries(at);
-        let (deliveries, first_ms) = known.map_or((1, now_ms), |known| (known.deliveries.max(1), known.first_ms));
+        let (deliveries, first_ms) = known.unwrap_or((receipt.deliveries, now_ms));
         let message = Taken { at, group: None, deliveries, first_ms, expired: false };
         let most = self.settings.max_deliveries;
         match action {
@@ -251,7 +261,11 @@ impl Task {
                 tracing::debug!(%error, subscription = %self.of.name, "messages were not settled");
                 for Kept { at, picked } in kept {
                     self.kept.remove(at);
-                    if *picked { self.dispatcher.put_back(*at) } else { self.dispatcher.release(*at, now_ms) }
+                    if *picked {
+                        self.dispatcher.put_back(*at);
+                    }
+                    // Also what was picked: the dispatcher may have begun anew since, and holds it.
+                    self.dispatcher.release(*at, now_ms);
                 }
                 self.paused = Some(Instant::now() + PAUSE);
             }

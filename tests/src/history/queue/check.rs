@@ -269,14 +269,21 @@ fn in_flight_once(view: &View<'_>, violations: &mut Vec<String>) {
 /// Whether the first delivery can have been over when the second was made.
 fn over_before(view: &View<'_>, first: usize, second: usize) -> bool {
     let (poll, by) = (view.poll_of(first), view.poll_of(second).span);
-    let ended = |settle: &&Settle| {
-        let changes = matches!(settle.verdict, Verdict::Done | Verdict::Unknown);
-        changes && !matches!(settle.action, Action::Extend(_)) && settle.span.start.step < by.end_step()
-    };
+    let ended = |settle: &&Settle| may_end(settle) && settle.span.start.step < by.end_step();
     let jumped = by.end.is_none_or(|end| end.jumps != poll.span.start.jumps);
     jumped
         || view.of(first).iter().any(ended)
         || by.end_us() + TOLERANCE_US >= deadline_us(view, first, &by)
+}
+
+/// Whether what was asked for may end the delivery. A message that is given back may be delivered again before that is
+/// committed, even if it never is: nobody wants it any more.
+pub(super) fn may_end(settle: &Settle) -> bool {
+    match settle.action {
+        Action::Ack | Action::Reject => matches!(settle.verdict, Verdict::Done | Verdict::Unknown),
+        Action::Nack => matches!(settle.verdict, Verdict::Done | Verdict::Unknown | Verdict::NotDone),
+        Action::Extend(_) => false,
+    }
 }
 
 /// Before this time the receipt of a delivery does not expire, as far as it matters to somebody who asks in this span.

@@ -2,7 +2,7 @@
 
 use super::{
     Action, Place, Settle, Verdict,
-    check::{View, deadline_us},
+    check::{View, deadline_us, may_end},
 };
 
 /// Every refusal has a cause that began before its answer.
@@ -65,9 +65,8 @@ fn is_expired(view: &View<'_>, place: Place, settle: &Settle) -> bool {
     let Some(end) = span.end else { return true };
     // Whoever takes over has a clock of his own, and knows nothing of what is in flight.
     let same_reign = start.lowest == start.highest && end.lowest == end.highest && start.highest == end.highest;
-    let changed = |other: &Settle| matches!(other.verdict, Verdict::Done | Verdict::Unknown);
     !same_reign
         || start.jumps != end.jumps
-        || others(view, place, settle).any(changed)
+        || others(view, place, settle).any(may_end)
         || end.time_us + 2_000 >= deadline_us(view, settle.delivery, &span)
 }
