@@ -164,6 +164,7 @@ impl QueueHandle {
     /// # Errors
     /// When the subscription is gone, or messages cannot be fetched.
     pub async fn poll(&self, poll: QueuePoll) -> Result<Vec<Delivery>, IngestError> {
+        self.queues.around.log.ready()?;
         let picked = self.ask(|answer| Message::Poll(poll, answer), Self::gone).await??;
         Ok(picked.into_iter().map(|picked| picked.seal(&self.sealer)).collect())
     }

@@ -83,17 +83,18 @@ impl Task {
             Err(Problem::Expired)
         } else {
             self.dispatcher.adopt(receipt.at)?;
-            let first_ms = self.first_ms(receipt).unwrap_or(now_ms);
-            self.dispatcher.recall(receipt.at, receipt.deliveries, first_ms);
+            let before = self.committed_retry(receipt).unwrap_or_default();
+            let first_ms = if before.deliveries > 0 { before.first_ms } else { now_ms };
+            self.dispatcher.recall(receipt.at, receipt.deliveries.max(before.deliveries), first_ms);
             Ok(())
         }
     }
 
-    /// When a message was first delivered, as far as it is committed.
-    fn first_ms(&self, receipt: &Receipt) -> Option<i64> {
+    /// What is committed of earlier deliveries of a message.
+    fn committed_retry(&self, receipt: &Receipt) -> Option<Retry> {
         let state = self.around.log.state();
         let part = self.of.find(state.topic(self.of.topic))?.partition(receipt.partition())?;
-        part.retries().get(&receipt.offset()).map(|retry| retry.first_ms)
+        part.retries().get(&receipt.offset()).copied()
     }
 
     /// `Some` for a receipt that takes this one's place, `None` when it is to be committed.
