@@ -170,7 +170,7 @@ fn counts_rise(view: &View<'_>, violations: &mut Vec<String>) {
         for number in numbers {
             let count = view.delivery(*number).count;
             if count == 0 || view.rules.max_deliveries > 0 && count > view.rules.max_deliveries {
-                violations.push(format!("{place:?} is delivered for the {count}th time"));
+                violations.push(format!("{place:?} has delivery number {count}"));
             }
         }
         for (at, first) in numbers.iter().enumerate() {
