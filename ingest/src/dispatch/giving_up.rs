@@ -1,10 +1,6 @@
 //! Giving messages up: those that were delivered as often as they may be.
 
-use super::{
-    Dispatcher,
-    records::State,
-    types::At,
-};
+use super::{Dispatcher, records::State, types::At};
 
 impl Dispatcher {
     /// How often a message was delivered that was touched or recalled, and when first.

@@ -87,7 +87,8 @@ impl Sender {
         let count = random.random_range(1..=4);
         let messages: Vec<_> = (0..count)
             .map(|index| Message {
-                key: (self.name != queue::SENDER && random.random_bool(0.7)).then(|| format!("key-{}", random.random_range(0..10))),
+                key: (self.name != queue::SENDER && random.random_bool(0.7))
+                    .then(|| format!("key-{}", random.random_range(0..10))),
                 value: format!("{}-{sequence}-{index}", self.name),
             })
             .collect();

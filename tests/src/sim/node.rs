@@ -99,10 +99,8 @@ impl SimNode {
 
     /// The ballot under which it leads, as far as it knows.
     pub(super) fn reign(&self) -> Option<Ballot> {
-        if self.gate.is_ended() {
-            return None;
-        }
-        Some(self.node()?.seat.lead().ok()?.shard.status().ballot)
+        let (_, status) = self.leading().filter(|_| !self.gate.is_ended())?;
+        Some(status.ballot)
     }
 
     /// Ends it as SIGKILL would.

@@ -292,7 +292,8 @@ pub(super) async fn finish(world: &World, queues: &[Queue]) -> Result<(), Vec<St
         let dead = queue.drain(world).await.map_err(|problem| one(format!("{}: {problem}", queue.name)))?;
         let remains = Remains { held: messages.iter().filter_map(|m| held(queue.name, m)).collect(), dead };
         let summary = check(queue.rules, &queue.recorder.history(), &remains);
-        let summary = summary.map_err(|wrong| wrong.iter().map(|w| format!("{}: {w}", queue.name)).collect::<Vec<_>>())?;
+        let summary =
+            summary.map_err(|wrong| wrong.iter().map(|w| format!("{}: {w}", queue.name)).collect::<Vec<_>>())?;
         world.say(format_args!("{}: {summary:?}", queue.name));
     }
     Ok(())

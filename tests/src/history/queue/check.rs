@@ -202,7 +202,8 @@ fn nothing_is_forgotten(view: &View<'_>, violations: &mut Vec<String>) -> usize 
         let settles = view.settles.get(place).map_or(&[][..], Vec::as_slice);
         let done = |action: Action| settles.iter().any(|s| s.action == action && s.verdict == Verdict::Done);
         let may = |action: Action| settles.iter().any(|s| s.action == action && view.may_settle(s));
-        let given_up = settles.iter().any(|s| s.action == Action::Nack && s.verdict == Verdict::Done && view.settles(s));
+        let given_up =
+            settles.iter().any(|s| s.action == Action::Nack && s.verdict == Verdict::Done && view.settles(s));
         acknowledged += usize::from(done(Action::Ack));
         let mut wrong = |what: &str| violations.push(format!("I15: {held:?} {what}: {settles:?}"));
         if !held.wanted && view.deliveries.contains_key(place) {
@@ -271,9 +272,7 @@ fn over_before(view: &View<'_>, first: usize, second: usize) -> bool {
     let (poll, by) = (view.poll_of(first), view.poll_of(second).span);
     let ended = |settle: &&Settle| may_end(settle) && settle.span.start.step < by.end_step();
     let jumped = by.end.is_none_or(|end| end.jumps != poll.span.start.jumps);
-    jumped
-        || view.of(first).iter().any(ended)
-        || by.end_us() + TOLERANCE_US >= deadline_us(view, first, &by)
+    jumped || view.of(first).iter().any(ended) || by.end_us() + TOLERANCE_US >= deadline_us(view, first, &by)
 }
 
 /// Whether what was asked for may end the delivery. A message that is given back may be delivered again before that is

@@ -53,9 +53,11 @@ fn is_superseded(view: &View<'_>, place: Place, settle: &Settle) -> bool {
         *number != settle.delivery && span.start.step < end && span.end_step() > first
     });
     // Whoever polls at that moment, or whose answer was lost.
-    let perhaps = view.history.polls.iter().any(|poll| {
-        poll.span.start.step < end && poll.span.end_step() > settle.span.start.step
-    });
+    let perhaps = view
+        .history
+        .polls
+        .iter()
+        .any(|poll| poll.span.start.step < end && poll.span.end_step() > settle.span.start.step);
     again || perhaps
 }
 
