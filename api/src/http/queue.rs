@@ -38,7 +38,7 @@ const MAX_POLL_MESSAGES: u64 = 1_000;
 /// Most receipts of one call.
 const MAX_RECEIPTS: usize = 10_000;
 
-/// Largest body of such a call: so many receipts of 76 characters, with room for spaces.
+/// Largest body of such a call: so many receipts of 82 characters, with room for spaces.
 const MAX_RECEIPTS_BYTES: usize = 1024 * 1024;
 
 /// Messages that are done, or are given up.

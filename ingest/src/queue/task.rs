@@ -197,10 +197,10 @@ impl Task {
             }
             tokio::select! {
                 biased;
-                () = closing.cancelled() => return,
+                () = closing.cancelled() => return self.wind_up().await,
                 Some(event) = self.events.next(), if !self.events.is_empty() => {
                     if !self.take(event) {
-                        return;
+                        return self.wind_up().await;
                     }
                 }
                 message = self.inbox.recv() => match message {
@@ -210,6 +210,30 @@ impl Task {
                 () = timer.as_mut() => {}
             }
             self.take_more();
+        }
+    }
+
+    /// Nothing more is taken. What is decided is proposed all the same, and whoever waits for it is told.
+    async fn wind_up(mut self) {
+        self.inbox.close();
+        self.take_more();
+        loop {
+            self.submit();
+            self.submit_burials();
+            if self.proposals == 0 {
+                return;
+            }
+            match self.events.next().await {
+                Some(Event::Committed(kept, answers, result)) => {
+                    self.proposals -= 1;
+                    self.committed(&kept, answers, result);
+                }
+                Some(Event::Buried(kept, answers, result)) => {
+                    self.proposals -= 1;
+                    self.buried(&kept, &answers, result);
+                }
+                _ => {}
+            }
         }
     }
 
@@ -294,7 +318,7 @@ impl Task {
             Event::Scanned(incarnation, scanned) => {
                 if incarnation == self.incarnation {
                     self.scanning = false;
-                    self.digest(scanned);
+                    self.digest_read(scanned);
                 }
             }
             Event::Committed(kept, answers, result) => {

@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod order;
+mod reign;
 
 const WRITE: Duration = Duration::from_millis(3);
 const VISIBILITY: Duration = Duration::from_secs(30);

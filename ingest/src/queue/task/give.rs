@@ -9,7 +9,7 @@ use brigade_index::{
 };
 use tokio::time::Instant;
 
-use super::{Event, LOADS, Task, Waiter, place};
+use super::{Event, LOADS, PAUSE, Task, Waiter, place};
 use crate::{
     IngestError, Slice,
     dispatch::Taken,
@@ -30,7 +30,14 @@ impl Task {
     /// Serves those who wait, in the order in which they came, as far as there is something to deliver.
     pub(super) fn serve(&mut self) {
         let now_ms = self.now_ms();
-        while self.loads < LOADS
+        // A node that only reads, or one that too few regions answer, could not commit what becomes of a delivery; and
+        // whoever can may have delivered the same.
+        let ready = self.around.log.ready().is_ok();
+        if !ready && !self.waiters.is_empty() {
+            self.paused.get_or_insert_with(|| Instant::now() + PAUSE);
+        }
+        while ready
+            && self.loads < LOADS
             && let Some(waiter) = self.waiters.pop_front()
         {
             let taken = self.dispatcher.take(now_ms, waiter.poll.max_messages);
@@ -197,15 +204,15 @@ impl Task {
                 picked.extend(run.take());
                 continue;
             };
-            let number = delivered.number;
-            let receipt = Receipt { at: message.at, incarnation: self.incarnation, number, deadline_ms };
+            let (number, deliveries) = (delivered.number, delivered.deliveries);
+            let receipt = Receipt { at: message.at, incarnation: self.incarnation, number, deadline_ms, deliveries };
             let run = run.get_or_insert_with(|| Picked {
                 slice: slice(message.at.offset(), row, 0),
                 receipts: Vec::with_capacity(fits),
             });
             run.slice.rows += 1;
-            run.receipts.push((receipt, delivered.deliveries, delivered.first_ms));
-            self.around.metrics.queue_delivered(delivered.deliveries);
+            run.receipts.push((receipt, deliveries, delivered.first_ms));
+            self.around.metrics.queue_delivered(deliveries);
         }
         picked.extend(run);
         piece.taken.drain(..fits);

@@ -87,8 +87,19 @@ impl Task {
         } else if receipt.deadline_ms <= now_ms {
             Err(Problem::Expired)
         } else {
-            self.dispatcher.adopt(receipt.at)
+            self.dispatcher.adopt(receipt.at)?;
+            let before = self.committed_retry(receipt).unwrap_or_default();
+            let first_ms = if before.deliveries > 0 { before.first_ms } else { now_ms };
+            self.dispatcher.recall(receipt.at, receipt.deliveries.max(before.deliveries), first_ms);
+            Ok(())
         }
+    }
+
+    /// What is committed of earlier deliveries of a message.
+    fn committed_retry(&self, receipt: &Receipt) -> Option<Retry> {
+        let state = self.around.log.state();
+        let part = self.of.find(state.topic(self.of.topic))?.partition(receipt.partition())?;
+        part.retries().get(&receipt.offset()).copied()
     }
 
     /// `Some` for a receipt that takes this one's place, `None` when it is to be committed.
@@ -104,7 +115,7 @@ impl Task {
         }
         self.hold_one(receipt, now_ms)?;
         let known = self.dispatcher.deliveries(at);
-        let (deliveries, first_ms) = known.map_or((1, now_ms), |known| (known.deliveries.max(1), known.first_ms));
+        let (deliveries, first_ms) = known.unwrap_or((receipt.deliveries, now_ms));
         let message = Taken { at, group: None, deliveries, first_ms, expired: false };
         let most = self.settings.max_deliveries;
         match action {
@@ -257,11 +268,15 @@ impl Task {
         };
         for Kept { at, picked } in kept {
             self.kept.remove(at);
-            match (&result, picked) {
-                (Ok(()), _) => self.dispatcher.settled(*at, now_ms),
-                (Err(_), true) => self.dispatcher.put_back(*at),
-                (Err(_), false) => self.dispatcher.release(*at, now_ms),
+            if result.is_ok() {
+                self.dispatcher.settled(*at, now_ms);
+                continue;
             }
+            if *picked {
+                self.dispatcher.put_back(*at);
+            }
+            // Also what was picked: the dispatcher may have begun anew since, and holds it.
+            self.dispatcher.release(*at, now_ms);
         }
         if let Err(error) = &result {
             tracing::debug!(%error, subscription = %self.of.name, "messages were not settled");

@@ -78,6 +78,16 @@ impl Task {
         }));
     }
 
+    /// Gives the dispatcher what was read.
+    pub(super) fn digest_read(&mut self, scanned: Vec<Scanned>) {
+        let open = {
+            let state = self.around.log.state();
+            let Some(queue) = self.of.find(state.topic(self.of.topic)) else { return };
+            scan::still_open(scanned, queue)
+        };
+        self.digest(open);
+    }
+
     /// Gives the dispatcher what was found.
     pub(super) fn digest(&mut self, scanned: Vec<Scanned>) {
         let now_ms = self.now_ms();
