@@ -72,7 +72,7 @@ impl Queues {
         }
         tasks.retain(|_, task| !task.is_closed());
         let (inbox, messages) = mpsc::channel(INBOX);
-        let task = Task::new(self.around.clone(), of.clone(), messages)?;
+        let task = Task::new(self.around.clone(), of.clone(), (inbox.downgrade(), messages))?;
         tasks.insert(of.id, inbox.clone());
         self.around.tasks.spawn(task.run());
         Some(inbox)
@@ -129,6 +129,10 @@ pub struct TransactionHold {
 }
 
 impl TransactionHold {
+    pub(super) fn new(settle: Settle, held: Vec<At>, task: mpsc::Sender<Message>) -> Self {
+        Self { settle, held, task }
+    }
+
     /// What the transaction's command settles.
     pub fn settle(&self) -> &Settle {
         &self.settle
@@ -138,16 +142,23 @@ impl TransactionHold {
     /// held until it is decided and [`QueueHandle::begin_again`] is called.
     pub async fn taken(mut self, committed: bool) {
         let held = std::mem::take(&mut self.held);
-        if committed {
-            // A task that has ended knows nothing of them any more.
-            let _ = self.task.send(Message::Settled(held)).await;
-        }
+        let message = if committed { Message::Settled(held) } else { Message::Prepared(held) };
+        // A task that has ended knows nothing of them any more.
+        let _ = self.task.send(message).await;
+    }
+
+    /// It is not known what came of the transaction, and the reign is over: the messages stay held.
+    pub fn leave(mut self) {
+        self.held.clear();
     }
 }
 
 impl Drop for TransactionHold {
     fn drop(&mut self) {
         let held = std::mem::take(&mut self.held);
+        if held.is_empty() {
+            return;
+        }
         if let Err(mpsc::error::TrySendError::Full(message)) = self.task.try_send(Message::Release(held)) {
             let task = self.task.clone();
             // Without a runtime the process ends anyway.
@@ -217,9 +228,7 @@ impl QueueHandle {
             Ok(asked) => asked,
             Err(problem) => return Ok(Err(problem)),
         };
-        let task = self.queues.task(&self.of).ok_or_else(|| self.gone())?;
-        let held = self.ask(|answer| Message::Hold(asked, answer), Self::gone).await?;
-        Ok(held.map(|(settle, held)| TransactionHold { settle, held, task }))
+        self.ask(|answer| Message::Hold(asked, answer), Self::gone).await
     }
 
     /// How many messages are where.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use brigade_index::{
-    command::{DeadLetter, QueueSettings, Settle},
+    command::{DeadLetter, QueueSettings},
     ids::{Offset, Partition},
     shard::{Committed, ProposeError},
 };
@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Action, QueueCounts, QueuePoll, ReceiptError,
+    Action, QueueCounts, QueuePoll, ReceiptError, TransactionHold,
     handle::{Around, Asked, Of},
     load::{Loaded, Picked},
     pending::{Kept, Pending},
@@ -39,8 +39,8 @@ mod look;
 /// For each receipt of a call its place, and what takes the place of one that was extended.
 pub(super) type Verdicts = Vec<(usize, Result<Option<Receipt>, ReceiptError>)>;
 
-/// Messages that are held, and what settling them means; or the first receipt that is not good, and its place.
-pub(super) type Held = Result<(Settle, Vec<At>), (usize, ReceiptError)>;
+/// Messages that are held; or the first receipt that is not good, and its place.
+pub(super) type Held = Result<TransactionHold, (usize, ReceiptError)>;
 
 /// What a task is asked.
 pub(super) enum Message {
@@ -49,6 +49,8 @@ pub(super) enum Message {
     Hold(Vec<Asked>, oneshot::Sender<Held>),
     /// Held messages are settled now.
     Settled(Vec<At>),
+    /// Held messages are held by the committed state now.
+    Prepared(Vec<At>),
     /// Held messages are not settled after all.
     Release(Vec<At>),
     Counts(oneshot::Sender<QueueCounts>),
@@ -114,10 +116,15 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Pause after a step of the scan could not be read, or decisions were not taken.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// Both ends of a task's inbox.
+type Inbox = (mpsc::WeakSender<Message>, mpsc::Receiver<Message>);
+
 pub(super) struct Task {
     around: Arc<Around>,
     of: Of,
     inbox: mpsc::Receiver<Message>,
+    /// For those that it gives something to give back.
+    own: mpsc::WeakSender<Message>,
     settings: Arc<QueueSettings>,
     lens: Lens,
     dispatcher: Dispatcher,
@@ -146,7 +153,7 @@ pub(super) struct Task {
 
 impl Task {
     /// `None` when there is no such subscription any more.
-    pub(super) fn new(around: Arc<Around>, of: Of, inbox: mpsc::Receiver<Message>) -> Option<Self> {
+    pub(super) fn new(around: Arc<Around>, of: Of, (own, inbox): Inbox) -> Option<Self> {
         let settings = {
             let state = around.log.state();
             of.find(state.topic(of.topic)).map(|queue| queue.settings.clone())?
@@ -157,6 +164,7 @@ impl Task {
             around,
             of,
             inbox,
+            own,
             settings,
             lens,
             dispatcher,
@@ -294,6 +302,8 @@ impl Task {
             Message::Settle(action, asked, sender) => self.settle(action, &asked, sender),
             Message::Hold(asked, answer) => self.hold(&asked, answer),
             Message::Settled(held) => self.forget(&held),
+            // The dispatcher holds them on; one that begins anew finds in the state what is held then.
+            Message::Prepared(held) => held.iter().for_each(|at| _ = self.kept.remove(at)),
             Message::Release(held) => self.release(&held),
             Message::Counts(answer) => {
                 let counts = self.dispatcher.counts();

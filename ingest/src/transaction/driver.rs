@@ -208,16 +208,13 @@ impl Transactions {
         let settles = settles.cloned().collect();
         let transact = Transact { id: id.clone(), publishes: encoded.publishes, settles, mode };
         let fate = self.propose(Command::Transact(transact), encoded.body, batches).await;
-        let committed = match &fate {
-            Ok(Fate::Committed(_)) => Some(true),
-            Ok(Fate::Prepared) => Some(false),
-            // Nobody may get the messages while it may have happened: the reign is over, and the next one will know.
-            Err(IngestError::Propose(ProposeError::Unknown(_))) => Some(false),
-            Ok(Fate::RolledBack) | Err(_) => None,
-        };
-        if let Some(committed) = committed {
-            for hold in holds {
-                hold.taken(committed).await;
+        for hold in holds {
+            match &fate {
+                Ok(Fate::Committed(_)) => hold.taken(true).await,
+                Ok(Fate::Prepared) => hold.taken(false).await,
+                // Nobody may get the messages while it may have happened: the reign is over, and the next one will know.
+                Err(IngestError::Propose(ProposeError::Unknown(_))) => hold.leave(),
+                Ok(Fate::RolledBack) | Err(_) => drop(hold),
             }
         }
         let fate = fate?;

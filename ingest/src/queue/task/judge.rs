@@ -13,7 +13,7 @@ use crate::{
     IngestError,
     dispatch::{At, Problem, Taken, TimedOut},
     queue::{
-        Action, ReceiptError,
+        Action, ReceiptError, TransactionHold,
         handle::Asked,
         pending::{Kept, Together, runs},
         receipt::Receipt,
@@ -177,10 +177,10 @@ impl Task {
             let _ = answer.send(Err(problem));
             return;
         }
-        let settle = self.settle_of(&held);
-        if answer.send(Ok((settle, held.clone()))).is_err() {
-            self.release(&held);
-        }
+        // Nobody can ask any more without the other end of the inbox.
+        let Some(own) = self.own.upgrade() else { return self.release(&held) };
+        // If whoever asked has gone, now or before the answer is looked at, it is dropped: that lets go.
+        let _ = answer.send(Ok(TransactionHold::new(self.settle_of(&held), held, own)));
     }
 
     fn settle_of(&self, held: &[At]) -> Settle {
