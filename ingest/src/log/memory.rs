@@ -153,8 +153,9 @@ impl MemoryLog {
 
     pub(crate) async fn fetch(&self, batch: &BatchLocation) -> Result<Bytes, FetchError> {
         *self.fetches.lock() += 1;
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        if *self.unreachable.lock() {
+        let unreachable = *self.unreachable.lock();
+        tokio::time::sleep(Duration::from_millis(if unreachable { 10 } else { 1 })).await;
+        if unreachable {
             return Err(FetchError::Unavailable("unreachable".to_owned()));
         }
         let bodies = self.bodies.lock();

@@ -35,17 +35,18 @@ async fn what_a_transaction_held_that_was_rolled_back_is_delivered_again_in_the_
     let world = world(QueueSettings::default());
     world.publish_plain(&["a", "b", "c"]).await;
     let first = world.poll_now().await;
-    for (id, got, commit) in [("no", &first[0], false), ("yes", &first[1], true)] {
+    let id = |id: &str| TransactionId::new(id).unwrap();
+    for (name, got) in [("no", &first[0]), ("yes", &first[1])] {
         let hold = world.queue.hold(&receipts(std::slice::from_ref(got))).await.unwrap().unwrap();
-        let id: TransactionId = TransactionId::new(id).unwrap();
-        let prepare = Prepare { expires_ms: 1_000, check_back: None };
-        let settles = vec![hold.settle().clone()];
-        let mode = Mode::Prepare(prepare);
-        world.log.now(Command::Transact(Transact { id: id.clone(), publishes: Vec::new(), settles, mode })).unwrap();
+        let (settles, mode) =
+            (vec![hold.settle().clone()], Mode::Prepare(Prepare { expires_ms: 1_000, check_back: None }));
+        world.log.now(Command::Transact(Transact { id: id(name), publishes: Vec::new(), settles, mode })).unwrap();
         hold.taken(false).await;
-        world.queue.begin_again().await;
-        assert!(!world.all().await.contains(&got.value), "it is held");
-        world.log.now(Command::Decide { id, commit }).unwrap();
+    }
+    world.queue.begin_again().await;
+    assert_eq!(world.all().await, ["c"], "the others are held");
+    for (name, commit) in [("no", false), ("yes", true)] {
+        world.log.now(Command::Decide { id: id(name), commit }).unwrap();
     }
     world.queue.begin_again().await;
     assert_eq!(world.all().await, ["a", "c"]);
@@ -102,13 +103,12 @@ async fn looking_again_does_not_mind_a_search_that_fails() {
     let next = world.taken_over(2);
     *world.log.unreachable.lock() = true;
     let search = async {
-        tokio::time::sleep(WRITE - Duration::from_micros(500)).await;
+        tokio::time::sleep(WRITE - Duration::from_millis(1)).await;
         next.poll(9, VISIBILITY).await
     };
     let (found, ()) = tokio::join!(search, async {
         assert_eq!(next.queue.redrive(DeadLetterPick::default()).await.unwrap(), 1);
         assert_eq!(*world.log.fetches.lock(), 1, "the search is under way, from behind the dead letter on");
-        tokio::time::sleep(Duration::from_millis(1)).await;
         *world.log.unreachable.lock() = false;
     });
     assert_eq!(values(&found), ["a", "b"]);
