@@ -19,7 +19,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Preparation, TransactionDraft, TransactionReply,
     content::{self, Encoded, Sent},
-    record,
 };
 use crate::{
     Admission, IngestError, TransactionError, TransactionHold, cache::BatchCache, flush::SentBatch, log::Log,
@@ -121,10 +120,10 @@ impl Transactions {
     pub(crate) async fn decide(self: &Arc<Self>, id: &TransactionId, commit: bool) -> Result<Fate, IngestError> {
         self.in_time(async {
             let turn = self.turn(id).await;
-            let queues = {
+            let settles = {
                 let state = self.around.log.state();
                 match state.transactions.prepared().get(id) {
-                    Some(prepared) => record::queues(&state, &prepared.settles),
+                    Some(prepared) => prepared.settles.clone(),
                     None => {
                         let fate = state.transactions.fate(id).ok_or(Rejection::TransactionNotFound)?;
                         let alike = commit == matches!(fate, Fate::Committed(_));
@@ -135,10 +134,9 @@ impl Transactions {
             let (transactions, command) = (self.clone(), Command::Decide { id: id.clone(), commit });
             self.spawned(async move {
                 let fate = transactions.propose(command, Vec::new(), Vec::new()).await;
-                for (topic, name) in queues {
-                    // Of one that is gone nothing is held.
-                    if let Ok(queue) = transactions.around.queues.handle(&topic, &name) {
-                        queue.begin_again().await;
+                if let Ok(fate) = &fate {
+                    for settle in &settles {
+                        transactions.around.queues.decided(settle, matches!(fate, Fate::Committed(_))).await;
                     }
                 }
                 drop(turn);

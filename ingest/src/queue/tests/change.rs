@@ -30,26 +30,68 @@ fn receipts(got: &[Got]) -> Vec<String> {
     got.iter().map(|got| got.receipt.clone()).collect()
 }
 
+/// Prepares a transaction that acknowledges the first message, and one that acknowledges the second.
+async fn prepared(world: &World, got: &[Got]) -> [TransactionId; 2] {
+    let ids = ["no", "yes"].map(|id| TransactionId::new(id).unwrap());
+    for (id, got) in ids.iter().zip(got) {
+        let hold = world.queue.hold(&receipts(std::slice::from_ref(got))).await.unwrap().unwrap();
+        let (settles, prepare) = (vec![hold.settle().clone()], Prepare { expires_ms: 1_000, check_back: None });
+        let (publishes, mode) = (Vec::new(), Mode::Prepare(prepare));
+        world.log.now(Command::Transact(Transact { id: id.clone(), publishes, settles, mode })).unwrap();
+        hold.taken(false).await;
+    }
+    ids
+}
+
 #[tokio::test(start_paused = true)]
-async fn what_a_transaction_held_that_was_rolled_back_is_delivered_again_in_the_same_reign() {
+async fn what_a_transaction_held_that_is_rolled_back_is_in_flight_again() {
     let world = world(QueueSettings::default());
     world.publish_plain(&["a", "b", "c"]).await;
     let first = world.poll_now().await;
-    let id = |id: &str| TransactionId::new(id).unwrap();
-    for (name, got) in [("no", &first[0]), ("yes", &first[1])] {
-        let hold = world.queue.hold(&receipts(std::slice::from_ref(got))).await.unwrap().unwrap();
-        let (settles, mode) =
-            (vec![hold.settle().clone()], Mode::Prepare(Prepare { expires_ms: 1_000, check_back: None }));
-        world.log.now(Command::Transact(Transact { id: id(name), publishes: Vec::new(), settles, mode })).unwrap();
-        hold.taken(false).await;
-    }
+    let [no, yes] = prepared(&world, &first).await;
+    assert_eq!(world.ack(&first[0]).await, Err(ReceiptError::BeingSettled));
+    world.ingest.decide(&no, false).await.unwrap();
+    world.ingest.decide(&yes, true).await.unwrap();
+    assert_eq!(world.poll_now().await, [], "receipts are still good, whoever has them");
+    assert_eq!(world.ack(&first[0]).await, OK);
+    assert_eq!(world.ack(&first[1]).await, Err(ReceiptError::AlreadySettled));
+    assert_eq!(world.ack(&first[2]).await, OK);
+    assert_eq!(world.queue.counts().await.unwrap(), QueueCounts::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_transaction_held_that_is_rolled_back_is_delivered_again_by_a_new_dispatcher() {
+    let world = world(QueueSettings::default());
+    world.publish_plain(&["a", "b", "c"]).await;
+    let first = world.poll_now().await;
+    let [no, yes] = prepared(&world, &first).await;
     world.queue.begin_again().await;
     assert_eq!(world.all().await, ["c"], "the others are held");
-    for (name, commit) in [("no", false), ("yes", true)] {
-        world.log.now(Command::Decide { id: id(name), commit }).unwrap();
-    }
-    world.queue.begin_again().await;
-    assert_eq!(world.all().await, ["a", "c"]);
+    world.ingest.decide(&no, false).await.unwrap();
+    world.ingest.decide(&yes, true).await.unwrap();
+    assert_eq!(world.all().await, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seek_is_heard_of_even_if_nobody_waits_for_it() {
+    let world = world(QueueSettings::default());
+    world.publish_plain(&["a"]).await;
+    let first = world.poll_now().await;
+    assert_eq!(world.ack(&first[0]).await, OK);
+    let left = tokio::time::timeout(WRITE / 3, world.queue.seek(vec![(Partition(0), Offset(0))])).await;
+    assert!(left.is_err());
+    assert_eq!(values(&world.poll(9, VISIBILITY).await), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_back_is_found_even_if_nobody_waits_for_it() {
+    let world = world(QueueSettings::default());
+    world.publish_plain(&["a"]).await;
+    let first = world.poll_now().await;
+    assert_eq!(world.settle(Action::Reject, &[&first[0]]).await, [OK]);
+    let left = tokio::time::timeout(WRITE / 3, world.queue.redrive(DeadLetterPick::default())).await;
+    assert!(left.is_err());
+    assert_eq!(values(&world.poll(9, VISIBILITY).await), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]
