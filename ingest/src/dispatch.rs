@@ -102,6 +102,11 @@ impl Dispatcher {
         }
     }
 
+    /// How long messages wait from now on after their receipts have expired.
+    pub(crate) const fn set_retry_delay(&mut self, retry_delay_ms: u32) {
+        self.rules.retry_delay_ms = retry_delay_ms;
+    }
+
     /// Messages found and not settled.
     pub(crate) const fn counts(&self) -> Counts {
         self.counts

@@ -49,7 +49,6 @@ impl Lens {
     pub(super) fn is_same(&self, settings: &QueueSettings) -> bool {
         let filter = self.filter.as_ref().map(Filter::text);
         self.rules.ordered == settings.ordered
-            && self.rules.retry_delay_ms == settings.retry_delay_ms
             && self.fairness == settings.fairness
             && filter == settings.filter.as_deref()
     }

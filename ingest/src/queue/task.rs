@@ -235,12 +235,9 @@ impl Task {
             if self.proposals == 0 {
                 return;
             }
-            match self.events.next().await {
-                Some(Event::Committed(kept, answers, result)) => {
-                    self.proposals -= 1;
-                    self.committed(&kept, &answers, result);
-                }
-                _ => {}
+            if let Some(Event::Committed(kept, answers, result)) = self.events.next().await {
+                self.proposals -= 1;
+                self.committed(&kept, &answers, result);
             }
         }
     }
@@ -276,6 +273,8 @@ impl Task {
             self.lens = lens;
             self.begin_again();
         }
+        self.lens.rules.retry_delay_ms = settings.retry_delay_ms;
+        self.dispatcher.set_retry_delay(settings.retry_delay_ms);
         self.settings = settings;
         true
     }

@@ -210,6 +210,20 @@ async fn a_filter_that_is_replaced_settles_nothing_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_retry_delay_leaves_in_flight_what_is() {
+    let world = world(QueueSettings::default());
+    world.publish_plain(&["a", "b"]).await;
+    let first = world.poll_now().await;
+    let retry_delay_ms = Some(60_000);
+    world.queue.alter(QueuePatch { retry_delay_ms, ..QueuePatch::default() }).await.unwrap();
+    assert_eq!(world.poll_now().await, []);
+    assert_eq!(world.ack(&first[0]).await, OK);
+    tokio::time::sleep(OVER).await;
+    assert_eq!(world.poll(9, VISIBILITY).await, []);
+    assert_eq!(values(&world.poll(9, VISIBILITY * 2).await), ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn everything_that_a_call_gives_back_is_committed_when_it_is_answered() {
     let dead = Some(TopicName::new("dead").unwrap());
     let settings = QueueSettings { max_deliveries: 2, dead_letter_topic: dead, ..QueueSettings::default() };
