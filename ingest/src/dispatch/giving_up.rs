@@ -18,7 +18,7 @@ impl Dispatcher {
     /// [`Dispatcher::take`] had picked it.
     pub(crate) fn pick(&mut self, at: At) -> bool {
         let waits = |state| matches!(state, State::Again | State::Delayed);
-        let Some(record) = self.records.get(at).copied().filter(|record| waits(record.state)) else { return false };
+        let Some(record) = self.records.get(at).filter(|record| waits(record.state)) else { return false };
         self.change(at, record, State::Picked);
         true
     }
