@@ -63,6 +63,9 @@ pub(in crate::bench) struct LatencyArgs {
     /// Publishing connections, which take turns
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = value_parser!(u16).range(1..))]
     pub(super) connections: u16,
+    /// Messages of a key strictly one after the other: each is looked at before it is delivered
+    #[arg(long)]
+    pub(super) ordered: bool,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -82,7 +82,8 @@ struct Message<'a> {
 
 /// Runs the scenario.
 pub(super) async fn run(context: &Context, topic: &BenchTopic, args: &LatencyArgs) -> Result<LatencyReport, CliError> {
-    let queue = BenchQueue::create(context, topic, SubscriptionStart::Latest, &QueueSettings::default()).await?;
+    let settings = QueueSettings { ordered: Some(args.ordered), ..QueueSettings::default() };
+    let queue = BenchQueue::create(context, topic, SubscriptionStart::Latest, &settings).await?;
     let target = Target::new(context.client.base(), &topic.name)?;
     let seconds = args.time.warmup_seconds + args.time.seconds;
     let messages = (seconds * u64::from(args.rate)) as usize;
