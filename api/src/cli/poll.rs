@@ -37,7 +37,8 @@ A member of a stream reads the partitions that the server assigns to it, and com
 Of all members with names of their own each partition has one; they share anew when one joins or goes.
 
 A queue gives each message to one consumer for a while. Without --ack, settle it by its receipt with
-`brigade ack`, `nack`, `extend` or `reject`, or it comes again.";
+`brigade ack`, `nack`, `extend` or `reject`, or it comes again. Queues are not made by --create, but by
+`brigade subscription create TOPIC NAME --kind queue`.";
 
 /// How long a follower's request waits on the server, in milliseconds.
 const FOLLOW_WAIT_MS: u64 = 20_000;
@@ -69,13 +70,14 @@ pub struct PollArgs {
     #[arg(long, value_name = "MS", default_value_t = 10_000, requires = "member", value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
     pub session_ms: u64,
     /// Of a queue: acknowledge the printed messages
-    #[arg(long)]
+    #[arg(long, conflicts_with = "create")]
     pub ack: bool,
     /// Of a queue: how long the receipts are good, in milliseconds [default: as the subscription says]
     #[arg(
         long,
         visible_alias = "visibility",
         value_name = "MS",
+        conflicts_with = "create",
         value_parser = clap::value_parser!(u64).range(1..=43_200_000)
     )]
     pub visibility_ms: Option<u64>,
