@@ -52,6 +52,18 @@ impl Dispatcher {
         }
     }
 
+    /// A message that was settled is open again by now. Whether it must be looked for: if it was picked or delivered, it is
+    /// forgotten with its deliveries; if it was only kept out of turn, it waits again.
+    pub(crate) fn reopened(&mut self, at: At, now_ms: i64) -> bool {
+        let was_out = self.records.get(at).is_some_and(|record| record.delivered || record.state == State::Picked);
+        if was_out {
+            self.settled(at, now_ms);
+        } else {
+            self.release(at, now_ms);
+        }
+        was_out
+    }
+
     /// A message that is held is not settled but delivered again when it is ready.
     pub(crate) fn retry(&mut self, at: At, now_ms: i64, ready_ms: i64) {
         if let Some(record) = self.in_state(at, State::Held) {

@@ -6,7 +6,7 @@ use super::*;
 
 impl World {
     /// Another node leads: it knows nothing but what is committed.
-    fn taken_over(&self, seed: u64) -> Self {
+    pub(super) fn taken_over(&self, seed: u64) -> Self {
         let (settings, tasks) = (IngestSettings::default(), TaskTracker::new());
         let metrics = IngestMetrics::new(&settings);
         let env = Env::simulated(seed, 1_000);
