@@ -27,6 +27,7 @@ pub mod subscription;
 #[cfg(test)]
 mod tests;
 pub mod topic;
+pub mod transaction;
 
 pub use exit::CliError;
 pub use output::OutputFormat;
@@ -91,6 +92,8 @@ pub enum Command {
     Reject(settle::ReceiptArgs),
     /// List the dead letters of a queue, give them back, forget them
     DeadLetters(dead_letters::DeadLetterArgs),
+    /// Publish to several topics together, list and decide transactions
+    Transaction(transaction::TransactionArgs),
     /// Measure throughput, latency and cost against a running server
     Bench(crate::bench::BenchArgs),
     /// Create a bucket, or check that a store is fit for Brigade
@@ -158,6 +161,7 @@ async fn command(context: Context, command: Command) -> Result<(), CliError> {
         Command::Extend(args) => settle::run(&context, args.settlement(), args.receipts).await,
         Command::Reject(args) => settle::run(&context, Settlement::Reject, args).await,
         Command::DeadLetters(args) => dead_letters::run(&context, args).await,
+        Command::Transaction(args) => transaction::run(&context, args).await,
         Command::Bench(args) => crate::bench::run(&context, args).await,
         Command::Bucket(args) => bucket::run(args, output_or_table(&context)).await,
         Command::Region(args) => region::run(&context, args).await,

@@ -8,7 +8,7 @@
 //! | `client/message.rs` | one read message, borrowed from the page it came in |
 //! | `client/retry.rs` | when to try again |
 //! | `client/member.rs` | a member of a subscription, which lives by heartbeats in the background |
-//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `members.rs`, `queue.rs`, `regions.rs`, `operations.rs` | the calls |
+//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `transactions.rs`, `members.rs`, `queue.rs`, `regions.rs`, `operations.rs` | the calls |
 
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ mod regions;
 mod retry;
 mod subscriptions;
 mod topics;
+mod transactions;
 mod types;
 
 pub(crate) use error::parse_refusal;
@@ -48,6 +49,7 @@ pub use regions::{
 };
 pub use retry::RetryPolicy;
 pub use subscriptions::{PollRequest, Polled};
+pub use transactions::{Transacted, Transaction, TransactionAck, TransactionMessage, TransactionPage, TransactionPart};
 pub use types::{
     PartitionState, Position, QueuePartition, SeekTo, Subscription, SubscriptionPosition, SubscriptionStart, Topic,
     TopicPage, TopicSettings,

@@ -6,7 +6,7 @@
 //! | `http/router.rs` | from routes to handlers, and what all requests share |
 //! | `http/error.rs` | every error with its status, code and hint: the only place that knows status codes of errors |
 //! | `http/params.rs`, `http/body.rs` | query parameters and bodies, read under limits |
-//! | `http/publish.rs`, `read.rs`, `sse.rs`, `topics.rs`, `subscriptions.rs`, `poll.rs`, `queue.rs`, `cluster.rs`, `regions.rs`, `shards.rs`, `ops.rs` | handlers |
+//! | `http/publish.rs`, `read.rs`, `sse.rs`, `topics.rs`, `subscriptions.rs`, `poll.rs`, `queue.rs`, `transactions.rs`, `cluster.rs`, `regions.rs`, `shards.rs`, `ops.rs` | handlers |
 //! | `http/forward.rs`, `lease.rs` | requests that the leader has to answer, and what nodes ask each other |
 //! | `http/metrics.rs`, `figures.rs`, `process.rs`, `openapi.rs` | what the interface says about itself |
 
@@ -35,6 +35,7 @@ mod shards;
 mod sse;
 mod subscriptions;
 mod topics;
+mod transactions;
 
 pub use metrics::HttpMetrics;
 pub use openapi::document;

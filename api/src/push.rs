@@ -7,7 +7,8 @@
 //! | `push/backoff.rs`, `push/pace.rs` | when, how fast and how many at once |
 //! | `push/endpoint.rs` | one HTTP client for all endpoints |
 //! | `push/deliver.rs` | one message posted, and what its answer means |
-//! | `push/worker.rs` | the loop of one subscription |
+//! | `push/worker.rs`, `push/source.rs` | the loop of one subscription, and the queue it takes from |
+//! | `push/workers.rs` | the loops of all subscriptions |
 //! | `push/metrics.rs` | figures |
 
 mod address;
@@ -18,7 +19,9 @@ mod endpoint;
 mod metrics;
 mod pace;
 mod signature;
+mod source;
 mod worker;
+mod workers;
 
 pub use address::{AddressError, AddressPolicy};
 pub use backoff::{Backoff, parse_retry_after};
@@ -28,4 +31,6 @@ pub use endpoint::{Answer, BuildError, Endpoint, EndpointError, Endpoints, SendE
 pub use metrics::PushMetrics;
 pub use pace::{Outcome, Pace, Room, Ticket};
 pub use signature::{ID_HEADER, SIGNATURE_HEADER, SecretError, SigningSecret, TIMESTAMP_HEADER, escape_id};
+pub use source::QueueSource;
 pub use worker::{Settlement, Source, SourceError, Taken, Worker, WorkerSettings};
+pub use workers::{Pushing, Workers};

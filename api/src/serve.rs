@@ -21,12 +21,15 @@ use crate::{
     settings::{self, LogFormat, Settings, SettingsError, redact_url},
 };
 
+mod caller;
+mod check_back;
 mod connections;
 mod logging;
 mod node;
 mod seat;
 mod signals;
 
+pub(crate) use caller::left;
 use node::prepare_node;
 pub use node::{Node, StartError, start_node, start_node_on};
 pub use seat::{Absent, Leading, Seat};

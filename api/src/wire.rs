@@ -30,7 +30,7 @@ pub use encode::{
 };
 pub use error::{Refusal, WireError, codes};
 pub use escape::{write_i64, write_string, write_u64};
-pub use json::parse_json;
+pub use json::{parse_json, parse_message_list};
 pub use ndjson::parse_ndjson;
 pub use raw::{RawMeta, parse_raw};
 

@@ -142,6 +142,13 @@ pub enum Command {
     },
     /// Settles messages of a queue subscription. Never rejected because of a single message: what is settled already stays.
     Settle(Settle),
+    /// Moves dead letters to their topic: their copies are published and they are settled, or neither (I15).
+    Bury {
+        /// The copies, without requests.
+        copies: Publish,
+        /// What is settled; every message in it must be open.
+        settle: Settle,
+    },
     /// Publishes and settles together, now or when it is decided.
     Transact(Transact),
     /// Decides a transaction that was prepared.

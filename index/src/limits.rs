@@ -92,8 +92,17 @@ pub const MAX_PREPARED: usize = 10_000;
 /// How long an undecided transaction may be kept, in milliseconds.
 pub const MAX_PREPARED_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
+/// Shortest and longest time between two questions about an undecided transaction, in milliseconds.
+pub const MIN_CHECK_BACK_MS: u32 = 100;
+/// See [`MIN_CHECK_BACK_MS`].
+pub const MAX_CHECK_BACK_MS: u32 = 24 * 60 * 60 * 1000;
+
 /// Decided transactions remembered, so that a repeated one gets the first answer; the oldest is forgotten first.
 pub const MAX_DECIDED: usize = 100_000;
+
+/// Places (a topic's partition with the messages there) of decided transactions remembered, 16 bytes each; the oldest
+/// transaction is forgotten first.
+pub const MAX_DECIDED_PLACES: usize = 2_000_000;
 
 /// Longest text of a filter. Every node keeps it, and its terms are tried on every message of the subscription.
 pub const MAX_FILTER_BYTES: usize = 4 * 1024;

@@ -36,7 +36,7 @@ mod walk;
 mod whole;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     sync::{
         Arc,
@@ -249,6 +249,12 @@ impl Shard {
                 growth.await;
             }
         }
+    }
+
+    /// Waits until queue subscriptions were created, changed or deleted in this reign, and gives the topics concerned; each
+    /// change is told once, also when it was committed before this call. For one caller.
+    pub async fn changed_queues(&self) -> BTreeSet<TopicId> {
+        self.shared.waiters.changed().await
     }
 
     /// Whether proposals are taken now.

@@ -75,6 +75,8 @@ pub(crate) struct Dispatcher {
     timers: Timers,
     /// Untouched messages that wait and must wait longer, found out when their turn comes.
     postponed: BTreeMap<At, i64>,
+    /// Of untouched messages that earlier reigns delivered more often than was committed: how often, and when first.
+    recalled: BTreeMap<At, (u32, i64)>,
     /// Below these offsets there is nothing left of any run.
     floors: BTreeMap<Partition, Offset>,
     /// Picks so far.
@@ -95,6 +97,7 @@ impl Dispatcher {
             records: Records::default(),
             timers: Timers::default(),
             postponed: BTreeMap::new(),
+            recalled: BTreeMap::new(),
             floors: BTreeMap::new(),
             number: 0,
             counts: Counts::default(),
@@ -176,6 +179,9 @@ impl Dispatcher {
         while let Some(at) = self.postponed.range(first..end).next().map(|(at, _)| *at) {
             self.postponed.remove(&at);
         }
+        while let Some(at) = self.recalled.range(first..end).next().map(|(at, _)| *at) {
+            self.recalled.remove(&at);
+        }
         let floor = self.floors.entry(partition).or_default();
         *floor = offset.max(*floor);
     }
@@ -216,6 +222,7 @@ impl Dispatcher {
     /// The message is settled, wherever it was. The next of its group may be delivered.
     pub(crate) fn settled(&mut self, at: At, now_ms: i64) {
         self.postponed.remove(&at);
+        self.recalled.remove(&at);
         if let Some(record) = self.records.get(at) {
             self.leave(at, &record);
             self.records.remove(at);

@@ -101,6 +101,11 @@ impl Draft {
         Ok(())
     }
 
+    /// The topic.
+    pub fn topic(&self) -> &TopicName {
+        &self.name
+    }
+
     /// Number of messages.
     pub fn messages(&self) -> usize {
         self.order.len()

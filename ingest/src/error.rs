@@ -9,6 +9,8 @@ use brigade_index::{
     shard::{FetchError, ProposeError},
 };
 
+use crate::ReceiptError;
+
 /// Why a message was refused while a draft was built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
@@ -105,6 +107,34 @@ pub enum MessageError {
     },
 }
 
+/// Why a transaction was refused before anything of it was stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransactionError {
+    /// A receipt is not good.
+    #[error("ack[{ack}].receipts[{place}]: {error}")]
+    Receipt {
+        /// Which acknowledgement, counted from 0.
+        ack: usize,
+        /// Which of its receipts, counted from 0.
+        place: usize,
+        /// What is wrong with it.
+        error: ReceiptError,
+    },
+    /// A topic or subscription is named twice.
+    #[error("{0} is named twice")]
+    Twice(String),
+    /// There is more of something than a transaction may have.
+    #[error("the transaction has {count} {what}, at most {limit}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+}
+
 /// Why a request was not carried out.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum IngestError {
@@ -147,6 +177,9 @@ pub enum IngestError {
     /// Another request with other messages was stored under the same identity. This one was not stored.
     #[error("another request with other messages was stored under the same identity")]
     IdentityReused,
+    /// The transaction cannot be. Nothing was stored.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
     /// The request is larger than any may be. Nothing was stored.
     #[error("the request has {bytes} bytes, at most {limit}")]
     TooLarge {

@@ -20,10 +20,11 @@ mod reader;
 mod service;
 mod settings;
 mod settle;
+mod transaction;
 
 pub use admission::Admission;
 pub use draft::{Draft, MAX_REQUEST_BYTES};
-pub use error::{IngestError, MessageError};
+pub use error::{IngestError, MessageError, TransactionError};
 pub use members::{Assignment, Epoch, MAX_MEMBERS, MemberStatus, Refusal, SESSION_MS};
 pub use membership::{Heartbeat, MemberError, Members, PendingCommit, Turn};
 pub use metrics::IngestMetrics;
@@ -34,3 +35,7 @@ pub use queue::{
 pub use reader::{PollReply, PollRequest, ReadFrom, ReadReply, ReadRequest, Slice};
 pub use service::{Ingest, PublishReply};
 pub use settings::IngestSettings;
+pub use transaction::{
+    Ask, Preparation, PreparedRecord, Question, TransactionDraft, TransactionPlace, TransactionRecord,
+    TransactionReply, TransactionState,
+};

@@ -143,6 +143,21 @@ impl<T> Default for Flush<T> {
     }
 }
 
+impl<T> Flush<T> {
+    /// These requests, each whole.
+    pub(crate) fn of(requests: impl IntoIterator<Item = Request<T>>) -> Self {
+        let mut flush = Self::default();
+        requests.into_iter().for_each(|request| flush.add(request));
+        flush
+    }
+
+    fn add(&mut self, request: Request<T>) {
+        self.bytes += request.bytes();
+        let topic = self.topics.entry(request.topic);
+        topic.or_insert_with(|| OpenTopic::new(request.topic, request.name.clone(), request.compression)).add(request);
+    }
+}
+
 /// Why a flush left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Trigger {
@@ -185,9 +200,7 @@ impl<T> OpenBatches<T> {
         if self.open.topics.is_empty() {
             self.oldest = now;
         }
-        self.open.bytes += bytes;
-        let topic = self.open.topics.entry(request.topic);
-        topic.or_insert_with(|| OpenTopic::new(request.topic, request.name.clone(), request.compression)).add(request);
+        self.open.add(request);
         if self.open.bytes >= ENTRY_TARGET_BYTES {
             self.full.push_back(mem::take(&mut self.open));
         }

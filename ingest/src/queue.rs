@@ -11,8 +11,9 @@
 //! | `scan` | finding messages that are open |
 //! | `load` | fetching what was picked |
 //! | `pending` | what is to be committed, and who waits for it |
-//! | `dead` | dead letters: copies, listing, giving back |
+//! | `dead`, `copy` | dead letters: listing, giving back, copies for a topic of their own |
 
+mod copy;
 mod dead;
 mod handle;
 mod load;

@@ -6,11 +6,11 @@ use std::sync::{
 };
 
 use brigade_index::{
-    command::Identity,
+    command::{Identity, Rejection},
     env::Env,
     ids::{Offset, Partition, TopicId},
     limits::MAX_MESSAGES_PER_PUBLISH,
-    names::{SubscriptionName, TopicName},
+    names::{SubscriptionName, TopicName, TransactionId},
     shard::{ProposeError, Shard},
 };
 use tokio::{
@@ -32,6 +32,7 @@ use crate::{
     queue::{Around, QueueHandle, Queues},
     reader::Reader,
     settle::{Answer, Ticket},
+    transaction::{self, Ask, TransactionDraft, TransactionRecord, TransactionReply, Transactions},
 };
 
 /// Publishing and reading. A handle; cheap to clone.
@@ -45,8 +46,9 @@ struct Inner {
     gate: Arc<Gate>,
     metrics: IngestMetrics,
     reader: Reader,
-    queues: Arc<Queues>,
+    transactions: Arc<Transactions>,
     membership: Membership,
+    queues: Arc<Queues>,
     inbox: mpsc::Sender<Request<Ticket>>,
     /// Turn of the partitions for messages without a key.
     turn: AtomicU64,
@@ -69,7 +71,7 @@ pub struct PublishReply {
 }
 
 impl PublishReply {
-    fn new(Places { placed, duplicates }: Places, duplicate: bool) -> Self {
+    pub(crate) fn new(Places { placed, duplicates }: Places, duplicate: bool) -> Self {
         Self { placed, duplicates, duplicate }
     }
 }
@@ -109,6 +111,14 @@ impl Ingest {
             closing: closing.clone(),
             request_timeout: settings.request_timeout,
         });
+        let transactions = Transactions::new(transaction::Around {
+            log: log.clone(),
+            cache: cache.clone(),
+            queues: queues.clone(),
+            env: env.clone(),
+            tasks: tasks.clone(),
+            request_timeout: settings.request_timeout,
+        });
         let batcher = Batcher::new(Shared::new(log.clone(), cache, metrics.clone()), settings.linger);
         let (stop, ended) = (closing.clone(), closed.clone().drop_guard());
         tasks.spawn(async move {
@@ -123,8 +133,9 @@ impl Ingest {
             gate,
             metrics,
             reader,
-            queues,
+            transactions,
             membership,
+            queues,
             inbox,
             turn,
             closing,
@@ -226,12 +237,66 @@ impl Ingest {
         self.0.reader.poll(request).await
     }
 
-    /// A queue subscription.
+    /// An empty draft of what a transaction publishes to a topic.
     ///
     /// # Errors
-    /// When there is no such topic or subscription, or it is of another kind.
-    pub fn queue(&self, topic: &TopicName, name: &SubscriptionName) -> Result<QueueHandle, IngestError> {
-        self.0.queues.handle(topic, name)
+    /// When there is no such topic.
+    pub fn transaction_draft(&self, topic: &TopicName, id: &TransactionId) -> Result<Draft, IngestError> {
+        // With a space no client's own key is like it.
+        self.draft(topic, Some(Identity::Key(format!("transaction {id}").into())))
+    }
+
+    /// Carries a transaction out, or prepares it; answers when that is committed. A repeated one gets the first answer.
+    ///
+    /// When the caller goes away, the transaction goes on.
+    ///
+    /// # Errors
+    /// `TimedOut` and `Propose(Unknown)` leave open whether it has happened; after all others it has not.
+    pub async fn transact(
+        &self,
+        draft: TransactionDraft,
+        admission: Admission,
+    ) -> Result<TransactionReply, IngestError> {
+        let (started, messages, bytes) = (Instant::now(), draft.messages(), draft.bytes());
+        let reply = match self.ready() {
+            Ok(()) => self.0.transactions.transact(draft, admission).await,
+            Err(error) => Err(error),
+        };
+        match &reply {
+            Ok(reply) if reply.repeated => self.0.metrics.duplicate(),
+            Ok(_) => self.0.metrics.acknowledged(messages, bytes, started.elapsed()),
+            Err(error) => self.0.metrics.refused(error),
+        }
+        reply
+    }
+
+    /// Decides a transaction that was prepared; deciding alike once more changes nothing. Gives what has become of it.
+    ///
+    /// # Errors
+    /// `Refused` when there is no such transaction, or it was decided otherwise; like [`Self::transact`].
+    pub async fn decide(&self, id: &TransactionId, commit: bool) -> Result<TransactionRecord, IngestError> {
+        self.ready()?;
+        self.0.transactions.decide(id, commit).await?;
+        self.transaction(id)
+    }
+
+    /// What is known of a transaction.
+    ///
+    /// # Errors
+    /// `Refused` when there is no such transaction, or it was decided long ago.
+    pub fn transaction(&self, id: &TransactionId) -> Result<TransactionRecord, IngestError> {
+        transaction::record(&self.0.log.state(), id).ok_or_else(|| Rejection::TransactionNotFound.into())
+    }
+
+    /// Transactions that wait for a decision, in the order of their ids: at most `limit` behind `after`.
+    pub fn undecided(&self, after: Option<&TransactionId>, limit: usize) -> Vec<TransactionRecord> {
+        transaction::undecided(&self.0.log.state(), after, limit)
+    }
+
+    /// Rolls transactions back that nobody has decided in time, and asks about the others where they say so. Only the
+    /// leader's may do so: one task for each reign, until `stop` is cancelled.
+    pub async fn watch_transactions(&self, ask: Ask, stop: CancellationToken) {
+        self.0.transactions.watch(ask, stop).await;
     }
 
     /// The members of a subscription.
@@ -244,6 +309,14 @@ impl Ingest {
 
     pub(crate) fn membership(&self) -> &Membership {
         &self.0.membership
+    }
+
+    /// A queue subscription.
+    ///
+    /// # Errors
+    /// When there is no such topic or subscription, or it is of another kind.
+    pub fn queue(&self, topic: &TopicName, name: &SubscriptionName) -> Result<QueueHandle, IngestError> {
+        self.0.queues.handle(topic, name)
     }
 
     /// First offset whose message has that timestamp (milliseconds since the Unix epoch) or a later one; the high
@@ -263,6 +336,7 @@ impl Ingest {
     /// Flushes what is open and refuses more; resolves when all is answered.
     pub async fn drain(&self) {
         self.0.closing.cancel();
+        self.0.transactions.finish().await;
         self.0.closed.cancelled().await;
     }
 

@@ -24,7 +24,7 @@ Examples:
   brigade dead-letters purge jobs workers --max 1000
 
 A message becomes a dead letter when it was delivered as often as it may be, was rejected, or expired.
-Dead letters that go to a topic of their own are read there, like all messages.";
+A queue with a dead-letter topic publishes them there as well.";
 
 /// Dead letters of one request.
 const PAGE: u64 = 1_000;

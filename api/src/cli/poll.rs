@@ -33,11 +33,12 @@ A stream is a named, durable cursor over all partitions of a topic. Without --co
 prints the same messages again. Positions are committed after the messages were handed to standard
 output: a message may come twice after a crash, and is never skipped.
 
-A member reads the partitions that the server assigns to it, and commits what it printed. Of all
-members with names of their own each partition has one; they share anew when one joins or goes.
+A member of a stream reads the partitions that the server assigns to it, and commits what it printed.
+Of all members with names of their own each partition has one; they share anew when one joins or goes.
 
 A queue gives each message to one consumer for a while. Without --ack, settle it by its receipt with
-`brigade ack`, `nack`, `extend` or `reject`, or it comes again.";
+`brigade ack`, `nack`, `extend` or `reject`, or it comes again. Queues are not made by --create, but by
+`brigade subscription create TOPIC NAME --kind queue`.";
 
 /// How long a follower's request waits on the server, in milliseconds.
 const FOLLOW_WAIT_MS: u64 = 20_000;
@@ -62,23 +63,24 @@ pub struct PollArgs {
     /// Of a stream: commit the positions of the printed messages
     #[arg(long, conflicts_with = "ack")]
     pub commit: bool,
+    /// Of a stream: join as a member of this name, read what is assigned to it, and commit it
+    #[arg(long, value_name = "NAME", conflicts_with = "ack")]
+    pub member: Option<String>,
+    /// How long others wait for this member when nothing is heard of it, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000, requires = "member", value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
+    pub session_ms: u64,
     /// Of a queue: acknowledge the printed messages
-    #[arg(long)]
+    #[arg(long, conflicts_with = "create")]
     pub ack: bool,
     /// Of a queue: how long the receipts are good, in milliseconds [default: as the subscription says]
     #[arg(
         long,
         visible_alias = "visibility",
         value_name = "MS",
+        conflicts_with = "create",
         value_parser = clap::value_parser!(u64).range(1..=43_200_000)
     )]
     pub visibility_ms: Option<u64>,
-    /// Join as a member of this name, read what is assigned to it, and commit it
-    #[arg(long, value_name = "NAME")]
-    pub member: Option<String>,
-    /// How long others wait for this member when nothing is heard of it, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 10_000, requires = "member", value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
-    pub session_ms: u64,
     /// Most messages [default: all there are]
     #[arg(long, value_name = "N")]
     pub max: Option<u64>,
@@ -119,6 +121,11 @@ pub(super) async fn run(context: &Context, args: PollArgs) -> Result<(), CliErro
     let policy =
         RetryPolicy { give_up_after: Duration::from_secs(args.retry_seconds.into()), ..RetryPolicy::default() };
     if is_queue(context, &args, &policy).await? {
+        if args.member.is_some() {
+            let problem =
+                format!("{} is a queue: it has no members, any number of consumers may poll it", args.subscription);
+            return Err(CliError::Usage(problem));
+        }
         return queue::run(context, &args, &policy).await;
     }
     if args.ack || args.visibility_ms.is_some() {

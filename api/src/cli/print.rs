@@ -43,7 +43,7 @@ impl<W: Write> Printer<W> {
             Style::Table => writeln!(out, "{:>9}  {:>12}  {:<24}  VALUE", "PARTITION", "OFFSET", "KEY")?,
             Style::Receipts => {
                 let (partition, offset, delivery, receipt) = ("PARTITION", "OFFSET", "DELIVERY", "RECEIPT");
-                writeln!(out, "{partition:>9}  {offset:>12}  {delivery:>8}  {receipt:<76}  {:<24}  VALUE", "KEY")?;
+                writeln!(out, "{partition:>9}  {offset:>12}  {delivery:>8}  {receipt:<82}  {:<24}  VALUE", "KEY")?;
             }
             Style::Values | Style::Json => {}
         }
@@ -71,7 +71,7 @@ impl<W: Write> Printer<W> {
         write!(self.out, "{:>9}  {:>12}  ", message.partition, message.offset)?;
         if self.style == Style::Receipts {
             let handed = Handed::parse(json).map_err(|e| broken(e.to_string()))?;
-            write!(self.out, "{:>8}  {:<76}  ", handed.delivery_count, handed.receipt)?;
+            write!(self.out, "{:>8}  {:<82}  ", handed.delivery_count, handed.receipt)?;
         }
         writeln!(self.out, "{key:<24}  {value}")?;
         Ok(())

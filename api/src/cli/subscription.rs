@@ -7,8 +7,9 @@ use super::{
     output::{count, print_json, print_line, print_table, table},
     poll,
 };
-use crate::client::{Assignment, Position, SeekTo, SubscriptionStart};
+use crate::client::{Position, SeekTo, SubscriptionStart};
 
+mod members;
 mod settings;
 mod show;
 
@@ -18,7 +19,7 @@ use show::show;
 const AFTER_HELP: &str = "\
 Examples:
   brigade subscription create orders billing
-  brigade subscription create jobs workers --kind queue --max-deliveries 5 --dead-letter-topic jobs-dead
+  brigade subscription create jobs workers --kind queue --max-deliveries 5
   brigade subscription create jobs eu --kind queue --filter 'region = \"eu\"' --ordered
   brigade subscription get jobs workers
   brigade subscription update jobs workers --visibility-timeout-ms 60000 --no-dead-letter-topic
@@ -27,8 +28,12 @@ Examples:
   brigade subscription members orders billing
   brigade subscription delete orders billing
 
-A stream is read in order, by one reader or by members that share its partitions; they commit positions. A queue gives each message to one
-of many consumers, which acknowledge messages one by one.";
+A stream is read in order, each partition by one reader, which commits positions. A queue gives each
+message to one of many consumers, which acknowledge messages one by one.
+
+`create` does not change a subscription that exists: use `update`. A change of --filter, --ordered,
+--fair-by or --retry-delay-ms delivers what is in flight again, and the receipts of before are refused
+then. Messages that an old filter did not want are settled: `seek` back to have them looked at anew.";
 
 /// Arguments of `brigade subscription`.
 #[derive(Args, Debug)]
@@ -40,7 +45,7 @@ pub struct SubscriptionArgs {
 
 #[derive(Debug, Subcommand)]
 enum SubscriptionCommand {
-    /// Create a subscription; one of the same kind that exists is no error and stays as it is
+    /// Create a subscription; one of the same kind that exists is no error and keeps its settings
     Create {
         #[command(flatten)]
         name: NameArgs,
@@ -160,7 +165,7 @@ pub(super) async fn run(context: &Context, args: SubscriptionArgs) -> Result<(),
             show(context, &client.seek(&name.topic, &name.subscription, &to).await?)
         }
         SubscriptionCommand::Members { name } => {
-            members(context, &client.members(&name.topic, &name.subscription).await?)
+            members::show(context, &client.members(&name.topic, &name.subscription).await?)
         }
         SubscriptionCommand::Delete { name: NameArgs { topic, subscription } } => {
             client.delete_subscription(&topic, &subscription).await?;
@@ -187,27 +192,6 @@ async fn list(context: &Context, topic: &str) -> Result<(), CliError> {
             count(subscription.lag),
             number(subscription.in_flight),
             number(subscription.dead_letters),
-        ]);
-    }
-    print_table(&rows)
-}
-
-fn members(context: &Context, members: &[Assignment]) -> Result<(), CliError> {
-    if context.json() {
-        return print_json(&members);
-    }
-    let mut rows = table(&["member", "partitions", "gives up", "lag", "session ms"], &[3, 4]);
-    let numbers = |numbers: &mut dyn Iterator<Item = u32>| {
-        let numbers: Vec<_> = numbers.map(|number| number.to_string()).collect();
-        if numbers.is_empty() { "-".to_owned() } else { numbers.join(",") }
-    };
-    for member in members {
-        rows.add_row([
-            member.member.clone(),
-            numbers(&mut member.partitions.iter().map(|assigned| assigned.partition)),
-            numbers(&mut member.revoke.iter().copied()),
-            count(member.partitions.iter().map(|assigned| assigned.lag).sum()),
-            member.session_timeout_ms.to_string(),
         ]);
     }
     print_table(&rows)

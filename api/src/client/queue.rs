@@ -18,7 +18,7 @@ pub struct QueueSettings {
     /// Deliveries after which a message becomes a dead letter; 0 for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_deliveries: Option<u32>,
-    /// Topic that dead letters are moved to.
+    /// Topic that dead letters are published to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letter_topic: Option<Option<String>>,
     /// Whether messages of one group are delivered strictly one after the other.

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     peers::PeerError,
-    serve::{Absent, Node},
+    serve::{Absent, Node, left},
 };
 
 /// Says that a request was passed on by the node named; it is not passed on again.
@@ -65,6 +65,7 @@ pub(super) async fn forward(node: &Arc<Node>, route: Route, leader: &Leader, cal
     for own in [HOST, EXPECT, CONTENT_LENGTH] {
         parts.headers.remove(own);
     }
+    let caller = std::mem::take(&mut parts.extensions);
     parts.headers.insert(FORWARDED, name_of(&node.name));
     let refusal = Arc::new(OnceLock::new());
     let body = Body::new(Bounded::new(body, limits, refusal.clone()));
@@ -77,6 +78,10 @@ pub(super) async fn forward(node: &Arc<Node>, route: Route, leader: &Leader, cal
         biased;
         answer = timeout(limit, sending) => answer.map_err(|_| format!("no answer within {limit:?}")),
         () = async { changed.await; sleep(GRACE).await } => Err("another node took over in between".to_owned()),
+        // The leader sees that nobody waits for its messages any more. A client that only sends no more is not kept waiting.
+        () = async { left(&caller).await; sleep(GRACE).await }, if route == Route::Poll => {
+            return Err(ApiError::new(kinds::REQUEST_TIMEOUT, "the connection was closed while the request waited"));
+        }
         () = async { node.draining.cancelled().await; sleep(GRACE).await }, if !route.changes() => {
             return Err(ApiError::new(kinds::SHUTTING_DOWN, "the node is shutting down"));
         }

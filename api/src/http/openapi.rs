@@ -18,6 +18,7 @@ use self::{
     operations::{About, Body, Field, Shape, describe},
     shapes::{
         DeadLetters, ErrorBody, Message, Placements, Publication, Published, Purged, Read, Received, Redriven, Results,
+        TransactionBody,
     },
 };
 use super::{
@@ -30,6 +31,7 @@ use super::{
     shards::ShardList,
     subscriptions::{SubscriptionBody, SubscriptionList, SubscriptionView},
     topics::{TopicBody, TopicPage, TopicView},
+    transactions::{Transacted, TransactionList, TransactionView},
 };
 use crate::serve::{DeposedBody, LeaseAnswer};
 
@@ -67,6 +69,7 @@ fn operation(name: &str, path: &str, about: About) -> Operation {
         ("subscription", "Name of the subscription."),
         ("member", "Name that the consumer chose for itself; no other may use it."),
         ("shard", "Number of the shard."),
+        ("transaction", "Id of the transaction."),
     ] {
         if path.contains(&format!("{{{name}}}")) {
             operation = operation.parameter(parameter(ParameterIn::Path, &(name, what)));
@@ -122,6 +125,7 @@ fn components() -> Components {
     let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(all)));
     let all = with::<ReceiptsBody>(with::<NackBody>(with::<ExtendBody>(with::<Results>(with::<DeadLetters>(all)))));
     let all = with::<RedriveBody>(with::<Redriven>(with::<PickBody>(with::<Purged>(all))));
+    let all = with::<TransactionBody>(with::<Transacted>(with::<TransactionView>(with::<TransactionList>(all))));
     let all = with::<MemberBody>(with::<AssignmentView>(with::<MemberList>(all)));
     let all = with::<LeaseAnswer>(with::<DeposedBody>(all));
     let all = with::<RegionList>(with::<ShardList>(with::<RegionsBody>(with::<ChangeView>(all))));

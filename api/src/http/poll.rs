@@ -43,9 +43,9 @@ pub(super) struct PollBody {
     pub(super) positions: Option<Vec<Position>>,
     /// Of a queue: how long the receipts are good, 1 to 43200000; by default as the subscription says.
     pub(super) visibility_timeout_ms: Option<u64>,
-    /// Of a stream: read only what is assigned to this member. Counts as its heartbeat, waits for half its session at most,
-    /// and ends early, without messages, when its assignment changes. Without it all partitions are read: then consumers have
-    /// to share them out themselves.
+    /// Of a stream: read only what is assigned to this member. Counts as its heartbeat, waits for half its session at most, and ends
+    /// early, without messages, when its assignment changes. Without it all partitions are read: then consumers have to
+    /// share them out themselves.
     pub(super) member: Option<String>,
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn poll(node: Arc<Leading>, call: Call) -> Result<Response, Api
     let Call { parts, body, .. } = call;
     let body: PollBody = body::document(body, &parts.headers, body_time(&node)).await?;
     if kind_of(&node, &topic, &name)? == "queue" {
-        return queue::poll(&node, &topic, &name, &body).await;
+        return queue::poll(&node, (&topic, &name), &body, &parts.extensions).await;
     }
     if body.visibility_timeout_ms.is_some() {
         return Err(ApiError::parameter("visibility_timeout_ms", "is of queues; this subscription is a stream"));

@@ -30,8 +30,8 @@ use crate::{
 const PRODUCER_ID: HeaderName = HeaderName::from_static("producer-id");
 const PRODUCER_SEQUENCE: HeaderName = HeaderName::from_static("producer-sequence");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const DUPLICATE: HeaderName = HeaderName::from_static("brigade-duplicate");
-const TRUE: HeaderValue = HeaderValue::from_static("true");
+pub(super) const DUPLICATE: HeaderName = HeaderName::from_static("brigade-duplicate");
+pub(super) const TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// Request headers with this prefix are headers of a message whose body is raw.
 const MESSAGE_HEADER_PREFIX: &str = "brigade-header-";
@@ -73,7 +73,7 @@ pub(super) fn limits(settings: &Settings) -> BodyLimits {
 }
 
 /// Adds messages to a draft as they are parsed.
-struct DraftSink(Draft);
+pub(super) struct DraftSink(pub(super) Draft);
 
 impl MessageSink for DraftSink {
     fn push(
@@ -88,7 +88,7 @@ impl MessageSink for DraftSink {
 
 /// Formats of a publish body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+pub(super) enum Format {
     Json,
     NdJson,
     Bytes,
@@ -97,7 +97,7 @@ enum Format {
 }
 
 impl Format {
-    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
         if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
             let problem = format!("the content encoding {encoding:?} is not supported");
             return Err(ApiError::new(kinds::UNSUPPORTED_CONTENT_ENCODING, problem));

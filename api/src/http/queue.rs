@@ -10,7 +10,7 @@ use brigade_index::{
     names::{SubscriptionName, TopicName},
 };
 use brigade_ingest::{Action, Delivery, IngestError, QueueHandle, QueuePoll, ReceiptError, Settled};
-use http::StatusCode;
+use http::{Extensions, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::ToSchema;
 
@@ -26,7 +26,7 @@ use super::{
     topics::body_time,
 };
 use crate::{
-    serve::Leading,
+    serve::{Leading, left},
     wire::{Verdict, encode_deliveries, write_verdicts},
 };
 
@@ -38,7 +38,7 @@ const MAX_POLL_MESSAGES: u64 = 1_000;
 /// Most receipts of one call.
 const MAX_RECEIPTS: usize = 10_000;
 
-/// Largest body of such a call: so many receipts of 76 characters, with room for spaces.
+/// Largest body of such a call: so many receipts of 82 characters, with room for spaces.
 const MAX_RECEIPTS_BYTES: usize = 1024 * 1024;
 
 /// Messages that are done, or are given up.
@@ -72,10 +72,13 @@ pub(super) struct ExtendBody {
 /// `POST …/poll` of a queue.
 pub(super) async fn poll(
     node: &Leading,
-    topic: &TopicName,
-    name: &SubscriptionName,
+    (topic, name): (&TopicName, &SubscriptionName),
     body: &PollBody,
+    caller: &Extensions,
 ) -> Result<Response, ApiError> {
+    if body.member.is_some() {
+        return Err(ApiError::parameter("member", "is of streams; this subscription is a queue"));
+    }
     if body.positions.is_some() {
         return Err(ApiError::parameter("positions", "is of streams; this subscription is a queue"));
     }
@@ -88,19 +91,25 @@ pub(super) async fn poll(
         visibility: visibility.transpose()?,
     };
     let queue = node.ingest.queue(topic, name)?;
-    let deliveries = poll_or_stop(node, &queue, poll).await?;
+    let deliveries = poll_or_stop(node, &queue, poll, caller).await?;
     let deliveries: Vec<_> =
         deliveries.into_iter().map(|Delivery { slice: found, receipts }| (slice(found), receipts)).collect();
     Ok(answer::json(StatusCode::OK, encode_deliveries(&deliveries)))
 }
 
-/// Polls; a wait ends early when the node shuts down, with what there is.
-async fn poll_or_stop(node: &Leading, queue: &QueueHandle, poll: QueuePoll) -> Result<Vec<Delivery>, IngestError> {
+/// Polls; a wait ends early when the node shuts down, with what there is, and when whoever waits has left, with nothing.
+async fn poll_or_stop(
+    node: &Leading,
+    queue: &QueueHandle,
+    poll: QueuePoll,
+    caller: &Extensions,
+) -> Result<Vec<Delivery>, IngestError> {
     if poll.wait.is_zero() {
         return queue.poll(poll).await;
     }
     tokio::select! {
         biased;
+        () = left(caller) => Ok(Vec::new()),
         deliveries = queue.poll(poll) => deliveries,
         () = node.draining.cancelled() => queue.poll(QueuePoll { wait: Duration::ZERO, ..poll }).await,
     }

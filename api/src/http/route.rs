@@ -82,6 +82,12 @@ routes! {
     Poll = POST "/v1/topics/{topic}/subscriptions/{subscription}/poll";
     /// Commits positions of a subscription.
     Commit = POST "/v1/topics/{topic}/subscriptions/{subscription}/commit";
+    /// Members of a subscription, with what they read.
+    ListMembers = GET "/v1/topics/{topic}/subscriptions/{subscription}/members";
+    /// A member joins or lives, and is told what to read.
+    Heartbeat = POST "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
+    /// A member goes.
+    LeaveMembers = DELETE "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
     /// Acknowledges messages of a queue.
     Ack = POST "/v1/topics/{topic}/subscriptions/{subscription}/ack";
     /// Gives messages of a queue back.
@@ -96,12 +102,16 @@ routes! {
     Redrive = POST "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters/redrive";
     /// Forgets dead letters.
     PurgeDeadLetters = POST "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters/purge";
-    /// Members of a subscription, with what they read.
-    ListMembers = GET "/v1/topics/{topic}/subscriptions/{subscription}/members";
-    /// A member joins or lives, and is told what to read.
-    Heartbeat = POST "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
-    /// A member goes.
-    LeaveMembers = DELETE "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
+    /// Transactions that wait for a decision, paged.
+    ListTransactions = GET "/v1/transactions";
+    /// Publishes and acknowledges together, or prepares to.
+    Transact = POST "/v1/transactions";
+    /// What has become of a transaction.
+    GetTransaction = GET "/v1/transactions/{transaction}";
+    /// Lets a prepared transaction take effect.
+    CommitTransaction = POST "/v1/transactions/{transaction}/commit";
+    /// Gives a prepared transaction up.
+    RollBackTransaction = POST "/v1/transactions/{transaction}/rollback";
 }
 
 impl Route {

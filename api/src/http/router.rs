@@ -23,7 +23,7 @@ use super::{
     forward::{self, forward, is_forwarded},
     lease, members, ops, poll, publish, queue, read, regions,
     route::Route,
-    shards, subscriptions, topics,
+    shards, subscriptions, topics, transactions,
 };
 use crate::serve::{Absent, Leading, Node, SELF_CHECK};
 
@@ -70,6 +70,9 @@ fn handler(route: Route) -> MethodRouter<Arc<Node>> {
         Route::DeleteSubscription => led_by(route, subscriptions::delete),
         Route::Poll => led_by(route, poll::poll),
         Route::Commit => led_by(route, poll::commit),
+        Route::ListMembers => led_by(route, members::list),
+        Route::Heartbeat => led_by(route, members::heartbeat),
+        Route::LeaveMembers => led_by(route, members::leave),
         Route::Ack => led_by(route, queue::ack),
         Route::Nack => led_by(route, queue::nack),
         Route::Extend => led_by(route, queue::extend),
@@ -77,9 +80,11 @@ fn handler(route: Route) -> MethodRouter<Arc<Node>> {
         Route::DeadLetters => led_by(route, queue::list),
         Route::Redrive => led_by(route, queue::redrive),
         Route::PurgeDeadLetters => led_by(route, queue::purge),
-        Route::ListMembers => led_by(route, members::list),
-        Route::Heartbeat => led_by(route, members::heartbeat),
-        Route::LeaveMembers => led_by(route, members::leave),
+        Route::ListTransactions => led_by(route, transactions::list),
+        Route::Transact => led_by(route, transactions::transact),
+        Route::GetTransaction => led_by(route, transactions::get),
+        Route::CommitTransaction => led_by(route, transactions::commit),
+        Route::RollBackTransaction => led_by(route, transactions::roll_back),
     }
 }
 

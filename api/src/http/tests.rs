@@ -17,8 +17,10 @@ mod errors;
 mod members;
 mod messages;
 mod overview;
+mod push;
 mod queue;
 mod surface;
+mod transactions;
 
 fn settings() -> Settings {
     toml::from_str("[[regions]]\nname = \"local\"\nurl = \"memory://\"\n").unwrap()

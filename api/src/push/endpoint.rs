@@ -6,6 +6,7 @@ use std::{error::Error, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use brigade_index::env::Env;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use reqwest::{
     StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -120,7 +121,7 @@ impl Answer {
     }
 }
 
-/// No client could be built, for want of the system's certificates.
+/// No client could be built; one for `https`, for want of the system's certificates.
 #[derive(Debug, thiserror::Error)]
 #[error("no HTTP client can be built: {0}")]
 pub struct BuildError(#[from] reqwest::Error);
@@ -128,7 +129,10 @@ pub struct BuildError(#[from] reqwest::Error);
 /// The HTTP client for all endpoints. Cheap to clone; clones share connections and places.
 #[derive(Clone, Debug)]
 pub struct Endpoints {
-    client: reqwest::Client,
+    /// For `http`.
+    plain: reqwest::Client,
+    /// For `https`, once one was posted to: a node that never does needs no certificates and does not read them.
+    tls: Arc<Mutex<Option<reqwest::Client>>>,
     policy: Arc<AddressPolicy>,
     /// Memory for requests in flight, in units.
     memory: Arc<Semaphore>,
@@ -141,23 +145,14 @@ impl Endpoints {
     /// `memory_bytes` at once.
     ///
     /// # Errors
-    /// When the system has no certificates that could be trusted.
+    /// When no client can be built at all. Without certificates there is one, and only posts to `https` fail.
     pub fn new(policy: AddressPolicy, memory_bytes: usize, env: Env) -> Result<Self, BuildError> {
         let policy = Arc::new(policy);
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .dns_resolver(Arc::new(Guard(policy.clone())))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .referer(false)
-            .user_agent(concat!("brigade/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+        let plain = builder(&policy).tls_certs_only([]).build()?;
         let units = u32::try_from(memory_bytes / UNIT).unwrap_or(u32::MAX).max(1);
         // Where words have 32 bits a semaphore holds fewer.
         let units = units.min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
-        Ok(Self { client, policy, memory: Arc::new(Semaphore::new(units as usize)), units, env })
+        Ok(Self { plain, tls: Arc::default(), policy, memory: Arc::new(Semaphore::new(units as usize)), units, env })
     }
 
     /// The rules for addresses.
@@ -172,6 +167,19 @@ impl Endpoints {
     pub fn endpoint(&self, url: &str, secret: Option<&str>, timeout: Duration) -> Result<Endpoint, EndpointError> {
         let secret = secret.map(str::parse::<SigningSecret>).transpose()?;
         Ok(Endpoint { url: self.policy.check_url(url)?, secret, timeout })
+    }
+
+    /// The client for a URL. That for `https` is built when it is first needed, and when that fails, at the next post again.
+    fn client(&self, url: &Url) -> Result<reqwest::Client, SendError> {
+        if url.scheme() != "https" {
+            return Ok(self.plain.clone());
+        }
+        let mut tls = self.tls.lock();
+        if let Some(client) = &*tls {
+            return Ok(client.clone());
+        }
+        let client = builder(&self.policy).https_only(true).build().map_err(|error| no_certificates(&error))?;
+        Ok(tls.insert(client).clone())
     }
 
     /// A place in memory for a request with a body of this size, however large. Waits until there is one.
@@ -189,7 +197,7 @@ impl Endpoints {
         let now_ms = self.env.clock.now_ms();
         let (id, seconds) = (escape_id(id), now_ms.div_euclid(1_000));
         let mut request = self
-            .client
+            .client(&endpoint.url)?
             .post(endpoint.url.clone())
             .timeout(endpoint.timeout)
             .header(CONTENT_TYPE, "application/json")
@@ -203,6 +211,27 @@ impl Endpoints {
         let retry_after = retry_after.and_then(|text| parse_retry_after(text, self.env.clock.now_ms()));
         Ok(Answer { status: response.status(), retry_after, response })
     }
+}
+
+fn builder(policy: &Arc<AddressPolicy>) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .dns_resolver(Arc::new(Guard(policy.clone())))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .referer(false)
+        .user_agent(concat!("brigade/", env!("CARGO_PKG_VERSION")))
+}
+
+fn no_certificates(error: &reqwest::Error) -> SendError {
+    let mut cause: &(dyn Error + 'static) = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let hint = "https needs the system's CA certificates; install them, or name them with SSL_CERT_FILE";
+    SendError::Unreachable(format!("{cause} ({hint})"))
 }
 
 fn explain(error: &reqwest::Error) -> SendError {

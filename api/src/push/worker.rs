@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     backoff::Backoff,
-    deliver::{Post, PushMessage, PushTarget, Verdict},
+    deliver::{Fault, Post, PushMessage, PushTarget, Verdict},
     metrics::PushMetrics,
     pace::{Outcome, Pace, Room, Ticket},
 };
@@ -28,7 +28,7 @@ const MAX_GATHERED: usize = 4_096;
 /// Time for recording what became of a post, beyond that for the post.
 const SETTLE_MARGIN: Duration = Duration::from_secs(10);
 
-/// Time for recording what was accepted when the worker is stopped.
+/// Time for the answers to posts in flight when the worker is stopped, and again for recording what came of them.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Pauses after the source could give nothing.
@@ -140,10 +140,13 @@ struct Running<'a, S: Source> {
     pace: Pace,
     started: Instant,
     posts: FuturesUnordered<BoxFuture<'a, Ended<S::Receipt>>>,
-    /// A take is never dropped before its end, because what it had taken would be lost until its time is over.
+    /// A take is dropped before its end only when the worker is stopped: what it had taken may be nobody's until its time
+    /// is over.
     taking: Taking<'a, S::Receipt>,
     settling: Settling<'a>,
     gathered: Vec<(S::Receipt, Settlement)>,
+    /// Cancelled when the answers to posts in flight are waited for no longer.
+    give_up: CancellationToken,
     /// How often in a row the source could give nothing, and when it is asked again.
     refusals: u32,
     take_at: Instant,
@@ -156,8 +159,8 @@ impl<S: Source> Worker<S> {
         self.target.endpoint.timeout().saturating_mul(2).saturating_add(SETTLE_MARGIN)
     }
 
-    /// Delivers until `stop` is cancelled or the source ends. Posts in flight are then given up: their messages are
-    /// delivered again when their time is over, unless they were accepted before.
+    /// Delivers until `stop` is cancelled or the source ends. Stopped, it begins no posts any more, gives those in flight a
+    /// moment, and gives back the messages of those that are not answered by then.
     pub async fn run(self, stop: CancellationToken) {
         let started = Instant::now();
         let WorkerSettings { max_in_flight, max_per_second, backoff } = self.settings;
@@ -169,11 +172,14 @@ impl<S: Source> Worker<S> {
             taking: Fuse::terminated(),
             settling: Fuse::terminated(),
             gathered: Vec::new(),
+            give_up: CancellationToken::new(),
             refusals: 0,
             take_at: started,
         };
         while !running.step(&stop).await {}
-        running.finish().await;
+        if stop.is_cancelled() {
+            running.finish().await;
+        }
     }
 }
 
@@ -259,9 +265,10 @@ impl<S: Source> Running<'_, S> {
             return false;
         }
         for Taken { message, receipt } in taken {
-            let (worker, ticket) = (self.worker, self.pace.begin());
+            let (worker, ticket, give_up) = (self.worker, self.pace.begin(), self.give_up.clone());
             let post = async move {
-                let verdict = worker.post.post(&worker.target, &message).await;
+                let posted = give_up.run_until_cancelled(worker.post.post(&worker.target, &message)).await;
+                let verdict = posted.unwrap_or_else(given_up);
                 Ended { ticket, receipt, deliveries: message.delivery_count, verdict }
             };
             self.posts.push(post.boxed());
@@ -302,8 +309,13 @@ impl<S: Source> Running<'_, S> {
         error == SourceError::Ended
     }
 
-    /// Records what has been accepted, if that is possible without waiting long.
+    /// Waits a moment for what is in flight, gives back the rest, and records all that, if that is possible without waiting
+    /// long.
     async fn finish(mut self) {
+        self.taking = Fuse::terminated();
+        let _ = timeout(STOP_TIMEOUT, self.end_posts()).await;
+        self.give_up.cancel();
+        self.end_posts().await;
         let record = async {
             while !self.settling.is_terminated() || !self.gathered.is_empty() {
                 self.begin_settle();
@@ -315,6 +327,18 @@ impl<S: Source> Running<'_, S> {
         };
         let _ = timeout(STOP_TIMEOUT, record).await;
     }
+
+    async fn end_posts(&mut self) {
+        while let Some(ended) = self.posts.next().await {
+            self.ended(ended);
+        }
+    }
+}
+
+/// What becomes of a post when the worker is stopped.
+fn given_up() -> Verdict {
+    let reason = "the post was given up, because pushing to this endpoint stops or its settings have changed";
+    Verdict::Retry { after: None, fault: Fault::Node, reason: reason.to_owned() }
 }
 
 #[cfg(test)]

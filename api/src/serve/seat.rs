@@ -21,7 +21,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::settings::Settings;
+use crate::{push::Endpoints, settings::Settings};
 
 mod probe;
 mod task;
@@ -35,6 +35,8 @@ pub struct Leading {
     pub shard: Shard,
     /// Its publish and read paths.
     pub ingest: Ingest,
+    /// What posts to URLs that clients name.
+    pub endpoints: Endpoints,
     /// Settings of the node.
     pub settings: Arc<Settings>,
     /// Wall time and randomness.

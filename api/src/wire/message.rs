@@ -46,11 +46,23 @@ impl<'s, 'de, S: MessageSink> Reader<'s, 'de, S> {
         E::custom("refused")
     }
 
+    /// The error of a list within a larger document, whose lines nobody knows here.
+    pub(super) fn error_in_list(&mut self, error: &serde_json::Error) -> WireError {
+        let index = self.inside.then_some(self.count);
+        let refusal = self.refusal_of(error);
+        WireError::at(Place { index, line: None }, refusal)
+    }
+
     /// The error of the body. `lines_before` is the number of lines before the text that serde was given.
     pub(super) fn error(&mut self, error: &serde_json::Error, lines_before: usize) -> WireError {
         let line = (error.line() > 0).then(|| (lines_before + error.line(), error.column()));
         let place = Place { index: self.inside.then_some(self.count), line };
-        let refusal = self.refusal.take().unwrap_or_else(|| {
+        let refusal = self.refusal_of(error);
+        WireError::at(place, refusal)
+    }
+
+    fn refusal_of(&mut self, error: &serde_json::Error) -> Refusal {
+        self.refusal.take().unwrap_or_else(|| {
             let mut text = error.to_string();
             let position = format!(" at line {} column {}", error.line(), error.column());
             text.truncate(text.strip_suffix(&position).map_or(text.len(), str::len));
@@ -59,8 +71,7 @@ impl<'s, 'de, S: MessageSink> Reader<'s, 'de, S> {
             } else {
                 Refusal::new(codes::INVALID_JSON, text, "Send well-formed JSON, complete and in UTF-8.")
             }
-        });
-        WireError::at(place, refusal)
+        })
     }
 
     fn push(&mut self, draft: &Draft<'de>) -> Result<(), Refusal> {

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use super::{Placement, Publish, Settle};
-use crate::{ids::TopicId, names::TransactionId};
+use crate::{
+    ids::TopicId,
+    limits::{MAX_CHECK_BACK_MS, MAX_URL_BYTES, MIN_CHECK_BACK_MS},
+    names::TransactionId,
+};
 
 /// A transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +16,8 @@ pub struct Transact {
     pub id: TransactionId,
     /// Its messages. Each publish has exactly one request, which owns all of its rows.
     pub publishes: Vec<Publish>,
-    /// Messages that it acknowledges: only [`settled`](super::SettlePartition::settled) and
-    /// [`dead`](super::SettlePartition::dead) are used.
+    /// Messages that it acknowledges: those that are [`settled`](super::SettlePartition::settled) or become
+    /// [`dead`](super::SettlePartition::dead) letters must be open. When it is prepared, only `settled` may be there.
     pub settles: Vec<Settle>,
     /// Whether it is decided already.
     pub mode: Mode,
@@ -35,6 +39,20 @@ pub struct Prepare {
     pub expires_ms: i64,
     /// Whom to ask what has become of it.
     pub check_back: Option<CheckBack>,
+}
+
+impl Prepare {
+    /// What is wrong with it, if anything. Addresses are judged where they come in.
+    pub fn problem(&self) -> Option<&'static str> {
+        let check = self.check_back.as_ref()?;
+        if check.url.is_empty() || check.url.len() > MAX_URL_BYTES {
+            Some("the check-back URL has 1 to 2048 bytes")
+        } else if !(MIN_CHECK_BACK_MS..=MAX_CHECK_BACK_MS).contains(&check.every_ms) {
+            Some("check-back every_ms must be between 100 and 86400000")
+        } else {
+            None
+        }
+    }
 }
 
 /// An endpoint that knows what has become of a transaction.

@@ -176,6 +176,14 @@ struct RemoveRegion {
     number: u32,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct StoredBury {
+    #[prost(message, required, tag = "1")]
+    copies: StoredPublish,
+    #[prost(message, required, tag = "2")]
+    settle: StoredSettle,
+}
+
 #[derive(Clone, PartialEq, Oneof)]
 enum Stored {
     #[prost(message, tag = "1")]
@@ -208,12 +216,14 @@ enum Stored {
     Transact(StoredTransact),
     #[prost(message, tag = "15")]
     Decide(StoredDecide),
+    #[prost(message, tag = "16")]
+    Bury(StoredBury),
 }
 
 /// One stored command.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct StoredCommand {
-    #[prost(oneof = "Stored", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "Stored", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
     command: Option<Stored>,
 }
 
@@ -455,6 +465,9 @@ impl From<&Command> for StoredCommand {
                 Stored::AlterQueue(StoredQueueCommand::alter(*topic, name, patch))
             }
             Command::Settle(settle) => Stored::Settle(settle.into()),
+            Command::Bury { copies, settle } => {
+                Stored::Bury(StoredBury { copies: store_publish(copies), settle: settle.into() })
+            }
             Command::Transact(transact) => Stored::Transact(transact.into()),
             Command::Decide { id, commit } => Stored::Decide(StoredDecide { id: id.to_string(), commit: *commit }),
         };
@@ -495,6 +508,7 @@ impl TryFrom<StoredCommand> for Command {
             Stored::CreateQueue(create) => create.into_create()?,
             Stored::AlterQueue(alter) => alter.into_alter()?,
             Stored::Settle(settle) => Self::Settle(settle.try_into()?),
+            Stored::Bury(bury) => Self::Bury { copies: publish_from(bury.copies)?, settle: bury.settle.try_into()? },
             Stored::Transact(transact) => Self::Transact(transact.try_into()?),
             Stored::Decide(decide) => Self::Decide { id: TransactionId::new(&decide.id)?, commit: decide.commit },
         })

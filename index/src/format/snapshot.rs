@@ -236,7 +236,8 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<ShardState, FrameError> {
     let regions = Regions::from_parts(records, voters, region_number(stored.next_region)?);
     let transactions = transactions_from(stored.prepared, stored.decided)?;
     let last_ids = (stored.next_topic, stored.next_subscription);
-    Ok(ShardState::from_parts((head.sequence, stored.time_ms), regions, last_ids, topics, transactions))
+    let state = ShardState::from_parts((head.sequence, stored.time_ms), regions, last_ids, topics, transactions);
+    if state.can_decide() { Ok(state) } else { Err(FrameError::Malformed("prepared transaction")) }
 }
 
 fn store_topic(topic: &Topic) -> StoredTopic {

@@ -276,6 +276,7 @@ fn fit(command: &mut Command, id: u64) {
         other @ (Command::CreateQueue { .. }
         | Command::AlterQueue { .. }
         | Command::Settle(_)
+        | Command::Bury { .. }
         | Command::Transact(_)
         | Command::Decide { .. }) => queue::fit(other, id),
         Command::AddRegion(region) => region.number.0 %= 20,

@@ -219,8 +219,7 @@ pub(super) fn transactions_from(
     }
     for stored in decided {
         let (id, decided) = decided_from(stored)?;
-        transactions.order.push_back(id.clone());
-        transactions.decided.insert(id, decided);
+        transactions.remember(id, decided);
     }
     Ok(transactions)
 }

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     command::{
-        Applied, BatchRef, Command, DuplicateRows, Outcome, Placement, Publish, Published, Rejection, RequestOutcome,
-        SettingsPatch, StoredRows, TopicSettings,
+        Applied, BatchRef, Command, DuplicateRows, IdempotentRequest, Outcome, Placement, Publish, Published,
+        Rejection, RequestOutcome, SettingsPatch, StoredRows, TopicSettings,
     },
     format::Value,
     ids::{Offset, Partition, Sequence, TopicId},
@@ -23,13 +23,15 @@ use crate::{
     names::{SubscriptionName, TopicName},
 };
 
-/// A partition that an entry added messages to, or a topic that it deleted.
+/// A partition that an entry added messages to, or a topic that it deleted or whose queue subscriptions it changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Touched {
     /// The partition has a new high watermark.
     Grown(TopicId, Partition),
     /// The topic is gone.
     Deleted(TopicId),
+    /// A queue subscription of the topic was created, or has other settings, or a subscription was deleted.
+    Subscriptions(TopicId),
 }
 
 /// Where an entry's body begins, for locating its batches.
@@ -68,13 +70,19 @@ impl ShardState {
                 create_subscription(self.topic_mut(*topic)?, name, positions, now)
             }
             Command::CreateQueue { topic, name, settings, secret, positions } => {
+                touched.push(Touched::Subscriptions(*topic));
                 self.create_queue(&NewQueue { topic: *topic, name, settings, secret: *secret, positions })
             }
-            Command::AlterQueue { topic, name, patch } => self.alter_queue(*topic, name, patch),
+            Command::AlterQueue { topic, name, patch } => {
+                touched.push(Touched::Subscriptions(*topic));
+                self.alter_queue(*topic, name, patch)
+            }
             Command::Settle(settled) => settle(self.topic_mut(settled.topic)?, settled),
+            Command::Bury { copies, settle } => self.bury(copies, settle, body, touched),
             Command::Transact(transact) => self.transact(transact, body, touched),
             Command::Decide { id, commit } => self.decide(id, *commit, touched),
             Command::DeleteSubscription { topic, name } => {
+                touched.push(Touched::Subscriptions(*topic));
                 let topic = self.topic_mut(*topic)?;
                 topic.subscriptions.remove(name).map(|_| Outcome::Done).ok_or(Rejection::SubscriptionNotFound)
             }
@@ -146,12 +154,52 @@ fn alter_topic(topic: &mut Topic, patch: &SettingsPatch, now: i64) -> Applied {
 fn publish_to(topic: &mut Topic, publish: &Publish, body: Body, now: i64, touched: &mut Vec<Touched>) -> Applied {
     check_publish(topic, publish)?;
     let known = know_requests(topic, publish);
+    let (batches, duplicates, placed) = store_batches(topic, publish, &known, body, now, touched);
+    let requests = publish.requests.iter().zip(known).zip(placed).map(|((request, known), placed)| match known {
+        Known::Duplicate(placement) => RequestOutcome::Duplicate(placement),
+        Known::TooOld => RequestOutcome::SequenceTooOld,
+        Known::New => {
+            let placement = Arc::new(placed.of(request));
+            topic.dedup.remember(&request.identity, placement.clone(), now);
+            RequestOutcome::Stored(placement)
+        }
+    });
+    let requests = requests.collect();
+    Ok(Outcome::Published(Published { batches, duplicates, requests }))
+}
+
+/// Where the messages of a request with an identity went, see [`Placement`].
+#[derive(Clone, Default)]
+struct Placed {
+    bases: Vec<(Partition, Offset, u32)>,
+    duplicates: Vec<(Partition, DuplicateRows)>,
+}
+
+impl Placed {
+    fn of(self, request: &IdempotentRequest) -> Placement {
+        let (partition_count, keyless) = (request.partition_count, request.keyless);
+        Placement { partition_count, keyless, bases: self.bases, duplicates: self.duplicates }
+    }
+}
+
+/// For each batch what was stored and what was dropped, and for each request where its messages went.
+type StoredBatches = (Vec<Vec<StoredRows>>, Vec<Vec<DuplicateRows>>, Vec<Placed>);
+
+/// Stores the batches of a publish that was checked.
+fn store_batches(
+    topic: &mut Topic,
+    publish: &Publish,
+    known: &[Known],
+    body: Body,
+    now: i64,
+    touched: &mut Vec<Touched>,
+) -> StoredBatches {
     topic.ids.forget(now, topic.settings.deduplication_window_ms);
     let mut placed = vec![Placed::default(); publish.requests.len()];
     let mut batches = Vec::with_capacity(publish.batches.len());
     let mut duplicates = Vec::with_capacity(publish.batches.len());
     for batch in &publish.batches {
-        let (stored, dropped) = store_batch(topic, batch, &known, body, now);
+        let (stored, dropped) = store_batch(topic, batch, known, body, now);
         let high_watermark = topic.partitions[batch.partition.0 as usize].high_watermark;
         for owned in batch.owned.iter().filter(|owned| known[owned.request as usize] == Known::New) {
             let (end, placed) = (owned.first + owned.rows, &mut placed[owned.request as usize]);
@@ -167,26 +215,7 @@ fn publish_to(topic: &mut Topic, publish: &Publish, body: Body, now: i64, touche
         batches.push(stored);
         duplicates.push(dropped);
     }
-    let requests = publish.requests.iter().zip(known).zip(placed).map(|((request, known), placed)| match known {
-        Known::Duplicate(placement) => RequestOutcome::Duplicate(placement),
-        Known::TooOld => RequestOutcome::SequenceTooOld,
-        Known::New => {
-            let (partition_count, keyless) = (request.partition_count, request.keyless);
-            let Placed { bases, duplicates } = placed;
-            let placement = Arc::new(Placement { partition_count, keyless, bases, duplicates });
-            topic.dedup.remember(&request.identity, placement.clone(), now);
-            RequestOutcome::Stored(placement)
-        }
-    });
-    let requests = requests.collect();
-    Ok(Outcome::Published(Published { batches, duplicates, requests }))
-}
-
-/// Where the messages of a request with an identity went, see [`Placement`].
-#[derive(Clone, Default)]
-struct Placed {
-    bases: Vec<(Partition, Offset, u32)>,
-    duplicates: Vec<(Partition, DuplicateRows)>,
+    (batches, duplicates, placed)
 }
 
 /// What is known of each request before any of them is stored; the second of two equal ones in the same publish cannot

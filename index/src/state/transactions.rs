@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    command::{Fate, Prepare, Publish, Settle},
+    command::{Fate, Placement, Prepare, Publish, Settle},
     ids::{Sequence, TopicId},
-    limits::{DEDUPLICATION_WINDOW_MS, MAX_DECIDED},
+    limits::{DEDUPLICATION_WINDOW_MS, MAX_DECIDED, MAX_DECIDED_PLACES},
     names::TransactionId,
 };
 
@@ -42,6 +42,19 @@ pub struct Transactions {
     pub(crate) decided: BTreeMap<TransactionId, Decided>,
     /// Decided ones, oldest first.
     pub(crate) order: VecDeque<TransactionId>,
+    /// Places that the decided ones name.
+    places: usize,
+}
+
+/// Places that a decided transaction names, itself included.
+fn places(fate: &Fate) -> usize {
+    match fate {
+        Fate::Committed(placements) => {
+            let places = |placement: &Placement| placement.bases.len() + placement.duplicates.len();
+            1 + placements.iter().map(|(_, placement)| places(placement)).sum::<usize>()
+        }
+        Fate::Prepared | Fate::RolledBack => 1,
+    }
 }
 
 impl Transactions {
@@ -64,19 +77,35 @@ impl Transactions {
         self.prepared.iter().find(|(_, prepared)| publishes(prepared)).map(|(id, _)| id)
     }
 
+    /// When a transaction that is remembered was decided, milliseconds since the Unix epoch.
+    pub fn decided_ms(&self, id: &TransactionId) -> Option<i64> {
+        self.decided.get(id).map(|decided| decided.time_ms)
+    }
+
     /// Remembers a decision and forgets what is old.
     pub(super) fn decide(&mut self, id: TransactionId, fate: Fate, time_ms: i64) {
-        self.order.push_back(id.clone());
-        self.decided.insert(id, Decided { time_ms, fate });
+        self.remember(id, Decided { time_ms, fate });
         while let Some(oldest) = self.order.front() {
             let expired =
                 self.decided.get(oldest).is_none_or(|decided| decided.time_ms + DEDUPLICATION_WINDOW_MS < time_ms);
-            if !expired && self.order.len() <= MAX_DECIDED {
+            let too_many = self.order.len() > MAX_DECIDED || self.places > MAX_DECIDED_PLACES;
+            // The youngest is remembered, however many places it names.
+            let kept = !too_many || self.order.len() == 1;
+            if kept && !expired {
                 break;
             }
-            if let Some(oldest) = self.order.pop_front() {
-                self.decided.remove(&oldest);
-            }
+            let oldest = self.order.pop_front().and_then(|oldest| self.decided.remove(&oldest));
+            self.places -= oldest.map_or(0, |oldest| places(&oldest.fate));
         }
     }
+
+    /// Remembers a decision that is younger than all others.
+    pub(crate) fn remember(&mut self, id: TransactionId, decided: Decided) {
+        self.places += places(&decided.fate);
+        self.order.push_back(id.clone());
+        self.decided.insert(id, decided);
+    }
 }
+
+#[cfg(test)]
+mod tests;

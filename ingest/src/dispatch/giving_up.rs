@@ -1,17 +1,24 @@
 //! Giving messages up: those that were delivered as often as they may be.
 
-use super::{
-    Dispatcher,
-    records::State,
-    types::{At, Delivered},
-};
+use super::{Dispatcher, records::State, types::At};
 
 impl Dispatcher {
-    /// What is known of the deliveries of a message that was touched.
-    pub(crate) fn deliveries(&self, at: At) -> Option<Delivered> {
-        let record = self.records.get(at)?;
-        let (number, deliveries, first_ms) = (record.number, record.deliveries, record.first_ms);
-        Some(Delivered { number, deliveries, first_ms })
+    /// How often a message was delivered that was touched or recalled, and when first.
+    pub(crate) fn deliveries(&self, at: At) -> Option<(u32, i64)> {
+        let touched = self.records.get(at).map(|record| (record.deliveries, record.first_ms));
+        touched.or_else(|| self.recalled.get(&at).copied())
+    }
+
+    /// An earlier reign has delivered a message that is open so often, as its receipt says: that may not have been
+    /// committed.
+    pub(crate) fn recall(&mut self, at: At, deliveries: u32, first_ms: i64) {
+        match self.records.get(at) {
+            Some(mut record) => {
+                record.recall(deliveries, first_ms);
+                self.records.put(at, record);
+            }
+            None => _ = self.recalled.insert(at, (deliveries, first_ms)),
+        }
     }
 
     /// Picks a message that waits again after a delivery, out of turn: to settle it. The same as if

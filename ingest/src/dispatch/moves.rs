@@ -105,7 +105,7 @@ impl Dispatcher {
         self.waiting.remove(found.at.0);
         self.counts.waiting -= u64::from(!adopted);
         if found.group.is_some() {
-            let record = Record::new(found, State::Delayed);
+            let record = self.touch(found, State::Delayed);
             let ready_ms = self.postponed.remove(&found.at).unwrap_or(found.ready_ms);
             self.enter(found.at, Record { when_ms: ready_ms.min(record.expires_ms), ..record });
         } else {
@@ -113,6 +113,15 @@ impl Dispatcher {
             self.counts.delayed += u64::from(!adopted);
             self.later.push(found, now_ms);
         }
+    }
+
+    /// The record of an untouched message.
+    fn touch(&mut self, found: &Found, state: State) -> Record {
+        let mut record = Record::new(found, state);
+        if let Some((deliveries, first_ms)) = self.recalled.remove(&found.at) {
+            record.recall(deliveries, first_ms);
+        }
+        record
     }
 
     /// The turn of an untouched message has come: its record, if it still waits and can be picked.
@@ -125,7 +134,7 @@ impl Dispatcher {
         }
         self.waiting.remove(found.at.0);
         let when_ms = self.postponed.remove(&found.at).unwrap_or(found.ready_ms);
-        let record = Record { when_ms, ..Record::new(found, State::Held) };
+        let record = Record { when_ms, ..self.touch(found, State::Held) };
         if self.adopted.remove(&found.at) {
             self.records.put(found.at, record);
             return None;

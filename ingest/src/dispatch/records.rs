@@ -81,6 +81,14 @@ impl Record {
         }
     }
 
+    /// It was delivered so often before, at least.
+    pub(super) fn recall(&mut self, deliveries: u32, first_ms: i64) {
+        if deliveries > self.deliveries {
+            self.first_ms = if self.deliveries == 0 { first_ms } else { self.first_ms };
+            self.deliveries = deliveries;
+        }
+    }
+
     pub(super) fn group(&self) -> Option<u64> {
         self.has_group.then_some(self.group)
     }

@@ -164,7 +164,8 @@ impl QueueHandle {
     /// # Errors
     /// When the subscription is gone, or messages cannot be fetched.
     pub async fn poll(&self, poll: QueuePoll) -> Result<Vec<Delivery>, IngestError> {
-        let picked = self.ask(|answer| Message::Poll(poll, answer)).await??;
+        self.queues.around.log.ready()?;
+        let picked = self.ask(|answer| Message::Poll(poll, answer), Self::gone).await??;
         Ok(picked.into_iter().map(|picked| picked.seal(&self.sealer)).collect())
     }
 
@@ -188,7 +189,10 @@ impl QueueHandle {
             return Ok(results);
         }
         self.queues.around.log.ready()?;
-        let answered = self.ask(|answer| Message::Settle(action, asked, answer));
+        let answered = self.ask(
+            |answer| Message::Settle(action, asked, answer),
+            |_| ProposeError::Unknown("the subscription is not served here any more".to_owned()).into(),
+        );
         let limit = self.queues.around.request_timeout;
         for (place, result) in timeout(limit, answered).await.map_err(|_| IngestError::TimedOut(limit))??? {
             results[place] =
@@ -214,7 +218,7 @@ impl QueueHandle {
             Err(problem) => return Ok(Err(problem)),
         };
         let task = self.queues.task(&self.of).ok_or_else(|| self.gone())?;
-        let held = self.ask(|answer| Message::Hold(asked, answer)).await?;
+        let held = self.ask(|answer| Message::Hold(asked, answer), Self::gone).await?;
         Ok(held.map(|(settle, held)| TransactionHold { settle, held, task }))
     }
 
@@ -349,13 +353,18 @@ impl QueueHandle {
     }
 
     /// Asks the task. One that ends at this moment is asked again in its next life.
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, IngestError> {
+    /// `lost` says what it means that it ended without an answer.
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+        lost: impl FnOnce(&Self) -> IngestError,
+    ) -> Result<T, IngestError> {
         let (answer, answered) = oneshot::channel();
         let mut message = message(answer);
         for _ in 0..ATTEMPTS {
             let Some(task) = self.queues.task(&self.of) else { break };
             match task.send(message).await {
-                Ok(()) => return answered.await.map_err(|_| self.gone()),
+                Ok(()) => return answered.await.map_err(|_| lost(self)),
                 Err(refused) => message = refused.0,
             }
         }

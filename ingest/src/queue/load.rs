@@ -61,6 +61,16 @@ impl Piece {
         self.first().partition()
     }
 
+    /// A batch has the rows that its run says, or it is damaged.
+    fn check(&self, messages: Messages) -> Result<Messages, FetchError> {
+        let end = self.run.first_row as usize + self.run.rows as usize;
+        if messages.rows() >= end {
+            return Ok(messages);
+        }
+        let (key, rows) = (format!("entry {}", self.run.batch.sequence), messages.rows());
+        Err(FetchError::Damaged { key, problem: format!("a batch has {rows} messages instead of {end}") })
+    }
+
     /// Row of a message in the batch.
     pub(super) fn row(&self, offset: Offset) -> usize {
         self.run.first_row as usize + (offset.0 - self.run.base.0) as usize
@@ -93,6 +103,7 @@ pub(super) async fn load(around: Arc<Around>, pieces: Vec<Piece>) -> Vec<Loaded>
 
     let fetch = |piece: Piece| async {
         let messages = around.cache.messages(&piece.run.batch).await;
+        let messages = messages.and_then(|messages| piece.check(messages));
         Loaded { piece, messages }
     };
     futures::stream::iter(pieces).map(fetch).buffered(FETCHES).collect().await

@@ -3,7 +3,8 @@
 //! A receipt says which delivery it is, and carries a seal (HMAC-SHA256 under the subscription's secret, cut to 16 bytes as
 //! RFC 2104 allows) so that nobody can make one up, alter one, or use it on another subscription. It holds everything that
 //! is needed to judge it, so that whoever leads after a takeover can: which message, which incarnation of the dispatcher
-//! delivered it under which number, and until when it is good.
+//! delivered it under which number, until when it is good, and how often the message was delivered: deliveries are not
+//! committed, so that nobody else may know.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use brigade_index::ids::{Offset, Partition, SubscriptionId};
@@ -14,7 +15,7 @@ use super::ReceiptError;
 use crate::dispatch::At;
 
 const VERSION: u8 = 1;
-const FIELDS: usize = 1 + 8 + 8 + 8 + 8 + 8;
+const FIELDS: usize = 1 + 5 * 8 + 4;
 const SEAL: usize = 16;
 
 /// What a receipt says.
@@ -26,6 +27,8 @@ pub(super) struct Receipt {
     pub(super) number: u64,
     /// Until when it is good, milliseconds since the Unix epoch.
     pub(super) deadline_ms: i64,
+    /// How often the message was delivered, this time included.
+    pub(super) deliveries: u32,
 }
 
 /// Seals and opens the receipts of one subscription.
@@ -54,6 +57,7 @@ impl Sealer {
         for (field, number) in bytes[1..FIELDS].chunks_exact_mut(8).zip(numbers) {
             field.copy_from_slice(&number.to_be_bytes());
         }
+        bytes[FIELDS - 4..FIELDS].copy_from_slice(&receipt.deliveries.to_be_bytes());
         let mac = self.mac.clone().chain_update(&bytes[..FIELDS]).finalize().into_bytes();
         bytes[FIELDS..].copy_from_slice(&mac[..SEAL]);
         URL_SAFE_NO_PAD.encode(bytes)
@@ -81,7 +85,8 @@ impl Sealer {
         }
         let mac = self.mac.clone().chain_update(&bytes[..FIELDS]);
         mac.verify_truncated_left(&bytes[FIELDS..]).map_err(|_| ReceiptError::Invalid)?;
-        Ok(Receipt { at: At(at), incarnation, number, deadline_ms: deadline_ms.cast_signed() })
+        let deliveries = bytes[FIELDS - 4..FIELDS].iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+        Ok(Receipt { at: At(at), incarnation, number, deadline_ms: deadline_ms.cast_signed(), deliveries })
     }
 }
 
@@ -106,11 +111,12 @@ mod tests {
     }
 
     fn receipt() -> impl Strategy<Value = Receipt> {
-        any::<(u64, u64, u64, i64)>().prop_map(|(at, incarnation, number, deadline_ms)| Receipt {
+        any::<(u64, u64, u64, i64, u32)>().prop_map(|(at, incarnation, number, deadline_ms, deliveries)| Receipt {
             at: At(at),
             incarnation,
             number,
             deadline_ms,
+            deliveries,
         })
     }
 

@@ -115,6 +115,17 @@ pub(super) struct Stretch {
 }
 
 impl Stretch {
+    fn new(
+        part: &QueuePartition,
+        (partition, run): (Partition, Run),
+        (first, end): (Offset, Offset),
+        read: bool,
+    ) -> Self {
+        let retries = part.retries().range(first..end).map(|(offset, retry)| (*offset, *retry)).collect();
+        let held = part.held().range(first..end).map(|(offset, _)| *offset).collect();
+        Self { partition, run, first, end, retries, held, read }
+    }
+
     pub(super) fn at(&self, offset: Offset) -> At {
         At::new(self.partition, offset)
     }
@@ -133,6 +144,26 @@ impl Scanned {
     pub(super) fn unread(stretch: Stretch) -> Self {
         Self { stretch, messages: None }
     }
+}
+
+/// What of these stretches is still not settled, now that they were read: meanwhile, messages may have been settled with
+/// receipts of an earlier reign.
+pub(super) fn still_open(scanned: Vec<Scanned>, queue: &Queue) -> Vec<Scanned> {
+    let mut open = Vec::with_capacity(scanned.len());
+    for scanned in scanned {
+        let Some(part) = queue.partition(scanned.stretch.partition) else {
+            open.push(scanned);
+            continue;
+        };
+        let Scanned { stretch: whole, messages } = scanned;
+        let mut from = whole.first;
+        while let Some((first, end)) = part.next_unsettled(from, whole.end) {
+            let stretch = Stretch::new(part, (whole.partition, whole.run), (first, end), whole.read);
+            open.push(Scanned { stretch, messages: messages.clone() });
+            from = end;
+        }
+    }
+    open
 }
 
 /// A stretch, and its messages if they had to be read.
@@ -192,9 +223,7 @@ fn stretch(
     let run = log.runs_from(first).first().copied()?;
     let first = first.max(run.base);
     let end = end.min(run.end()).min(first.plus(ROWS));
-    let retries = part.retries().range(first..end).map(|(offset, retry)| (*offset, *retry)).collect();
-    let held = part.held().range(first..end).map(|(offset, _)| *offset).collect();
-    Some(Stretch { partition, run, first, end, retries, held, read: lens.must_read(&run) })
+    Some(Stretch::new(part, (partition, run), (first, end), lens.must_read(&run)))
 }
 
 /// Reads the stretches whose messages must be read, several at a time.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use brigade_index::{
-    command::{QueueSettings, Settle},
+    command::{DeadLetter, QueueSettings, Settle},
     ids::{Offset, Partition},
     shard::{Committed, ProposeError},
 };
@@ -31,6 +31,7 @@ use crate::{
     dispatch::{At, Dispatcher, Taken, TimedOut},
 };
 
+mod bury;
 mod give;
 mod judge;
 mod look;
@@ -72,6 +73,15 @@ struct Answer {
     sender: oneshot::Sender<Result<Verdicts, IngestError>>,
 }
 
+/// A dead letter on its way to a topic of its own.
+struct Burial {
+    at: At,
+    letter: DeadLetter,
+    picked: bool,
+    /// Whoever waits for it, among others.
+    answer: Option<Arc<bury::Shared>>,
+}
+
 /// Something that the task waits for.
 enum Event {
     /// Messages that were picked for somebody are there.
@@ -80,6 +90,8 @@ enum Event {
     Scanned(u64, Vec<Scanned>),
     /// Decisions are committed, or not.
     Committed(Vec<Kept>, Vec<Answer>, Result<Committed, ProposeError>),
+    /// Dead letters have moved to their topic, or not.
+    Buried(Vec<Kept>, Vec<Arc<bury::Shared>>, Result<Committed, ProposeError>),
     /// A partition has grown, or the shard does not lead any more.
     Grown(Partition),
 }
@@ -117,6 +129,8 @@ pub(super) struct Task {
     pending: Pending<Answer>,
     /// Since when decisions wait that nobody waits for.
     lazy_since: Option<Instant>,
+    /// Dead letters that go to a topic of their own.
+    burials: VecDeque<Burial>,
     /// Messages that are being settled, whoever decided it.
     kept: BTreeSet<At>,
     /// Partitions whose growth is waited for.
@@ -152,6 +166,7 @@ impl Task {
             waiters: VecDeque::new(),
             pending: Pending::default(),
             lazy_since: None,
+            burials: VecDeque::new(),
             kept: BTreeSet::new(),
             watched: BTreeSet::new(),
             events: FuturesUnordered::new(),
@@ -175,16 +190,17 @@ impl Task {
                 self.serve();
             }
             self.submit();
+            self.submit_burials();
             let next = self.next_timer();
             if next != timer.deadline() {
                 timer.as_mut().reset(next);
             }
             tokio::select! {
                 biased;
-                () = closing.cancelled() => return,
+                () = closing.cancelled() => return self.wind_up().await,
                 Some(event) = self.events.next(), if !self.events.is_empty() => {
                     if !self.take(event) {
-                        return;
+                        return self.wind_up().await;
                     }
                 }
                 message = self.inbox.recv() => match message {
@@ -194,6 +210,30 @@ impl Task {
                 () = timer.as_mut() => {}
             }
             self.take_more();
+        }
+    }
+
+    /// Nothing more is taken. What is decided is proposed all the same, and whoever waits for it is told.
+    async fn wind_up(mut self) {
+        self.inbox.close();
+        self.take_more();
+        loop {
+            self.submit();
+            self.submit_burials();
+            if self.proposals == 0 {
+                return;
+            }
+            match self.events.next().await {
+                Some(Event::Committed(kept, answers, result)) => {
+                    self.proposals -= 1;
+                    self.committed(&kept, answers, result);
+                }
+                Some(Event::Buried(kept, answers, result)) => {
+                    self.proposals -= 1;
+                    self.buried(&kept, &answers, result);
+                }
+                _ => {}
+            }
         }
     }
 
@@ -278,12 +318,16 @@ impl Task {
             Event::Scanned(incarnation, scanned) => {
                 if incarnation == self.incarnation {
                     self.scanning = false;
-                    self.digest(scanned);
+                    self.digest_read(scanned);
                 }
             }
             Event::Committed(kept, answers, result) => {
                 self.proposals -= 1;
                 return self.committed(&kept, answers, result);
+            }
+            Event::Buried(kept, answers, result) => {
+                self.proposals -= 1;
+                return self.buried(&kept, &answers, result);
             }
             Event::Grown(partition) => {
                 self.watched.remove(&partition);
@@ -323,6 +367,7 @@ impl Task {
     fn is_idle(&self) -> bool {
         self.waiters.is_empty()
             && self.pending.is_empty()
+            && self.burials.is_empty()
             && self.events.is_empty()
             && self.kept.is_empty()
             && self.dispatcher.counts().in_flight == 0

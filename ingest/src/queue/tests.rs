@@ -7,13 +7,14 @@ use brigade_index::{
     command::{Command, DeadReason, Expired, Outcome, QueueSettings},
     env::Env,
     filter::Filter,
+    ids::{Offset, Partition},
     names::{SubscriptionName, TopicName},
 };
 use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::{
-    Ingest, IngestError, IngestMetrics, IngestSettings,
+    Ingest, IngestError, IngestMetrics, IngestSettings, ReadFrom, ReadRequest,
     log::{
         Log,
         memory::{Fault, MemoryLog},
@@ -21,6 +22,7 @@ use crate::{
 };
 
 mod order;
+mod reign;
 
 const WRITE: Duration = Duration::from_millis(3);
 const VISIBILITY: Duration = Duration::from_secs(30);
@@ -48,8 +50,14 @@ fn plain(value: &str) -> Sent<'_> {
 }
 
 fn world_with(partitions: u32, settings: QueueSettings) -> World {
+    world_made(partitions, settings, &[])
+}
+
+/// With other topics, too.
+fn world_made(partitions: u32, settings: QueueSettings, others: &[&str]) -> World {
     let (log, tasks) = (MemoryLog::start(WRITE), TaskTracker::new());
     let (topic, id) = log.create_topic("t", partitions);
+    others.iter().for_each(|name| _ = log.create_topic(name, 1));
     let name = SubscriptionName::new("q").unwrap();
     let create =
         Command::CreateQueue { topic: id, name: name.clone(), settings, secret: [7; 32], positions: Vec::new() };
@@ -279,6 +287,38 @@ async fn delivered_too_often_it_becomes_a_dead_letter() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dead_letters_move_to_their_topic_and_say_where_they_come_from() {
+    let dead = TopicName::new("dead").unwrap();
+    let settings =
+        QueueSettings { max_deliveries: 1, dead_letter_topic: Some(dead.clone()), ..QueueSettings::default() };
+    let world = world_made(1, settings, &["dead"]);
+    let headers: &[(&str, &str)] = &[("colour", "red")];
+    world.publish(&[Sent { headers, key: Some("k"), ..plain("bad") }, plain("worse"), plain("good")]).await;
+    let first = world.poll_now().await;
+    let nack = Action::Nack { delay: None };
+    assert_eq!(world.settle(nack, &[&first[0], &first[1]]).await, [OK, OK]);
+    assert_eq!(world.ack(&first[0]).await, Err(ReceiptError::AlreadySettled));
+    assert_eq!(world.queue.counts().await.unwrap().dead_letters, 2);
+    let request = ReadRequest {
+        topic: dead,
+        partition: Partition(0),
+        from: ReadFrom::Earliest,
+        max_messages: 9,
+        max_bytes: 1_000,
+        wait: Duration::ZERO,
+    };
+    let copies = world.ingest.read(request).await.unwrap().slices;
+    assert_eq!((copies.len(), copies[0].rows), (1, 2));
+    let messages = &copies[0].messages;
+    assert_eq!((messages.value(0), messages.key(0)), (Some(&b"bad"[..]), Some(&b"k"[..])));
+    let told: BTreeMap<_, _> = messages.headers(0).collect();
+    let told = |name| told.get(name).copied();
+    assert_eq!((told("colour"), told("brigade-dead-letter-reason")), (Some("red"), Some("max_deliveries")));
+    assert_eq!((told("brigade-dead-letter-topic"), told("brigade-dead-letter-offset")), (Some("t"), Some("0")));
+    assert_eq!(*world.log.fetches.lock(), 0, "copies are in the cache");
+}
+
+#[tokio::test(start_paused = true)]
 async fn dead_letters_are_given_back_at_a_rate() {
     let world = world(QueueSettings { max_deliveries: 1, ..QueueSettings::default() });
     world.publish_plain(&["a", "b", "c", "d"]).await;
@@ -381,7 +421,6 @@ async fn a_subscription_that_is_sent_back_delivers_again_and_one_that_is_deleted
     for got in world.poll_now().await {
         world.ack(&got).await.unwrap();
     }
-    use brigade_index::ids::{Offset, Partition};
     world.queue.seek(vec![(Partition(0), Offset(1))]).await.unwrap();
     assert_eq!(values(&world.poll_now().await), ["b"]);
     let (topic, name) =

@@ -189,7 +189,7 @@ async fn the_command_line_is_a_member_too() {
     let members = done(&["subscription", "members", "t", "s"]).await;
     assert!(members.contains('x') && members.contains("0,1"), "{members}");
     assert_eq!(done(&["poll", "t", "s", "--member", "b"]).await, "", "nothing is left for it");
-    let moved = done(&["--output", "json", "subscription", "seek", "t", "s", "earliest"]).await;
+    let moved = done(&["--output", "json", "subscription", "seek", "t", "s", "--to", "earliest"]).await;
     assert_eq!(serde_json::from_str::<serde_json::Value>(&moved).unwrap()["lag"], 3);
     assert!(done(&["subscription", "list", "t"]).await.contains("stream"));
     done(&["subscription", "delete", "t", "s"]).await;

@@ -14,10 +14,10 @@ pub(super) struct SettingsArgs {
     /// Deliveries after which a message becomes a dead letter; 0, the default of a new queue, for no limit
     #[arg(long, value_name = "N")]
     max_deliveries: Option<u32>,
-    /// Topic that dead letters are moved to; without one they are kept with the subscription
+    /// Topic that dead letters are published to, besides being kept with the subscription
     #[arg(long, value_name = "TOPIC", conflicts_with = "no_dead_letter_topic")]
     dead_letter_topic: Option<String>,
-    /// Keep dead letters with the subscription
+    /// Publish dead letters no more
     #[arg(long)]
     no_dead_letter_topic: bool,
     /// Deliver messages of one group strictly one after the other (`--ordered=false` ends that)

@@ -126,7 +126,6 @@ pub(super) fn describe(route: Route) -> About {
         | Route::DeleteSubscription
         | Route::Poll
         | Route::Commit => subscriptions::subscription(route),
-        Route::ListMembers | Route::Heartbeat | Route::LeaveMembers => subscriptions::member(route),
         Route::Ack
         | Route::Nack
         | Route::Extend
@@ -134,6 +133,12 @@ pub(super) fn describe(route: Route) -> About {
         | Route::DeadLetters
         | Route::Redrive
         | Route::PurgeDeadLetters => subscriptions::queue(route),
+        Route::ListTransactions
+        | Route::Transact
+        | Route::GetTransaction
+        | Route::CommitTransaction
+        | Route::RollBackTransaction => transaction(route),
+        Route::ListMembers | Route::Heartbeat | Route::LeaveMembers => subscriptions::member(route),
     }
 }
 
@@ -211,3 +216,41 @@ fn topic(route: Route) -> About {
         },
     }
 }
+
+fn transaction(route: Route) -> About {
+    match route {
+        Route::ListTransactions => About {
+            summary: "Transactions that wait for a decision, in the order of their ids",
+            query: &[
+                ("state", "`prepared`, the default and the only one that can be listed."),
+                ("after", "Only transactions after this id: `next` of the page before."),
+                ("limit", "Most transactions, 1 to 1000; 100 by default."),
+            ],
+            answers: &[("200", "A page.", &[(JSON, Some("TransactionList"))])],
+            ..PLAIN
+        },
+        Route::Transact => About {
+            summary: "Publish to several topics and acknowledge messages of queues, together or not at all",
+            body: Some(("What is to happen.", &[(JSON, Some("TransactionBody"))])),
+            answers: &[
+                (
+                    "200",
+                    "What has become of it. A repetition gets the first answer and `Brigade-Duplicate: true`.",
+                    &[(JSON, Some("Transacted"))],
+                ),
+                ("400", "Something in it is wrong, a receipt for example; nothing was done.", ERROR),
+                ("409", "A message is settled already, or the id was used for another transaction.", ERROR),
+                ("429", "No room now; nothing was done. See Retry-After.", ERROR),
+                ("503", "Not done, or with code `outcome_unknown` maybe done. See Retry-After.", ERROR),
+            ],
+            ..PLAIN
+        },
+        Route::GetTransaction => ops("What has become of a transaction", TRANSACTION),
+        Route::CommitTransaction => ops("Let a prepared transaction take effect; once more changes nothing", DECIDED),
+        _ => ops("Give a prepared transaction up; once more changes nothing", DECIDED),
+    }
+}
+
+const TRANSACTION: &[Answer] = &[("200", "The transaction.", &[(JSON, Some("TransactionView"))])];
+const DECIDED: &[Answer] =
+    &[("200", "The transaction.", &[(JSON, Some("TransactionView"))]), ("409", "It was decided otherwise.", ERROR)];

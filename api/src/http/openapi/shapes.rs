@@ -45,6 +45,49 @@ pub(super) struct Message {
     deduplication_id: Option<String>,
 }
 
+/// What is to happen together or not at all.
+#[derive(ToSchema)]
+pub(super) struct TransactionBody {
+    /// By which it is recognised when it is repeated; without it one is drawn.
+    id: Option<String>,
+    /// At most 100 topics, each once.
+    publish: Option<Vec<TransactionPublish>>,
+    /// At most 100 subscriptions, each once, with at most 10000 receipts together.
+    ack: Option<Vec<TransactionAck>>,
+    /// Whether it waits for a decision.
+    prepare: Option<bool>,
+    /// With `prepare`: it is rolled back when it is not decided within this time, in milliseconds; 60000 by default, at most
+    /// seven days.
+    timeout_ms: Option<u64>,
+    /// With `prepare`: whom to ask what has become of it.
+    check_back: Option<CheckBackBody>,
+}
+
+/// What a transaction publishes to a topic.
+#[derive(ToSchema)]
+pub(super) struct TransactionPublish {
+    topic: String,
+    messages: Vec<Message>,
+}
+
+/// What a transaction acknowledges.
+#[derive(ToSchema)]
+pub(super) struct TransactionAck {
+    topic: String,
+    /// A queue subscription of the topic.
+    subscription: String,
+    receipts: Vec<String>,
+}
+
+/// An endpoint that is sent `{"transaction":"id","prepared_at":ms}` and answers `{"decision":"commit"}`, `"rollback"` or
+/// `"unknown"`. Anything else counts as unknown.
+#[derive(ToSchema)]
+pub(super) struct CheckBackBody {
+    url: String,
+    /// Time before the first question and between questions, in milliseconds; 5000 by default, 100 to 86400000.
+    every_ms: Option<u32>,
+}
+
 /// Where published messages are, in the order in which they were sent.
 #[derive(ToSchema)]
 pub(super) struct Placements {

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::place::{Seek, Start};
 use crate::{
     http::error::{ApiError, kinds},
-    push::{AddressPolicy, SigningSecret},
+    push::SigningSecret,
     serve::Leading,
 };
 
@@ -41,7 +41,7 @@ pub(in crate::http) struct SubscriptionBody {
     visibility_timeout_ms: Option<u32>,
     /// Deliveries after which a message becomes a dead letter; 0, the default, for no limit; at most 1000.
     max_deliveries: Option<u32>,
-    /// Topic that dead letters are moved to; without one they are kept with the subscription.
+    /// Topic that dead letters are published to, besides being kept with the subscription.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     dead_letter_topic: Option<Option<String>>,
@@ -61,7 +61,8 @@ pub(in crate::http) struct SubscriptionBody {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     filter: Option<Option<String>>,
-    /// Where messages are pushed to; `null` ends that.
+    /// Where messages are pushed to; `null` ends that. Consumers may poll all the same: each message goes to one of them
+    /// or to the endpoint.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<PushBody>)]
     push: Option<Option<PushBody>>,
@@ -71,7 +72,8 @@ pub(in crate::http) struct SubscriptionBody {
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct PushBody {
-    /// URL that messages are posted to.
+    /// URL that messages are posted to, one at a time, as a poll shows them. Any 2xx acknowledges the message; after any
+    /// other answer, or none, it is posted again later, until `max_deliveries`.
     url: Option<String>,
     /// Secret that posts are signed with: `whsec_` and 24 to 64 bytes in base64. One is made when there is none yet, and
     /// when this is `null`. It is shown in the answer to the request that set it, and never again.
@@ -177,10 +179,7 @@ impl PushBody {
         if url.is_empty() {
             return Err(ApiError::new(kinds::INVALID_PUSH_URL, "push has no url"));
         }
-        let policy = &node.settings.push;
-        let policy = AddressPolicy::new(&policy.forbid, &policy.allow)
-            .map_err(|error| ApiError::new(kinds::INTERNAL, error.to_string()))?;
-        policy.check_url(&url)?;
+        node.endpoints.policy().check_url(&url)?;
         let fresh = || {
             let random = || node.env.entropy.next_u128();
             SigningSecret::from_random([random(), random()]).reveal()

@@ -114,4 +114,7 @@ async fn what_makes_no_sense_is_refused() {
     tokio::time::sleep(Duration::from_millis(5)).await;
     call(&router, Method::PUT, PATH, "").await;
     assert_eq!(get(&router, &format!("{PATH}/members")).await.json(), json!({"members": []}));
+    call(&router, Method::PUT, "/v1/topics/t/subscriptions/q", r#"{"kind":"queue"}"#).await;
+    let queue = call(&router, Method::POST, "/v1/topics/t/subscriptions/q/members/a", "").await;
+    assert_eq!(queue.error(), (409, "wrong_kind".to_owned()));
 }

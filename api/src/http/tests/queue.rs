@@ -235,7 +235,7 @@ async fn what_is_no_receipt_is_refused_with_the_answer_for_each() {
         let results = &wrong.json()["results"];
         assert_eq!((&results[1]["receipt"], &results[1]["error"]), (&json!("caf\u{e9}\n\""), &wrong.json()["error"]));
     }
-    let most = settle(&router, "ack", json!({"receipts": vec!["x".repeat(76); 10_000]})).await;
+    let most = settle(&router, "ack", json!({"receipts": vec!["x".repeat(82); 10_000]})).await;
     assert_eq!(most.error(), (400, "receipt_invalid".to_owned()));
     assert_eq!(most.json()["results"].as_array().unwrap().len(), 10_000);
 }

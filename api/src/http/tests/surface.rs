@@ -59,7 +59,7 @@ async fn the_document_lists_every_route() {
         );
         operations += 1;
         // And the router has it: the fallbacks would say otherwise.
-        let path = ["{topic}", "{subscription}", "{member}"]
+        let path = ["{topic}", "{subscription}", "{member}", "{transaction}"]
             .iter()
             .fold(route.path().replace("{shard}", "0"), |path, name| path.replace(name, "absent"));
         let answer = call(&router, route.method(), &path, Body::empty()).await;

@@ -287,7 +287,7 @@ async fn an_answer_says_how_long_to_wait_and_a_rate_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_is_stopped_records_what_was_accepted_and_leaves_the_rest() {
+async fn a_worker_that_is_stopped_waits_for_answers_for_a_moment_and_records_them() {
     let (queue, fake) = (Arc::new(Queue::default()), Fake::new(|_| Verdict::Accepted));
     let started = start(&queue, &fake, SETTINGS);
     queue.add(0..1_000);
@@ -296,9 +296,31 @@ async fn a_worker_that_is_stopped_records_what_was_accepted_and_leaves_the_rest(
     started.stop().await;
     assert!(begun.elapsed() <= STOP_TIMEOUT);
     let (posts, in_flight) = (fake.posts.lock().len(), fake.in_flight.load(Ordering::Relaxed));
-    assert!(in_flight > 0 && posts < 1_000);
-    assert_eq!(queue.accepted(), posts - in_flight, "what was answered is recorded, what was in flight is not");
+    assert!(in_flight == 0 && posts < 1_000);
+    assert_eq!(queue.accepted(), posts, "what was in flight is recorded too");
     assert!(queue.state.lock().retries.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_stopped_gives_back_what_is_not_answered() {
+    struct Stuck;
+    impl Post for Stuck {
+        fn post<'a>(&'a self, _: &'a PushTarget, _: &'a PushMessage) -> BoxFuture<'a, Verdict> {
+            futures::future::pending().boxed()
+        }
+    }
+    let (queue, env) = (Arc::new(Queue::default()), Env::simulated(7, 0));
+    let endpoints = Endpoints::new(AddressPolicy::default(), 1 << 20, env.clone()).unwrap();
+    let started = start_at(&queue, Arc::new(Stuck), &endpoints, "http://endpoint/", SETTINGS, env);
+    queue.add(0..3);
+    sleep(SECOND).await;
+    let begun = Instant::now();
+    started.stop().await;
+    assert!(begun.elapsed() <= 2 * STOP_TIMEOUT);
+    let mut retries = queue.state.lock().retries.clone();
+    retries.sort_unstable();
+    assert_eq!(retries, [(0, SECOND), (1, SECOND), (2, SECOND)], "after the shortest pause");
+    assert_eq!(queue.accepted(), 0);
 }
 
 #[tokio::test(start_paused = true)]

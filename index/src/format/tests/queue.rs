@@ -1,5 +1,7 @@
 //! Arbitrary commands of queues and transactions.
 
+use std::mem;
+
 use super::*;
 use crate::{
     command::{
@@ -107,6 +109,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         }),
         (topic(), subscription(), patch()).prop_map(|(topic, name, patch)| Command::AlterQueue { topic, name, patch }),
         settle().prop_map(Command::Settle),
+        (publish(), settle()).prop_map(|(copies, settle)| Command::Bury { copies, settle }),
         transact().prop_map(Command::Transact),
         (transaction(), any::<bool>()).prop_map(|(id, commit)| Command::Decide { id, commit }),
     ]
@@ -137,6 +140,15 @@ pub(super) fn fit(command: &mut Command, id: u64) {
             patch.max_deliveries = patch.max_deliveries.map(|most| most % 1_000);
         }
         Command::Settle(settle) => fit_settle(settle),
+        Command::Bury { copies, settle } => {
+            copies.requests.clear();
+            let mut plain = Command::Publish(copies.clone());
+            super::fit(&mut plain, id);
+            if let Command::Publish(fitted) = plain {
+                *copies = fitted;
+            }
+            fit_settle(settle);
+        }
         Command::Transact(transact) => {
             transact.publishes.truncate(1);
             for publish in &mut transact.publishes {
@@ -146,16 +158,18 @@ pub(super) fn fit(command: &mut Command, id: u64) {
                 if let Command::Publish(fitted) = plain {
                     *publish = fitted;
                 }
+                let rows = |batch: &BatchRef| OwnedRows { first: 0, rows: batch.rows, request: 0 };
+                publish.batches.iter_mut().for_each(|batch| batch.owned = vec![rows(batch)]);
             }
             transact.settles.truncate(1);
             transact.settles.iter_mut().for_each(fit_settle);
             if let Mode::Prepare(prepare) = &mut transact.mode {
                 prepare.expires_ms = 0;
-                transact
-                    .settles
-                    .iter_mut()
-                    .flat_map(|settle| &mut settle.partitions)
-                    .for_each(|part| part.dead.clear());
+                prepare.check_back.iter_mut().for_each(|check| check.every_ms = 5_000);
+                for part in transact.settles.iter_mut().flat_map(|settle| &mut settle.partitions) {
+                    let settled = mem::take(&mut part.settled);
+                    *part = SettlePartition { settled, ..SettlePartition::new(part.partition) };
+                }
             }
         }
         _ => {}

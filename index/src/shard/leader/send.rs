@@ -170,7 +170,7 @@ impl Leading {
 /// Makes places of batches relative to the entry's body.
 fn shift(command: &mut Command, by: u64) {
     let publishes = match command {
-        Command::Publish(publish) => std::slice::from_mut(publish),
+        Command::Publish(publish) | Command::Bury { copies: publish, .. } => std::slice::from_mut(publish),
         Command::Transact(transact) => &mut transact.publishes,
         _ => return,
     };

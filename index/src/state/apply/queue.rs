@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{check_positions, check_room};
+use super::{Body, Touched, check_positions, check_publish, check_room, publish_to};
 use crate::{
-    command::{Applied, Outcome, QueuePatch, QueueSettings, Rejection, Settle, SettlePartition},
+    command::{Applied, Outcome, Publish, QueuePatch, QueueSettings, Rejection, Settle, SettlePartition},
     ids::{Offset, Partition, SubscriptionId, TopicId},
     names::{SubscriptionName, TopicName},
-    state::{Kind, Queue, ShardState, Subscription, Topic},
+    state::{Kind, Queue, QueuePartition, ShardState, Subscription, Topic},
 };
 
 /// A queue subscription as it is created.
@@ -45,6 +45,22 @@ impl ShardState {
         self.check_settings(of, &settings)?;
         queue_mut(self.topic_mut(topic)?, name)?.settings = Arc::new(settings);
         Ok(Outcome::Done)
+    }
+
+    pub(super) fn bury(
+        &mut self,
+        copies: &Publish,
+        buried: &Settle,
+        body: Body,
+        touched: &mut Vec<Touched>,
+    ) -> Applied {
+        check_publish(self.topic(copies.topic).ok_or(Rejection::TopicNotFound)?, copies)?;
+        let topic = self.topic(buried.topic).ok_or(Rejection::TopicNotFound)?;
+        check_settle(topic, buried)?;
+        check_open(queue_of(topic, &buried.name)?, buried)?;
+        let now = self.time_ms;
+        publish_to(self.topic_mut(copies.topic)?, copies, body, now, touched)?;
+        settle(self.topic_mut(buried.topic)?, buried)
     }
 
     fn check_settings(&self, topic: &Topic, settings: &QueueSettings) -> Result<(), Rejection> {
@@ -118,6 +134,18 @@ fn check_runs(part: &SettlePartition, high_watermark: Offset) -> Result<(), Reje
     let dead = part.dead.iter().map(|(offset, _)| offset);
     if retries.chain(dead).chain(&part.restored).any(|offset| *offset >= high_watermark) {
         return Err(Rejection::Malformed("a settled message lies behind the log"));
+    }
+    Ok(())
+}
+
+/// Whether every message that is settled is open.
+pub(super) fn check_open(queue: &Queue, settle: &Settle) -> Result<(), Rejection> {
+    let fresh = QueuePartition::default();
+    for part in &settle.partitions {
+        let known = queue.partition(part.partition).unwrap_or(&fresh);
+        if let Some(offset) = known.first_not_open(part) {
+            return Err(Rejection::NotOpen { partition: part.partition, offset });
+        }
     }
     Ok(())
 }

@@ -1,17 +1,23 @@
 //! Applying transactions: everything is checked before anything changes, so that they happen whole or not at all (I17).
+//!
+//! A transaction is recognised by its id alone. Its publishes leave no trace among the idempotent requests of their topics:
+//! those are forgotten topic by topic, and a transaction that is known to some of its topics only would be stored by halves.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Body, Touched, check_publish, publish_to,
+    Body, Touched, check_publish,
     queue::{check_settle, queue_mut, queue_of, settle},
+    store_batches,
 };
 use crate::{
-    command::{Applied, Fate, Mode, Outcome, Placement, Prepare, Publish, Rejection, RequestOutcome, Settle, Transact},
+    command::{
+        Applied, BatchRef, Fate, Mode, Outcome, OwnedRows, Placement, Prepare, Publish, Rejection, Settle, Transact,
+    },
     ids::TopicId,
     limits::{MAX_PREPARED, MAX_PREPARED_MS},
     names::TransactionId,
-    state::{Prepared, QueuePartition, ShardState},
+    state::{Prepared, QueuePartition, ShardState, Topic, dedup::Known},
 };
 
 impl ShardState {
@@ -22,11 +28,15 @@ impl ShardState {
         self.check_transaction(transact)?;
         let fate = match &transact.mode {
             Mode::Commit => {
-                let fate = self.take_effect(&transact.publishes, &transact.settles, body, touched)?;
+                let fate = self.take_effect(&transact.publishes, &transact.settles, body, touched);
                 self.transactions.decide(transact.id.clone(), fate.clone(), self.time_ms);
                 fate
             }
-            Mode::Prepare(prepare) => self.prepare(transact, prepare, body)?,
+            Mode::Prepare(prepare) => {
+                self.check_prepare(transact, prepare)?;
+                self.prepare(transact, prepare, body);
+                Fate::Prepared
+            }
         };
         Ok(Outcome::Transaction(fate))
     }
@@ -44,10 +54,7 @@ impl ShardState {
         }
         let fate = if commit {
             let body = Body { sequence: prepared.sequence, at: prepared.body_at };
-            // A subscription may have been deleted or moved meanwhile: then there is nothing left to acknowledge.
-            let mut settles = prepared.settles;
-            settles.retain(|settle| self.topic(settle.topic).is_some_and(|topic| check_settle(topic, settle).is_ok()));
-            self.take_effect(&prepared.publishes, &settles, body, touched)?
+            self.take_effect(&prepared.publishes, &prepared.settles, body, touched)
         } else {
             Fate::RolledBack
         };
@@ -56,47 +63,63 @@ impl ShardState {
     }
 
     fn check_transaction(&self, transact: &Transact) -> Result<(), Rejection> {
-        for (at, publish) in transact.publishes.iter().enumerate() {
-            check_publish(self.topic(publish.topic).ok_or(Rejection::TopicNotFound)?, publish)?;
-            if publish.requests.len() != 1 || transact.publishes[..at].iter().any(|other| other.topic == publish.topic)
-            {
-                return Err(Rejection::Malformed(
-                    "a publish of a transaction has one request, and each topic one publish",
-                ));
+        let mut topics = BTreeSet::new();
+        for publish in &transact.publishes {
+            check_whole(self.topic(publish.topic).ok_or(Rejection::TopicNotFound)?, publish)?;
+            if !topics.insert(publish.topic) {
+                return Err(Rejection::Malformed("a transaction publishes to a topic once"));
             }
         }
-        for (at, settle) in transact.settles.iter().enumerate() {
+        let mut subscriptions = BTreeSet::new();
+        for settle in &transact.settles {
             let topic = self.topic(settle.topic).ok_or(Rejection::TopicNotFound)?;
             check_settle(topic, settle)?;
-            if transact.settles[..at].iter().any(|other| other.subscription == settle.subscription) {
+            if !subscriptions.insert(settle.subscription) {
                 return Err(Rejection::Malformed("a transaction settles a subscription once"));
             }
-            let queue = queue_of(topic, &settle.name)?;
-            for part in &settle.partitions {
-                let fresh = QueuePartition::default();
-                let known = queue.partition(part.partition).unwrap_or(&fresh);
-                if let Some(offset) = known.first_not_open(part) {
-                    return Err(Rejection::NotOpen { partition: part.partition, offset });
-                }
-            }
+            check_open(topic, settle)?;
         }
         Ok(())
     }
 
-    fn prepare(&mut self, transact: &Transact, prepare: &Prepare, body: Body) -> Result<Fate, Rejection> {
+    fn check_prepare(&self, transact: &Transact, prepare: &Prepare) -> Result<(), Rejection> {
         if self.transactions.prepared.len() >= MAX_PREPARED {
             return Err(Rejection::TooManyTransactions);
         }
-        if prepare.expires_ms > self.time_ms + MAX_PREPARED_MS {
+        if prepare.expires_ms > self.time_ms.saturating_add(MAX_PREPARED_MS) {
             return Err(Rejection::InvalidSettings("a transaction is decided within seven days"));
         }
+        if let Some(problem) = prepare.problem() {
+            return Err(Rejection::InvalidSettings(problem));
+        }
+        // Whatever else it changes, only what is settled can be held until then.
+        let settles_alone = |held: &Settle| {
+            held.partitions.iter().all(|part| {
+                let others = [part.restored.len(), part.purged.len(), part.retries.len(), part.dead.len()];
+                others.iter().all(|others| *others == 0)
+            })
+        };
+        if !transact.settles.iter().all(settles_alone) {
+            return Err(Rejection::Malformed("only acknowledgements can be prepared"));
+        }
+        Ok(())
+    }
+
+    /// Whether every transaction that waits could take effect; not so only in a damaged snapshot.
+    pub(crate) fn can_decide(&self) -> bool {
+        let fits =
+            |publish: &Publish| self.topic(publish.topic).is_some_and(|topic| check_whole(topic, publish).is_ok());
+        self.transactions.prepared.values().all(|prepared| prepared.publishes.iter().all(fits))
+    }
+
+    /// Keeps a transaction that was checked.
+    fn prepare(&mut self, transact: &Transact, prepare: &Prepare, body: Body) {
         for held in &transact.settles {
-            if held.partitions.iter().any(|part| !part.dead.is_empty()) {
-                return Err(Rejection::Malformed("only acknowledgements can be prepared"));
-            }
-            let queue = queue_mut(self.topic_mut(held.topic)?, &held.name)?;
-            for part in &held.partitions {
-                queue.partition_mut(part.partition).into_iter().for_each(|at| at.hold(part, &transact.id));
+            let topic = self.topic_mut(held.topic).ok();
+            if let Some(queue) = topic.and_then(|topic| queue_mut(topic, &held.name).ok()) {
+                for part in &held.partitions {
+                    queue.partition_mut(part.partition).into_iter().for_each(|at| at.hold(part, &transact.id));
+                }
             }
         }
         let prepared = Prepared {
@@ -108,43 +131,68 @@ impl ShardState {
             body_at: body.at,
         };
         self.transactions.prepared.insert(transact.id.clone(), prepared);
-        Ok(Fate::Prepared)
     }
 
-    /// Publishes and settles. Everything was checked, so nothing is rejected half-way.
+    /// Publishes and settles. Everything was checked when the transaction came, so nothing is refused: its topics are kept
+    /// while it waits, and their partitions never become fewer. A subscription may have been deleted or moved meanwhile;
+    /// then there is nothing left to acknowledge.
     fn take_effect(
         &mut self,
         publishes: &[Publish],
         settles: &[Settle],
         body: Body,
         touched: &mut Vec<Touched>,
-    ) -> Result<Fate, Rejection> {
+    ) -> Fate {
         let now = self.time_ms;
         let mut placements: Vec<(TopicId, Arc<Placement>)> = Vec::with_capacity(publishes.len());
         for publish in publishes {
-            let outcome = publish_to(self.topic_mut(publish.topic)?, publish, body, now, touched)?;
-            let Outcome::Published(mut published) = outcome else { continue };
-            match published.requests.pop() {
-                Some(RequestOutcome::Stored(placement) | RequestOutcome::Duplicate(placement)) => {
-                    placements.push((publish.topic, placement));
-                }
-                Some(RequestOutcome::SequenceTooOld) | None => {
-                    return Err(Rejection::Malformed("a publish of a transaction has one request with a key"));
-                }
-            }
+            let topic = self.topics.get_mut(&publish.topic).expect("I17: a topic that is published to is kept");
+            let known = vec![Known::New; publish.requests.len()];
+            let (_, _, placed) = store_batches(topic, publish, &known, body, now, touched);
+            let placed = publish.requests.iter().zip(placed);
+            placements.extend(placed.map(|(request, placed)| (publish.topic, Arc::new(placed.of(request)))));
         }
         for settled in settles {
-            settle(self.topic_mut(settled.topic)?, settled)?;
+            // Refused as a whole or not at all, and only if the subscription is not the same any more.
+            let _ = self.topic_mut(settled.topic).and_then(|topic| settle(topic, settled));
         }
-        Ok(Fate::Committed(placements))
+        Fate::Committed(placements)
     }
 
     fn let_go(&mut self, held: &Settle, id: &TransactionId) {
         let topic = self.topic_mut(held.topic).ok();
-        if let Some(queue) = topic.and_then(|topic| queue_mut(topic, &held.name).ok()) {
+        if let Some(queue) = topic.and_then(|topic| queue_mut(topic, &held.name).ok())
+            && queue.id == held.subscription
+        {
             for part in &held.partitions {
                 queue.partition_mut(part.partition).into_iter().for_each(|at| at.let_go(part, id));
             }
         }
     }
+}
+
+/// A publish of a transaction has one request, which owns every row, so that its placement says where everything is.
+fn check_whole(topic: &Topic, publish: &Publish) -> Result<(), Rejection> {
+    check_publish(topic, publish)?;
+    let mut partitions = BTreeSet::new();
+    let is_whole = |batch: &BatchRef| batch.owned == [OwnedRows { first: 0, rows: batch.rows, request: 0 }];
+    let whole = publish.batches.iter().all(|batch| is_whole(batch) && partitions.insert(batch.partition));
+    if publish.requests.len() != 1 || !whole {
+        return Err(Rejection::Malformed("a publish of a transaction has one request, and each partition one batch"));
+    }
+    Ok(())
+}
+
+/// Every message that is acknowledged must be open: neither settled nor held.
+fn check_open(topic: &Topic, settle: &Settle) -> Result<(), Rejection> {
+    let queue = queue_of(topic, &settle.name)?;
+    for part in &settle.partitions {
+        let log_start = topic.partition(part.partition).map(|log| log.log_start).unwrap_or_default();
+        let fresh = QueuePartition::starting_at(log_start);
+        let known = queue.partition(part.partition).unwrap_or(&fresh);
+        if let Some(offset) = known.first_not_open(part) {
+            return Err(Rejection::NotOpen { partition: part.partition, offset });
+        }
+    }
+    Ok(())
 }

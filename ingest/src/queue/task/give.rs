@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use brigade_index::{
-    command::{DeadLetter, DeadReason, Expired},
+    command::{DeadReason, Expired},
     ids::Offset,
     shard::FetchError,
 };
 use tokio::time::Instant;
 
-use super::{Event, LOADS, Task, Waiter, place};
+use super::{Event, LOADS, PAUSE, Task, Waiter, place};
 use crate::{
     IngestError, Slice,
     dispatch::Taken,
@@ -30,7 +30,14 @@ impl Task {
     /// Serves those who wait, in the order in which they came, as far as there is something to deliver.
     pub(super) fn serve(&mut self) {
         let now_ms = self.now_ms();
-        while self.loads < LOADS
+        // A node that only reads, or one that too few regions answer, could not commit what becomes of a delivery; and
+        // whoever can may have delivered the same.
+        let ready = self.around.log.ready().is_ok();
+        if !ready && !self.waiters.is_empty() {
+            self.paused.get_or_insert_with(|| Instant::now() + PAUSE);
+        }
+        while ready
+            && self.loads < LOADS
             && let Some(waiter) = self.waiters.pop_front()
         {
             let taken = self.dispatcher.take(now_ms, waiter.poll.max_messages);
@@ -87,15 +94,6 @@ impl Task {
             }
             Expired::DeadLetter => self.bury(message, DeadReason::Expired, now_ms, true),
         }
-    }
-
-    /// Makes a message that is picked or held a dead letter.
-    pub(super) fn bury(&mut self, message: &Taken, reason: DeadReason, now_ms: i64, picked: bool) {
-        let (deliveries, first_ms) = (message.deliveries, message.first_ms);
-        self.pending.bury(message.at, DeadLetter { reason, deliveries, first_ms, time_ms: now_ms });
-        self.pending.keep(message.at, picked);
-        self.kept.insert(message.at);
-        self.around.metrics.queue_dead_letter();
     }
 
     fn load(&mut self, waiter: Waiter, wanted: Vec<Taken>) {
@@ -189,7 +187,7 @@ impl Task {
         picked: &mut Vec<Picked>,
     ) -> Option<Piece> {
         let first = piece.row(place(&piece.taken[0]).1);
-        let rows = piece.taken.len().min(messages.rows().saturating_sub(first));
+        let rows = piece.taken.len();
         let slice = |base: Offset, first: usize, rows: usize| Slice {
             partition: piece.partition(),
             base,
@@ -206,15 +204,15 @@ impl Task {
                 picked.extend(run.take());
                 continue;
             };
-            let number = delivered.number;
-            let receipt = Receipt { at: message.at, incarnation: self.incarnation, number, deadline_ms };
+            let (number, deliveries) = (delivered.number, delivered.deliveries);
+            let receipt = Receipt { at: message.at, incarnation: self.incarnation, number, deadline_ms, deliveries };
             let run = run.get_or_insert_with(|| Picked {
                 slice: slice(message.at.offset(), row, 0),
                 receipts: Vec::with_capacity(fits),
             });
             run.slice.rows += 1;
-            run.receipts.push((receipt, delivered.deliveries, delivered.first_ms));
-            self.around.metrics.queue_delivered(delivered.deliveries);
+            run.receipts.push((receipt, deliveries, delivered.first_ms));
+            self.around.metrics.queue_delivered(deliveries);
         }
         picked.extend(run);
         piece.taken.drain(..fits);

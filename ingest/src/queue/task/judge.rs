@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use brigade_index::{
-    command::{Command, DeadReason, Retry, Settle, SettlePartition},
+    command::{Command, DeadReason, Outcome, Retry, Settle, SettlePartition},
     shard::{Committed, Proposal, ProposeError},
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Answer, Event, Held, PAUSE, PROPOSALS, Task, Verdicts};
+use super::{Answer, Event, Held, PAUSE, PROPOSALS, Task, Verdicts, bury::Shared};
 use crate::{
     IngestError,
     dispatch::{At, Problem, Taken, TimedOut},
@@ -46,7 +46,7 @@ impl Task {
         let now_ms = self.now_ms();
         let settled = self.settled(asked);
         let mut verdicts = Verdicts::with_capacity(asked.len());
-        let mut commits = false;
+        let (mut commits, burials) = (false, self.burials.len());
         for (asked, settled) in asked.iter().zip(settled) {
             let verdict = if settled {
                 Err(ReceiptError::AlreadySettled)
@@ -56,11 +56,16 @@ impl Task {
             commits |= matches!(verdict, Ok(None));
             verdicts.push((asked.place, verdict));
         }
-        if commits {
-            self.pending.answer(Answer { verdicts, sender });
+        let answer = Answer { verdicts, sender };
+        let buried = self.burials.len() - burials;
+        if buried > 0 {
+            let shared = Shared::new(buried, answer);
+            self.burials.iter_mut().skip(burials).for_each(|burial| burial.answer = Some(shared.clone()));
+        } else if commits {
+            self.pending.answer(answer);
         } else {
             // Whoever asked may have gone.
-            let _ = sender.send(Ok(verdicts));
+            let _ = answer.sender.send(Ok(answer.verdicts));
         }
     }
 
@@ -82,8 +87,19 @@ impl Task {
         } else if receipt.deadline_ms <= now_ms {
             Err(Problem::Expired)
         } else {
-            self.dispatcher.adopt(receipt.at)
+            self.dispatcher.adopt(receipt.at)?;
+            let before = self.committed_retry(receipt).unwrap_or_default();
+            let first_ms = if before.deliveries > 0 { before.first_ms } else { now_ms };
+            self.dispatcher.recall(receipt.at, receipt.deliveries.max(before.deliveries), first_ms);
+            Ok(())
         }
+    }
+
+    /// What is committed of earlier deliveries of a message.
+    fn committed_retry(&self, receipt: &Receipt) -> Option<Retry> {
+        let state = self.around.log.state();
+        let part = self.of.find(state.topic(self.of.topic))?.partition(receipt.partition())?;
+        part.retries().get(&receipt.offset()).copied()
     }
 
     /// `Some` for a receipt that takes this one's place, `None` when it is to be committed.
@@ -99,7 +115,7 @@ impl Task {
         }
         self.hold_one(receipt, now_ms)?;
         let known = self.dispatcher.deliveries(at);
-        let (deliveries, first_ms) = known.map_or((1, now_ms), |known| (known.deliveries.max(1), known.first_ms));
+        let (deliveries, first_ms) = known.unwrap_or((receipt.deliveries, now_ms));
         let message = Taken { at, group: None, deliveries, first_ms, expired: false };
         let most = self.settings.max_deliveries;
         match action {
@@ -231,36 +247,46 @@ impl Task {
         answers: Vec<Answer>,
         result: Result<Committed, ProposeError>,
     ) -> bool {
-        let now_ms = self.now_ms();
-        let result = match result {
-            Ok(mut committed) => committed
-                .outcomes
-                .pop()
-                .unwrap_or(Ok(brigade_index::command::Outcome::Done))
-                .map_err(IngestError::Refused),
-            Err(error) => Err(error.into()),
-        };
-        match &result {
-            Ok(_) => {
-                for Kept { at, .. } in kept {
-                    self.kept.remove(at);
-                    self.dispatcher.settled(*at, now_ms);
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, subscription = %self.of.name, "messages were not settled");
-                for Kept { at, picked } in kept {
-                    self.kept.remove(at);
-                    if *picked { self.dispatcher.put_back(*at) } else { self.dispatcher.release(*at, now_ms) }
-                }
-                self.paused = Some(Instant::now() + PAUSE);
-            }
-        }
-        let unknown = matches!(&result, Err(IngestError::Propose(ProposeError::Unknown(_))));
+        let result = self.settled_or_not(kept, result);
         for Answer { verdicts, sender } in answers {
             // Whoever asked may have gone.
-            let _ = sender.send(result.as_ref().map(|_| verdicts).map_err(Clone::clone));
+            let _ = sender.send(result.clone().map(|()| verdicts));
         }
-        !unknown
+        !is_unknown(&result)
     }
+
+    /// Forgets messages that are settled now, and lets go those that are not.
+    pub(super) fn settled_or_not(
+        &mut self,
+        kept: &[Kept],
+        result: Result<Committed, ProposeError>,
+    ) -> Result<(), IngestError> {
+        let now_ms = self.now_ms();
+        let result = match result {
+            Ok(mut committed) => committed.outcomes.pop().unwrap_or(Ok(Outcome::Done)).map(|_| ()).map_err(Into::into),
+            Err(error) => Err(IngestError::Propose(error)),
+        };
+        for Kept { at, picked } in kept {
+            self.kept.remove(at);
+            if result.is_ok() {
+                self.dispatcher.settled(*at, now_ms);
+                continue;
+            }
+            if *picked {
+                self.dispatcher.put_back(*at);
+            }
+            // Also what was picked: the dispatcher may have begun anew since, and holds it.
+            self.dispatcher.release(*at, now_ms);
+        }
+        if let Err(error) = &result {
+            tracing::debug!(%error, subscription = %self.of.name, "messages were not settled");
+            self.paused = Some(Instant::now() + PAUSE);
+        }
+        result
+    }
+}
+
+/// Whether it may have been committed all the same.
+pub(super) fn is_unknown(result: &Result<(), IngestError>) -> bool {
+    matches!(result, Err(IngestError::Propose(ProposeError::Unknown(_))))
 }

@@ -61,9 +61,7 @@ impl Task {
     /// Wakes the task when a partition has grown.
     fn watch(&mut self) {
         for (number, next) in (0..).map(Partition).zip(self.progress.next.clone()) {
-            if next > Offset(0) || !self.watched.contains(&number) {
-                self.watch_one(number, next);
-            }
+            self.watch_one(number, next);
         }
     }
 
@@ -78,6 +76,16 @@ impl Task {
             grown.await;
             Event::Grown(partition)
         }));
+    }
+
+    /// Gives the dispatcher what was read.
+    pub(super) fn digest_read(&mut self, scanned: Vec<Scanned>) {
+        let open = {
+            let state = self.around.log.state();
+            let Some(queue) = self.of.find(state.topic(self.of.topic)) else { return };
+            scan::still_open(scanned, queue)
+        };
+        self.digest(open);
     }
 
     /// Gives the dispatcher what was found.

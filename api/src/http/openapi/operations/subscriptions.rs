@@ -35,7 +35,10 @@ pub(super) fn subscription(route: Route) -> About {
         Route::Poll => About {
             summary: "Receive messages; once they are processed, commit the positions of a stream, acknowledge those of a queue",
             body: Some(("How many, and how long to wait.", &[(JSON, Some("PollBody"))])),
-            answers: &[("200", "Messages of all partitions.", &[(JSON, Some("Received"))])],
+            answers: &[
+                ("200", "Messages of all partitions, or of those that the member reads.", &[(JSON, Some("Received"))]),
+                ("409", "It is no member, or a partition is not assigned to it.", ERROR),
+            ],
             ..PLAIN
         },
         _ => About {
@@ -43,7 +46,7 @@ pub(super) fn subscription(route: Route) -> About {
             body: Some(("Positions.", &[(JSON, Some("CommitBody"))])),
             answers: &[
                 ("200", "All committed positions.", &[(JSON, Some("Positions"))]),
-                ("409", "It is a queue.", ERROR),
+                ("409", "It is a queue, or a partition is not assigned to the member; nothing was committed.", ERROR),
             ],
             ..PLAIN
         },
@@ -117,8 +120,8 @@ pub(super) fn queue(route: Route) -> About {
 pub(super) fn member(route: Route) -> About {
     match route {
         Route::ListMembers => ops(
-            "Members of a subscription, with what they read and their lag",
-            &[("200", "All of them.", &[(JSON, Some("MemberList"))])],
+            "Members of a stream, with what they read and their lag",
+            &[("200", "All of them.", &[(JSON, Some("MemberList"))]), ("409", "It is a queue.", ERROR)],
         ),
         Route::LeaveMembers => {
             ops("A member goes; what it read is given to others at once", &[("204", "It is gone.", &[])])
@@ -128,7 +131,7 @@ pub(super) fn member(route: Route) -> About {
             body: Some(("What it owns, and how long its session lasts.", &[(JSON, Some("MemberBody"))])),
             answers: &[
                 ("200", "What it is to do.", &[(JSON, Some("AssignmentView"))]),
-                ("409", "There are too many members, or the subscription is no stream.", ERROR),
+                ("409", "There are too many members, or it is a queue.", ERROR),
             ],
             ..PLAIN
         },
