@@ -62,6 +62,7 @@ pub(super) async fn run(
     let (mut ready, mut seconds) = (Vec::new(), 0.0);
     while !consumers.is_empty() {
         tokio::select! {
+            biased;
             ended = consumers.join_next() => {
                 let Some(ended) = ended else { break };
                 ready.push(ended.map_err(|error| CliError::Failed(error.to_string()))??);

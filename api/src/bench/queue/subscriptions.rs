@@ -76,6 +76,7 @@ pub(super) async fn run(
     let (mut peak, mut ticks) = (waiting, interval(Duration::from_millis(500)));
     while !consumers.is_empty() {
         tokio::select! {
+            biased;
             ended = consumers.join_next() => match ended {
                 Some(ended) => ended.map_err(|error| CliError::Failed(error.to_string()))??,
                 None => break,
