@@ -30,6 +30,10 @@ const TIMEOUT_MS: u64 = 60_000;
 /// Time between questions when the client does not say it, in milliseconds.
 const CHECK_EVERY_MS: u32 = 5_000;
 
+/// What to do about a transaction when nobody knows what came of it. Without its id it would happen again.
+pub(super) const UNKNOWN_HINT: &str = "it may or may not have happened: send it again with its id, then it happens once; \
+     GET /v1/transactions/{id} shows what has become of it";
+
 /// A transaction as a client sends it. The document describes it in `openapi/shapes.rs`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,8 +143,7 @@ async fn decide(node: &Leading, call: Call, commit: bool) -> Result<Response, Ap
 /// An error about a transaction, whose id the client may not know: it has to repeat it.
 fn named(id: &TransactionId, error: ApiError) -> ApiError {
     let hint = if error.code == kinds::OUTCOME_UNKNOWN.1 {
-        "it may or may not have happened: send it again with this id, then it happens once; \
-         GET /v1/transactions/{id} shows what has become of it"
+        UNKNOWN_HINT
     } else if error.code == kinds::IDENTITY_REUSED.1 {
         "give each transaction an id of its own; nothing was done"
     } else {

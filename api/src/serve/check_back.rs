@@ -28,9 +28,7 @@ async fn decision(endpoints: &Endpoints, question: &Question) -> Option<bool> {
     };
     let endpoint = endpoints.endpoint(url, None, PATIENCE).inspect_err(|error| unanswered(error)).ok()?;
     let _place = endpoints.place(body.len()).await;
-    // Ids of posts have no dots.
-    let post_id = id.as_str().replace('.', "~");
-    let answer = endpoints.post(&endpoint, &post_id, body.into()).await.inspect_err(|error| unanswered(error)).ok()?;
+    let answer = endpoints.post(&endpoint, id.as_str(), body.into()).await.inspect_err(|error| unanswered(error)).ok()?;
     if !answer.status.is_success() {
         unanswered(&answer.status);
         return None;
