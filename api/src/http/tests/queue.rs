@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use brigade_index::names::{SubscriptionName, TopicName};
+
 use super::*;
 
 const PATH: &str = "/v1/topics/t/subscriptions/q";
@@ -93,7 +95,7 @@ async fn settings_are_shown_as_they_were_given() {
 
 #[tokio::test]
 async fn a_change_touches_only_what_it_names() {
-    let (_node, router) = queue(json!({"ordered": true, "filter": "a exists", "fair_by": "group"})).await;
+    let (node, router) = queue(json!({"ordered": true, "filter": "a exists", "fair_by": "group"})).await;
     let before = get(&router, PATH).await.json();
     assert_eq!(patch(&router, json!({})).await.json(), before);
     let changed = patch(&router, json!({"filter": null, "max_deliveries": 3})).await.json();
@@ -108,6 +110,14 @@ async fn a_change_touches_only_what_it_names() {
     let moved = patch(&router, json!({"push": {"url": "http://example.org/b"}})).await.json();
     assert_eq!(moved["settings"]["push"]["url"], "http://example.org/b");
     assert!(moved["settings"]["push"].get("secret").is_none(), "it stays as it is");
+    let url = "http://example.org/b?token=t";
+    let hidden = patch(&router, json!({"push": {"url": url}})).await.json()["settings"]["push"]["url"].clone();
+    assert_eq!(hidden, "http://example.org/b?***");
+    assert!(patch(&router, json!({"push": {"url": hidden, "max_in_flight": 3}})).await.status.is_success());
+    let leading = node.seat.lead().unwrap();
+    let queue = leading.ingest.queue(&TopicName::new("t").unwrap(), &SubscriptionName::new("q").unwrap()).unwrap();
+    let push = queue.settings().unwrap().push.clone().unwrap();
+    assert_eq!((push.url.as_str(), push.max_in_flight), (url, 3), "given back as it is shown it stays");
     let renewed = patch(&router, json!({"push": {"secret": null}})).await.json();
     let fresh = renewed["settings"]["push"]["secret"].as_str().unwrap();
     assert!(fresh.starts_with("whsec_") && fresh != secret, "{fresh}");
@@ -135,6 +145,7 @@ async fn wrong_settings_change_nothing() {
         (json!({"dead_letter_topic": "t"}), "invalid_dead_letter_topic"),
         (json!({"push": {}}), "invalid_push_url"),
         (json!({"push": {"url": "ftp://h"}}), "invalid_push_url"),
+        (json!({"push": {"url": "http://h/?***"}}), "invalid_push_url"),
         (json!({"push": {"url": "http://169.254.169.254/"}}), "forbidden_address"),
         (json!({"push": {"url": "http://h", "secret": "short"}}), "invalid_push_secret"),
         (json!({"push": {"url": "http://h", "max_in_flight": 0}}), "invalid_settings"),
