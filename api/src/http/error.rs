@@ -61,7 +61,7 @@ pub(crate) mod kinds {
     use super::{Kind, StatusCode};
 
     kinds! {
-        INVALID_PARAMETER = BAD_REQUEST, "invalid_parameter", "correct the query parameter or header; /openapi.json lists them";
+        INVALID_PARAMETER = BAD_REQUEST, "invalid_parameter", "correct the parameter, header or field; /openapi.json lists them";
         INVALID_NAME = BAD_REQUEST, "invalid_name", "use 1 to 200 characters out of A-Z a-z 0-9 . _ - and begin with a letter or digit";
         INVALID_SETTINGS = BAD_REQUEST, "invalid_settings", "send settings within the limits; partitions can only grow";
         INVALID_REGIONS = BAD_REQUEST, "invalid_regions", "name 1, 3 or 5 regions, each with a name and a store of its own";

@@ -20,6 +20,7 @@ use super::{
     answer, body,
     call::Call,
     error::{ApiError, kinds},
+    params::shown,
     publish::{DUPLICATE, DraftSink, Format, TRUE, limits},
 };
 use crate::{push::AddressPolicy, serve::Leading, wire::parse_message_list};
@@ -107,8 +108,8 @@ pub(super) async fn list(node: Arc<Leading>, call: Call) -> Result<Response, Api
     let mut query = call.query()?;
     let limit = query.positive("limit", (100, 1_000))?;
     if let Some(state) = query.text("state").filter(|state| state != "prepared") {
-        let shown: String = state.chars().take(40).collect();
-        return Err(ApiError::parameter("state", format!("is {shown:?}; only prepared transactions can be listed")));
+        let problem = format!("is {:?}; only prepared transactions can be listed", shown(&state));
+        return Err(ApiError::parameter("state", problem));
     }
     let after = query.text("after").map(|after| TransactionId::new(&after)).transpose()?;
     query.finish()?;
@@ -158,12 +159,7 @@ fn within(part: &str, at: usize, error: ApiError) -> ApiError {
 }
 
 fn draft(node: &Leading, body: &[u8]) -> Result<TransactionDraft, ApiError> {
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        // Serde would take an array for the fields in their order.
-        return Err(ApiError::new(kinds::INVALID_JSON, "the body is not a JSON object"));
-    }
-    let body: TransactionBody<'_> =
-        serde_json::from_slice(body).map_err(|error| ApiError::new(kinds::INVALID_JSON, error.to_string()))?;
+    let body: TransactionBody<'_> = body::object(body)?;
     let prepare = preparation(node, &body)?;
     let TransactionBody { id, publish, ack, .. } = body;
     let id = match id {

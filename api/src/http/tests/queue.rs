@@ -346,3 +346,16 @@ async fn moving_a_queue_settles_what_lies_before() {
     let beyond = json!({"seek": {"positions": [{"partition": 0, "offset": 4}]}});
     assert_eq!(patch(&router, beyond).await.error(), (400, "invalid_position".to_owned()));
 }
+
+#[tokio::test]
+async fn many_receipts_need_room_and_few_do_not() {
+    let (node, router) = queue(json!({})).await;
+    let all = usize::try_from(settings().publish.memory_mib << 20).unwrap();
+    let full = node.seat.lead().unwrap().ingest.admit(all).unwrap();
+    let receipts = |count: usize| json!({"receipts": vec!["x".repeat(82); count]});
+    assert_eq!(settle(&router, "ack", receipts(2_000)).await.error(), (400, "receipt_invalid".to_owned()));
+    assert_eq!(settle(&router, "ack", receipts(4_000)).await.error(), (429, "too_busy".to_owned()));
+    drop(full);
+    assert_eq!(settle(&router, "ack", receipts(4_000)).await.error(), (400, "receipt_invalid".to_owned()));
+    assert_eq!(settle(&router, "ack", receipts(20_000)).await.error(), (413, "request_too_large".to_owned()));
+}

@@ -58,6 +58,7 @@ const RESULTS: &[Answer] = &[
     ("400", "All were refused, the first because it is no receipt of this subscription.", ERROR),
     ("409", "All were refused, the first because its message is settled or was delivered again.", ERROR),
     ("410", "All were refused, the first because its time is over.", ERROR),
+    ("429", "No room for so many now; nothing was done. See Retry-After.", ERROR),
 ];
 
 const LETTERS_QUERY: &[super::Field] = &[
