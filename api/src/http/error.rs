@@ -17,7 +17,7 @@ use super::answer;
 use crate::{
     push::{AddressError, SecretError},
     serve::Absent,
-    wire::{Refusal, WireError, write_string, write_u64},
+    wire::{Refusal, WireError, write_error, write_string, write_u64},
 };
 
 /// How long clients are asked to wait when the node cannot know how long its trouble lasts.
@@ -173,12 +173,8 @@ impl ApiError {
     /// The body of the answer: the error object, and what stands beside it.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.message.len() + self.hint.len());
-        out.extend_from_slice(b"{\"error\":{\"code\":");
-        write_string(&mut out, self.code);
-        out.extend_from_slice(b",\"message\":");
-        write_string(&mut out, &self.message);
-        out.extend_from_slice(b",\"hint\":");
-        write_string(&mut out, &self.hint);
+        out.extend_from_slice(b"{\"error\":{");
+        write_error(&mut out, self.code, &self.message, &self.hint);
         if let Some((field, value)) = self.more {
             out.push(b',');
             write_string(&mut out, field);

@@ -28,7 +28,8 @@ async fn decision(endpoints: &Endpoints, question: &Question) -> Option<bool> {
     };
     let endpoint = endpoints.endpoint(url, None, PATIENCE).inspect_err(|error| unanswered(error)).ok()?;
     let _place = endpoints.place(body.len()).await;
-    let answer = endpoints.post(&endpoint, id.as_str(), body.into()).await.inspect_err(|error| unanswered(error)).ok()?;
+    let answer =
+        endpoints.post(&endpoint, id.as_str(), body.into()).await.inspect_err(|error| unanswered(error)).ok()?;
     if !answer.status.is_success() {
         unanswered(&answer.status);
         return None;

@@ -129,10 +129,8 @@ impl TransactionView {
         };
         let prepared = record.prepared;
         let check_back = prepared.as_ref().and_then(|prepared| prepared.prepare.check_back.as_ref());
-        let check_back = check_back.map(|check| CheckBackView {
-            url: redact_url(&check.url),
-            every_ms: check.every_ms,
-        });
+        let check_back =
+            check_back.map(|check| CheckBackView { url: redact_url(&check.url), every_ms: check.every_ms });
         Self {
             id: record.id.to_string(),
             state,
