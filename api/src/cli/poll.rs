@@ -76,6 +76,7 @@ pub struct PollArgs {
     #[arg(
         long,
         visible_alias = "visibility",
+        alias = "visibility-timeout-ms",
         value_name = "MS",
         value_parser = clap::value_parser!(u64).range(1..=MAX_VISIBILITY_MS)
     )]

@@ -64,6 +64,7 @@ pub struct ExtendArgs {
     #[arg(
         long,
         visible_alias = "visibility",
+        alias = "visibility-timeout-ms",
         value_name = "MS",
         default_value_t = 30_000,
         value_parser = clap::value_parser!(u64).range(1..=MAX_VISIBILITY_MS)

@@ -8,16 +8,8 @@ use super::*;
 
 const PATH: &str = "/v1/topics/t/subscriptions/q";
 
-async fn put(router: &Router, path: &str, body: Value) -> Answer {
-    call(router, Method::PUT, path, body.to_string()).await
-}
-
 async fn patch(router: &Router, body: Value) -> Answer {
     call(router, Method::PATCH, PATH, body.to_string()).await
-}
-
-async fn post(router: &Router, path: &str, body: Value) -> Answer {
-    call(router, Method::POST, path, body.to_string()).await
 }
 
 /// A node with topic `t`, and its queue `q` with these settings.
