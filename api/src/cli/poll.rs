@@ -9,6 +9,7 @@ use clap::Args;
 use super::{
     CliError, Context,
     print::{Printer, Style},
+    settle::MAX_VISIBILITY_MS,
 };
 use crate::client::{ErrorKind, PollRequest, Position, RetryPolicy, SubscriptionStart};
 
@@ -67,7 +68,7 @@ pub struct PollArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "ack")]
     pub member: Option<String>,
     /// How long others wait for this member when nothing is heard of it, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 10_000, requires = "member", value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
+    #[arg(long, value_name = "MS", default_value_t = 10_000, requires = "member", value_parser = clap::value_parser!(u64).range(brigade_ingest::SESSION_MS))]
     pub session_ms: u64,
     /// Of a queue: acknowledge the printed messages
     #[arg(long, conflicts_with = "create")]
@@ -76,9 +77,10 @@ pub struct PollArgs {
     #[arg(
         long,
         visible_alias = "visibility",
+        alias = "visibility-timeout-ms",
         value_name = "MS",
         conflicts_with = "create",
-        value_parser = clap::value_parser!(u64).range(1..=43_200_000)
+        value_parser = clap::value_parser!(u64).range(1..=MAX_VISIBILITY_MS)
     )]
     pub visibility_ms: Option<u64>,
     /// Most messages [default: all there are]
