@@ -49,7 +49,9 @@ pub use regions::{
 };
 pub use retry::RetryPolicy;
 pub use subscriptions::{PollRequest, Polled};
-pub use transactions::{Transacted, Transaction, TransactionAck, TransactionMessage, TransactionPage, TransactionPart};
+pub use transactions::{
+    CheckBack, Transacted, Transaction, TransactionAck, TransactionMessage, TransactionPage, TransactionPart,
+};
 pub use types::{
     PartitionState, Position, QueuePartition, SeekTo, Subscription, SubscriptionPosition, SubscriptionStart, Topic,
     TopicPage, TopicSettings,

@@ -23,7 +23,7 @@ use brigade_index::batch::{MessageRef, Messages};
 pub use arrow_in::parse_arrow;
 pub use arrow_out::{encode_arrow, read_schema};
 pub use attributes::GivenAttributes;
-pub use deliveries::{Verdict, encode_dead_letters, encode_deliveries, write_verdicts};
+pub use deliveries::{Verdict, encode_dead_letters, encode_deliveries, write_delivery, write_error, write_verdicts};
 pub use encode::{
     encode_json, encode_ndjson, encode_placements, encode_poll, encode_sse, write_message, write_messages,
     write_positions,

@@ -9,7 +9,7 @@ use super::{
     CliError, Context,
     output::{count, print_json, print_line},
 };
-use crate::client::{Handed, ReceiptResult, Settlement};
+use crate::client::{Handed, ReceiptRefusal, ReceiptResult, RetryPolicy, Settlement};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -17,6 +17,12 @@ Examples:
   brigade poll jobs workers --max 100 --output json > work.jsonl
   brigade ack jobs workers < work.jsonl
       lines of standard input are receipts, or messages as `brigade poll --output json` prints them
+  brigade extend jobs workers RECEIPT --visibility-ms 300000
+      prints the receipt that takes the place of the first one, and is good for five minutes
+  brigade nack jobs workers RECEIPT --delay-ms 10000
+      not this time: it comes again in ten seconds, to whoever polls then
+  brigade reject jobs workers RECEIPT
+      never again: it becomes a dead letter, see `brigade dead-letters`
 
 Every receipt is tried. The exit code is 0 if all of them were good.";
 
@@ -24,7 +30,7 @@ Every receipt is tried. The exit code is 0 if all of them were good.";
 const BATCH: usize = 1_000;
 
 /// Longest time of a receipt, and longest delay.
-const MAX_VISIBILITY_MS: u64 = brigade_index::limits::MAX_VISIBILITY_MS as u64;
+pub(super) const MAX_VISIBILITY_MS: u64 = brigade_index::limits::MAX_VISIBILITY_MS as u64;
 
 /// Arguments of `brigade ack` and `brigade reject`.
 #[derive(Args, Clone, Debug)]
@@ -64,6 +70,7 @@ pub struct ExtendArgs {
     #[arg(
         long,
         visible_alias = "visibility",
+        alias = "visibility-timeout-ms",
         value_name = "MS",
         default_value_t = 30_000,
         value_parser = clap::value_parser!(u64).range(1..=MAX_VISIBILITY_MS)
@@ -82,7 +89,8 @@ pub(super) async fn run(context: &Context, settlement: Settlement, args: Receipt
     let receipts = if args.receipts.is_empty() { read_receipts(io::stdin().lock())? } else { args.receipts };
     let mut results = Vec::with_capacity(receipts.len());
     for batch in receipts.chunks(BATCH) {
-        results.extend(context.client.settle(&args.topic, &args.subscription, settlement, batch).await?);
+        let of = (args.topic.as_str(), args.subscription.as_str());
+        results.extend(settle(context, &RetryPolicy::default(), of, settlement, batch).await?);
     }
     if context.json() {
         print_json(&json!({"results": results}))?;
@@ -103,6 +111,29 @@ pub(super) async fn run(context: &Context, settlement: Settlement, args: Receipt
             hint: first.hint.clone(),
         }),
     }
+}
+
+/// Settles. An acknowledgement that is not answered is sent again, and then finds done what the first one did; what a
+/// second call of another kind would find says nothing about the first.
+pub(super) async fn settle(
+    context: &Context,
+    policy: &RetryPolicy,
+    (topic, name): (&str, &str),
+    settlement: Settlement,
+    receipts: &[String],
+) -> Result<Vec<ReceiptResult>, CliError> {
+    let client = &context.client;
+    if settlement != Settlement::Ack {
+        return Ok(client.settle(topic, name, settlement, receipts).await?);
+    }
+    let (mut results, retries) = client.retry(policy, || client.settle(topic, name, settlement, receipts)).await?;
+    let done = |error: &mut ReceiptRefusal| retries > 0 && error.code == "already_settled";
+    for result in &mut results {
+        if result.error.take_if(done).is_some() {
+            result.status = Some("acknowledged".to_owned());
+        }
+    }
+    Ok(results)
 }
 
 /// What was done, and the new receipts of those that were extended: one a line, like `poll` and `ack` have them.

@@ -26,6 +26,9 @@ pub struct TransactionMessage {
     pub partition: u32,
     /// Its offset.
     pub offset: u64,
+    /// Whether it was not stored because one with the same deduplication id was, which is there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
 }
 
 /// What is known of a transaction.
@@ -36,10 +39,16 @@ pub struct Transaction {
     /// `prepared`, `committed` or `rolled_back`.
     pub state: String,
     /// While it waits: when it came, milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepared_at: Option<i64>,
     /// While it waits: when it is rolled back unless it is decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
+    /// While it waits: who is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_back: Option<CheckBack>,
     /// When it was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided_at: Option<i64>,
     /// Its messages.
     #[serde(default)]
@@ -47,6 +56,15 @@ pub struct Transaction {
     /// While it waits: what it acknowledges.
     #[serde(default)]
     pub ack: Vec<TransactionAck>,
+}
+
+/// Who is asked about a transaction.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct CheckBack {
+    /// The URL, its query hidden.
+    pub url: String,
+    /// Time between two questions, in milliseconds.
+    pub every_ms: u32,
 }
 
 /// Messages of a transaction in one partition.
@@ -57,6 +75,7 @@ pub struct TransactionPart {
     /// The partition.
     pub partition: u32,
     /// Offset of the first, once it is committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
     /// Number of messages.
     pub messages: u64,

@@ -1,24 +1,18 @@
-//! Errors as clients see them. Status codes of errors stand here and nowhere else.
+//! Errors as clients see them. Status codes of errors stand here and nowhere else; which error of the layers below is
+//! which of these is in `error/convert.rs`.
+
+mod convert;
 
 use std::{borrow::Cow, time::Duration};
 
 use axum::response::{IntoResponse, Response};
-use brigade_index::{
-    command::Rejection,
-    filter::FilterError,
-    format::Leader,
-    names::NameError,
-    shard::{ChangeError, FetchError, ProposeError},
-};
-use brigade_ingest::{IngestError, MessageError, ReceiptError, TransactionError};
 use http::{HeaderValue, StatusCode, header};
 
 use super::answer;
-use crate::{
-    push::{AddressError, SecretError},
-    serve::Absent,
-    wire::{Refusal, WireError, write_string, write_u64},
-};
+use crate::wire::{write_error, write_string, write_u64};
+
+pub(super) use convert::receipt_kind;
+pub(crate) use convert::refuse_message;
 
 /// How long clients are asked to wait when the node cannot know how long its trouble lasts.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -61,9 +55,9 @@ pub(crate) mod kinds {
     use super::{Kind, StatusCode};
 
     kinds! {
-        INVALID_PARAMETER = BAD_REQUEST, "invalid_parameter", "correct the query parameter or header; /openapi.json lists them";
+        INVALID_PARAMETER = BAD_REQUEST, "invalid_parameter", "correct the parameter, header or field that is named; /openapi.json lists them with their limits";
         INVALID_NAME = BAD_REQUEST, "invalid_name", "use 1 to 200 characters out of A-Z a-z 0-9 . _ - and begin with a letter or digit";
-        INVALID_SETTINGS = BAD_REQUEST, "invalid_settings", "send settings within the limits; partitions can only grow";
+        INVALID_SETTINGS = BAD_REQUEST, "invalid_settings", "correct the setting that is named; /openapi.json lists the limits. Partitions can only grow, and of subscriptions only queues, \"kind\": \"queue\", have settings";
         INVALID_REGIONS = BAD_REQUEST, "invalid_regions", "name 1, 3 or 5 regions, each with a name and a store of its own";
         REGION_UNUSABLE = BAD_REQUEST, "region_unusable", "make its store usable, or name another one; nothing was changed";
         INVALID_JSON = BAD_REQUEST, "invalid_json", "send a JSON object with the fields that /openapi.json lists";
@@ -79,17 +73,17 @@ pub(crate) mod kinds {
         INVALID_DEDUPLICATION_ID = BAD_REQUEST, "invalid_deduplication_id", "use a deduplication_id of 1 to 200 bytes, or leave it out";
         PARTITION_NOT_FOUND = BAD_REQUEST, "partition_not_found", "use a partition that the topic has, or leave it out";
         PARTITION_REQUIRED = BAD_REQUEST, "partition_required", "add ?partition=N; only a topic with one partition can be read without";
-        WRONG_KIND = CONFLICT, "wrong_kind", "a stream subscription is read with poll and commit, a queue with poll, ack, nack and extend; GET the subscription to see its kind";
+        WRONG_KIND = CONFLICT, "wrong_kind", "a stream subscription is read with poll and commit, a queue with poll, ack, nack, extend and reject; GET the subscription to see its kind";
         INVALID_FILTER = BAD_REQUEST, "invalid_filter", "correct the filter at the position named, a number of bytes";
         INVALID_PUSH_URL = BAD_REQUEST, "invalid_push_url", "give a URL like https://host/path, without user and password";
         FORBIDDEN_ADDRESS = BAD_REQUEST, "forbidden_address", "use an address that is neither link-local nor a metadata service, or have the operator allow it with push.allow";
         INVALID_PUSH_SECRET = BAD_REQUEST, "invalid_push_secret", "leave the secret out, then one is made, or give whsec_ and 24 to 64 bytes in base64";
         RECEIPT_INVALID = BAD_REQUEST, "receipt_invalid", "use receipts as poll and extend gave them, unchanged";
         RECEIPT_FOREIGN = BAD_REQUEST, "receipt_foreign", "use it on the subscription that gave it; one that was deleted and created again is another one";
-        RECEIPT_EXPIRED = GONE, "receipt_expired", "the message is delivered again; ask for a longer visibility_timeout_ms, or extend in time";
+        RECEIPT_EXPIRED = GONE, "receipt_expired", "the message comes again: its time ran out, or it was given back; ask for a longer visibility_timeout_ms, or extend in time";
         RECEIPT_SUPERSEDED = CONFLICT, "receipt_superseded", "the message belongs to whoever holds its newest receipt; make sure that processing it twice does no harm";
         ALREADY_SETTLED = CONFLICT, "already_settled", "nothing is left to be done: the message is settled";
-        BEING_SETTLED = CONFLICT, "being_settled", "wait for the answer to the other call";
+        BEING_SETTLED = CONFLICT, "being_settled", "name each receipt once; wait for the answer to the other call, or for the decision on the transaction that acknowledges the message";
         DEAD_LETTER_TOPIC = BAD_REQUEST, "invalid_dead_letter_topic", "name an existing topic whose own dead letters do not come back here, or none: dead letters are then kept with the subscription";
         MESSAGE_NOT_OPEN = CONFLICT, "message_not_open", "nothing was done: a message of the transaction was settled meanwhile, or belongs to another transaction";
         INVALID_TRANSACTION = BAD_REQUEST, "invalid_transaction", "name each topic and subscription once, give it messages or receipts, and timeout_ms and check_back only with prepare; nothing was done";
@@ -123,7 +117,7 @@ pub(crate) mod kinds {
         KEY_TOO_LARGE = PAYLOAD_TOO_LARGE, "key_too_large", "use a key of at most 64 KiB";
         HEADERS_TOO_LARGE = PAYLOAD_TOO_LARGE, "headers_too_large", "keep a message's headers below 16 KiB; put large data into the value";
         TOO_MANY_MESSAGES = PAYLOAD_TOO_LARGE, "too_many_messages", "split the messages over several requests";
-        REQUEST_TOO_LARGE = PAYLOAD_TOO_LARGE, "request_too_large", "split the messages over several requests";
+        REQUEST_TOO_LARGE = PAYLOAD_TOO_LARGE, "request_too_large", "split the messages or receipts over several requests";
         UNSUPPORTED_CONTENT_TYPE = UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", "send application/json, application/x-ndjson, application/octet-stream, text/plain or application/vnd.apache.arrow.stream";
         UNSUPPORTED_CONTENT_ENCODING = UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", "send the body as it is; batches are compressed by the server";
         OFFSET_OUT_OF_RANGE = RANGE_NOT_SATISFIABLE, "offset_out_of_range", "read from the high watermark at most; use wait to wait there";
@@ -173,12 +167,8 @@ impl ApiError {
     /// The body of the answer: the error object, and what stands beside it.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.message.len() + self.hint.len());
-        out.extend_from_slice(b"{\"error\":{\"code\":");
-        write_string(&mut out, self.code);
-        out.extend_from_slice(b",\"message\":");
-        write_string(&mut out, &self.message);
-        out.extend_from_slice(b",\"hint\":");
-        write_string(&mut out, &self.hint);
+        out.extend_from_slice(b"{\"error\":{");
+        write_error(&mut out, self.code, &self.message, &self.hint);
         if let Some((field, value)) = self.more {
             out.push(b',');
             write_string(&mut out, field);
@@ -206,217 +196,5 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
-    }
-}
-
-/// How a message that was refused while it was added to a publish appears inside the parser's error.
-pub(crate) fn refuse_message(error: &MessageError) -> Refusal {
-    let (_, code, hint) = match error {
-        MessageError::TooLarge { .. } => kinds::MESSAGE_TOO_LARGE,
-        MessageError::KeyTooLarge { .. } => kinds::KEY_TOO_LARGE,
-        MessageError::TooManyHeaders { .. } => kinds::MESSAGE_HEADERS,
-        MessageError::HeadersTooLarge { .. } => kinds::HEADERS_TOO_LARGE,
-        MessageError::HeaderName { .. } => kinds::INVALID_HEADER,
-        MessageError::NoSuchPartition { .. } => kinds::PARTITION_NOT_FOUND,
-        MessageError::Group { .. } => kinds::INVALID_GROUP,
-        MessageError::Priority { .. } => kinds::INVALID_PRIORITY,
-        MessageError::Delay { .. } => kinds::DELAY_OUT_OF_RANGE,
-        MessageError::Ttl { .. } => kinds::TTL_OUT_OF_RANGE,
-        MessageError::DeduplicationId { .. } => kinds::INVALID_DEDUPLICATION_ID,
-        MessageError::Empty => kinds::INVALID_MESSAGE,
-        MessageError::TooManyMessages { .. } => kinds::TOO_MANY_MESSAGES,
-    };
-    Refusal::new(code, error.to_string(), hint)
-}
-
-impl From<WireError> for ApiError {
-    fn from(error: WireError) -> Self {
-        // Parsers have codes of their own, which are all about a body that is wrong as it stands.
-        let known = kinds::ALL.iter().find(|(_, code, _)| *code == error.code);
-        let status = known.map_or(StatusCode::BAD_REQUEST, |(status, ..)| *status);
-        Self { hint: error.hint.into(), ..Self::new((status, error.code, ""), error.message) }
-    }
-}
-
-impl From<NameError> for ApiError {
-    fn from(error: NameError) -> Self {
-        Self::new(kinds::INVALID_NAME, error.to_string())
-    }
-}
-
-impl From<FilterError> for ApiError {
-    fn from(error: FilterError) -> Self {
-        let message = format!("the filter is wrong at byte {}: {}", error.position, error.problem);
-        let kind = Self::new(kinds::INVALID_FILTER, message).with("position", error.position as u64);
-        Self { hint: error.hint.into(), ..kind }
-    }
-}
-
-impl From<AddressError> for ApiError {
-    fn from(error: AddressError) -> Self {
-        let kind = match &error {
-            AddressError::Invalid(_) => kinds::INVALID_PUSH_URL,
-            AddressError::Forbidden(_) => kinds::FORBIDDEN_ADDRESS,
-        };
-        Self::new(kind, error.to_string())
-    }
-}
-
-impl From<SecretError> for ApiError {
-    fn from(error: SecretError) -> Self {
-        Self::new(kinds::INVALID_PUSH_SECRET, error.to_string())
-    }
-}
-
-impl From<ReceiptError> for ApiError {
-    fn from(error: ReceiptError) -> Self {
-        Self::new(receipt_kind(error), error.to_string())
-    }
-}
-
-/// Status, code and hint of a receipt that is refused.
-pub(super) const fn receipt_kind(error: ReceiptError) -> Kind {
-    match error {
-        ReceiptError::Invalid => kinds::RECEIPT_INVALID,
-        ReceiptError::Foreign => kinds::RECEIPT_FOREIGN,
-        ReceiptError::Expired => kinds::RECEIPT_EXPIRED,
-        ReceiptError::Superseded => kinds::RECEIPT_SUPERSEDED,
-        ReceiptError::AlreadySettled => kinds::ALREADY_SETTLED,
-        ReceiptError::BeingSettled => kinds::BEING_SETTLED,
-    }
-}
-
-impl From<TransactionError> for ApiError {
-    fn from(error: TransactionError) -> Self {
-        let kind = match &error {
-            TransactionError::Receipt { error, .. } => receipt_kind(*error),
-            TransactionError::Twice(_) => kinds::INVALID_TRANSACTION,
-            TransactionError::TooMany { .. } => kinds::TRANSACTION_TOO_LARGE,
-        };
-        Self::new(kind, error.to_string())
-    }
-}
-
-impl From<IngestError> for ApiError {
-    fn from(error: IngestError) -> Self {
-        let message = error.to_string();
-        match error {
-            IngestError::TopicNotFound(_) => Self::new(kinds::TOPIC_NOT_FOUND, message),
-            IngestError::PartitionNotFound { .. } => Self::new(kinds::PARTITION_NOT_FOUND, message),
-            IngestError::OffsetOutOfRange { high_watermark, .. } => {
-                Self::new(kinds::OFFSET_OUT_OF_RANGE, message).with("high_watermark", high_watermark.0)
-            }
-            IngestError::OffsetExpired { log_start, .. } => {
-                Self::new(kinds::OFFSET_EXPIRED, message).with("log_start", log_start.0)
-            }
-            IngestError::Busy { retry_after } => {
-                Self { retry_after: Some(retry_after), ..Self::new(kinds::TOO_BUSY, message) }
-            }
-            IngestError::SequenceTooOld => Self::new(kinds::SEQUENCE_TOO_OLD, message),
-            IngestError::IdentityReused => Self::new(kinds::IDENTITY_REUSED, message),
-            IngestError::Transaction(error) => error.into(),
-            IngestError::TooLarge { .. } => Self::new(kinds::REQUEST_TOO_LARGE, message),
-            IngestError::TimedOut(_) => Self::new(kinds::OUTCOME_UNKNOWN, message),
-            IngestError::Refused(rejection) => rejection.into(),
-            IngestError::Propose(error) => error.into(),
-            IngestError::Fetch(error) => error.into(),
-        }
-    }
-}
-
-impl From<ChangeError> for ApiError {
-    fn from(error: ChangeError) -> Self {
-        let message = error.to_string();
-        match error {
-            ChangeError::Invalid(_) => Self::new(kinds::INVALID_REGIONS, message),
-            ChangeError::InProgress(_) => Self::new(kinds::REGION_CHANGE_IN_PROGRESS, message),
-            ChangeError::NotLeader { leader } => ProposeError::NotLeader { leader }.into(),
-            ChangeError::Store { hint, .. } => Self { hint: hint.into(), ..Self::new(kinds::REGION_UNUSABLE, message) },
-            ChangeError::Interrupted(_) => Self::new(kinds::REGION_CHANGE_INTERRUPTED, message),
-        }
-    }
-}
-
-impl From<&Absent> for ApiError {
-    /// Nobody here can carry a request out, or pass it on.
-    fn from(absent: &Absent) -> Self {
-        if absent.state == "stopped" {
-            return Self::new(kinds::SHUTTING_DOWN, "the node is shutting down");
-        }
-        if let Some(problem) = &absent.quorum {
-            return Self::new(kinds::QUORUM_UNAVAILABLE, problem.clone());
-        }
-        let message = match (&absent.leader, &*absent.problem) {
-            (Some(Leader { node, address, .. }), "") => format!("node {node} at {address} leads the shard"),
-            (Some(Leader { node, address, .. }), problem) => format!("{problem}: node {node} at {address}"),
-            (None, problem) => format!("this node does not lead the shard: {problem}"),
-        };
-        let error = Self::new(kinds::NOT_LEADER, message);
-        match &absent.leader {
-            Some(leader) => {
-                Self { hint: format!("send the request to {}; nothing was stored", leader.address).into(), ..error }
-            }
-            None => error,
-        }
-    }
-}
-
-impl From<ProposeError> for ApiError {
-    fn from(error: ProposeError) -> Self {
-        let message = error.to_string();
-        match error {
-            ProposeError::NotLeader { leader } => {
-                let error = Self::new(kinds::NOT_LEADER, message);
-                match leader.filter(|leader| !leader.address.is_empty()) {
-                    Some(leader) => Self {
-                        hint: format!("send the request to {}; nothing was stored", leader.address).into(),
-                        ..error
-                    },
-                    None => error,
-                }
-            }
-            ProposeError::Quorum(_) => Self::new(kinds::QUORUM_UNAVAILABLE, message),
-            ProposeError::Unavailable(_) => Self::new(kinds::STORE_UNAVAILABLE, message),
-            ProposeError::Unknown(_) => Self::new(kinds::OUTCOME_UNKNOWN, message),
-            ProposeError::ShuttingDown => Self::new(kinds::SHUTTING_DOWN, message),
-        }
-    }
-}
-
-impl From<FetchError> for ApiError {
-    fn from(error: FetchError) -> Self {
-        let message = error.to_string();
-        match error {
-            FetchError::Unavailable(_) => {
-                let hint = "try again after Retry-After; the server recovers by itself when its store does";
-                Self { hint: hint.into(), ..Self::new(kinds::STORE_UNAVAILABLE, message) }
-            }
-            FetchError::Damaged { .. } => Self::new(kinds::OBJECT_DAMAGED, message),
-        }
-    }
-}
-
-impl From<Rejection> for ApiError {
-    fn from(rejection: Rejection) -> Self {
-        let kind = match &rejection {
-            Rejection::TopicExists(_) => kinds::TOPIC_EXISTS,
-            Rejection::TopicNotFound => kinds::TOPIC_NOT_FOUND,
-            Rejection::TooManyTopics => kinds::TOO_MANY_TOPICS,
-            Rejection::InvalidSettings(_) => kinds::INVALID_SETTINGS,
-            Rejection::SubscriptionExists => kinds::SUBSCRIPTION_EXISTS,
-            Rejection::SubscriptionNotFound => kinds::SUBSCRIPTION_NOT_FOUND,
-            Rejection::TooManySubscriptions => kinds::TOO_MANY_SUBSCRIPTIONS,
-            Rejection::PartitionNotFound(_) => kinds::PARTITION_NOT_FOUND,
-            Rejection::InvalidPosition { .. } => kinds::INVALID_POSITION,
-            Rejection::WrongKind(_) => kinds::WRONG_KIND,
-            Rejection::DeadLetterTopic(_) => kinds::DEAD_LETTER_TOPIC,
-            Rejection::NotOpen { .. } => kinds::MESSAGE_NOT_OPEN,
-            Rejection::TransactionNotFound => kinds::TRANSACTION_NOT_FOUND,
-            Rejection::TransactionDecided(_) => kinds::TRANSACTION_DECIDED,
-            Rejection::TooManyTransactions => kinds::TOO_MANY_TRANSACTIONS,
-            Rejection::TransactionPending(_) => kinds::TRANSACTION_PENDING,
-            Rejection::Malformed(_) => kinds::INTERNAL,
-        };
-        Self::new(kind, rejection.to_string())
     }
 }

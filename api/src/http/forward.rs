@@ -28,6 +28,7 @@ use super::{
     params::MAX_WAIT_MS,
     publish,
     route::Route,
+    transactions,
 };
 use crate::{
     peers::PeerError,
@@ -110,7 +111,11 @@ fn unanswered<T>(route: Route, leader: &Leader, failed: Result<Result<T, PeerErr
     let message = format!("the request was passed on to the leader {}: {problem}", leader.node);
     if sent && route.changes() {
         let error = ApiError::new(kinds::OUTCOME_UNKNOWN, message);
-        return if route == Route::Publish { error } else { error.repeatable() };
+        return match route {
+            Route::Publish => error,
+            Route::Transact => ApiError { hint: transactions::UNKNOWN_HINT.into(), ..error },
+            _ => error.repeatable(),
+        };
     }
     let hint = match route {
         // The leader may have delivered messages that nobody got.
@@ -231,5 +236,29 @@ impl HttpBody for Bounded {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_happened_is_only_called_repeatable_where_it_is() {
+        let leader = Leader { node: "l".to_owned(), address: "http://l".to_owned(), time_ms: 0 };
+        let broken = || PeerError::Broken { address: String::new(), problem: "reset".to_owned() };
+        let hint = |route| {
+            let error = unanswered::<()>(route, &leader, Ok(Err(broken())));
+            assert_eq!(error.code, "outcome_unknown", "{route:?}");
+            error.hint
+        };
+        assert!(hint(Route::Publish).contains("Idempotency-Key"));
+        assert!(hint(Route::Transact).contains("with its id"));
+        for route in [Route::Ack, Route::Nack, Route::CommitTransaction, Route::Redrive, Route::AlterSubscription] {
+            assert!(hint(route).contains("repeat the request"), "{route:?}");
+        }
+        // Such a poll has stored nothing.
+        let polled = unanswered::<()>(Route::Poll, &leader, Ok(Err(broken())));
+        assert_eq!(polled.code, "not_leader");
     }
 }

@@ -16,7 +16,7 @@ use super::{
     answer, body,
     call::Call,
     error::{ApiError, kinds},
-    params::{MAX_WAIT_MS, within},
+    params::{MAX_WAIT_MS, milliseconds, shown, within},
     poll::positions,
     subscriptions::names,
     topics::body_time,
@@ -122,7 +122,7 @@ pub(super) async fn heartbeat(node: Arc<Leading>, call: Call) -> Result<Response
     let body: MemberBody = body::document(body, &parts.headers, body_time(&node)).await?;
     let limits = (DEFAULT_SESSION_MS, *SESSION_MS.end());
     let session_ms = within("session_timeout_ms", body.session_timeout_ms, limits, *SESSION_MS.start())? as u64;
-    let wait = Duration::from_millis(within("wait_ms", body.wait_ms, (0, MAX_WAIT_MS), 0)? as u64);
+    let wait = milliseconds("wait_ms", body.wait_ms, (0, MAX_WAIT_MS), 0)?;
     let beat = Heartbeat { member: member.clone(), session_ms, owned: owned(&body.owned)?, wait };
     let at_once = Heartbeat { wait: Duration::ZERO, ..beat.clone() };
     let assignment = tokio::select! {
@@ -183,8 +183,7 @@ fn owned(bodies: &[OwnedBody]) -> Result<BTreeMap<Partition, Epoch>, ApiError> {
 
 /// An epoch as a member gives it back.
 pub(super) fn epoch(text: &str) -> Result<Epoch, ApiError> {
-    let shown: String = text.chars().take(64).collect();
-    text.parse().map_err(|_| ApiError::new(kinds::INVALID_EPOCH, format!("{shown:?} is no epoch")))
+    text.parse().map_err(|_| ApiError::new(kinds::INVALID_EPOCH, format!("{:?} is no epoch", shown(text))))
 }
 
 impl From<MemberError> for ApiError {

@@ -1,6 +1,6 @@
 //! Query parameters: each taken once, by name and with its range; what is left over is refused.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use brigade_index::ids::Offset;
 use brigade_ingest::ReadFrom;
@@ -63,8 +63,7 @@ impl<'a> Query<'a> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let digits = text.strip_prefix('-').unwrap_or(&text);
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            let shown: String = text.chars().take(40).collect();
-            return Err(ApiError::parameter(name, format!("is {shown:?}; it must be a whole number")));
+            return Err(ApiError::parameter(name, format!("is {:?}; it must be a whole number", shown(&text))));
         }
         // What has more than 64 bits is out of every range.
         Ok(Some(text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX })))
@@ -98,8 +97,8 @@ fn sends_replacement(query: &str) -> bool {
 fn number(name: &str, text: &str, max: u64) -> Result<u64, ApiError> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits {
-        let shown: String = text.chars().take(40).collect();
-        return Err(ApiError::parameter(name, format!("is {shown:?}; it must be a whole number from 0 to {max}")));
+        let problem = format!("is {:?}; it must be a whole number from 0 to {max}", shown(text));
+        return Err(ApiError::parameter(name, problem));
     }
     match text.parse::<u64>() {
         Ok(number) if number <= max => Ok(number),
@@ -114,6 +113,21 @@ pub(super) fn within(name: &str, given: Option<u64>, limits: (u64, u64), least: 
         return Err(ApiError::parameter(name, format!("is {number}; it must be between {least} and {}", limits.1)));
     }
     Ok(usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+/// A time in milliseconds within its limits: default, most, least.
+pub(super) fn milliseconds(
+    name: &str,
+    given: Option<u64>,
+    limits: (u64, u64),
+    least: u64,
+) -> Result<Duration, ApiError> {
+    within(name, given, limits, least).map(|number| Duration::from_millis(number as u64))
+}
+
+/// The beginning of what a client sent, to be named in an error.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
 }
 
 /// Parameters of a read.
@@ -151,8 +165,8 @@ fn read_from(query: &mut Query<'_>) -> Result<Option<ReadFrom>, ApiError> {
         (Some("latest"), None) => Ok(Some(ReadFrom::Latest)),
         (Some(text), None) => {
             number("offset", text, u64::MAX).map(|offset| Some(ReadFrom::Offset(Offset(offset)))).map_err(|_| {
-                let shown: String = text.chars().take(40).collect();
-                ApiError::parameter("offset", format!("is {shown:?}; it must be a whole number, earliest or latest"))
+                let problem = format!("is {:?}; it must be a whole number, earliest or latest", shown(text));
+                ApiError::parameter("offset", problem)
             })
         }
     }

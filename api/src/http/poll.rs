@@ -18,7 +18,7 @@ use super::{
     call::Call,
     error::{ApiError, kinds},
     members::epoch,
-    params::{MAX_WAIT_MS, READ_BYTES, READ_MESSAGES, within},
+    params::{MAX_WAIT_MS, READ_BYTES, READ_MESSAGES, milliseconds, within},
     queue,
     read::slices,
     subscriptions::{Position, committed, distinct, kind_of, names, no_subscription},
@@ -105,7 +105,7 @@ pub(super) async fn poll(node: Arc<Leading>, call: Call) -> Result<Response, Api
         only: None,
         max_messages: within("max_messages", body.max_messages, (POLL_MESSAGES, READ_MESSAGES.1), 1)?,
         max_bytes: within("max_bytes", body.max_bytes, READ_BYTES, 1)?,
-        wait: Duration::from_millis(within("wait_ms", body.wait_ms, (0, MAX_WAIT_MS), 0)? as u64),
+        wait: milliseconds("wait_ms", body.wait_ms, (0, MAX_WAIT_MS), 0)?,
     };
     let reply = poll_or_stop(&node, &reader, request).await?;
     let next = reply.positions.iter().map(|(partition, offset)| (partition.0, offset.0));

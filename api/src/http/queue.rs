@@ -9,7 +9,7 @@ use brigade_index::{
     limits::MAX_VISIBILITY_MS,
     names::{SubscriptionName, TopicName},
 };
-use brigade_ingest::{Action, Delivery, IngestError, QueueHandle, QueuePoll, ReceiptError, Settled};
+use brigade_ingest::{Action, Admission, Delivery, IngestError, QueueHandle, QueuePoll, ReceiptError, Settled};
 use http::{Extensions, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::ToSchema;
@@ -19,7 +19,7 @@ use super::{
     body::{self, BodyLimits},
     call::Call,
     error::{ApiError, receipt_kind},
-    params::{MAX_WAIT_MS, READ_BYTES, within},
+    params::{MAX_WAIT_MS, READ_BYTES, milliseconds, within},
     poll::{POLL_MESSAGES, PollBody},
     read::slice,
     subscriptions::names,
@@ -82,12 +82,11 @@ pub(super) async fn poll(
     if body.positions.is_some() {
         return Err(ApiError::parameter("positions", "is of streams; this subscription is a queue"));
     }
-    let most = u64::from(MAX_VISIBILITY_MS);
-    let visibility = body.visibility_timeout_ms.map(|asked| milliseconds("visibility_timeout_ms", asked, 1, most));
+    let visibility = body.visibility_timeout_ms.map(|asked| span("visibility_timeout_ms", asked, 1));
     let poll = QueuePoll {
         max_messages: within("max_messages", body.max_messages, (POLL_MESSAGES, MAX_POLL_MESSAGES), 1)?,
         max_bytes: within("max_bytes", body.max_bytes, READ_BYTES, 1)?,
-        wait: milliseconds("wait_ms", body.wait_ms.unwrap_or(0), 0, MAX_WAIT_MS)?,
+        wait: milliseconds("wait_ms", body.wait_ms, (0, MAX_WAIT_MS), 0)?,
         visibility: visibility.transpose()?,
     };
     let queue = node.ingest.queue(topic, name)?;
@@ -117,43 +116,45 @@ async fn poll_or_stop(
 
 /// `POST …/ack`
 pub(super) async fn ack(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
-    let (queue, ReceiptsBody { receipts }) = taken(&node, call).await?;
+    let (queue, ReceiptsBody { receipts }, _room) = taken(&node, call).await?;
     settle(&queue, Action::Ack, "acknowledged", receipts).await
 }
 
 /// `POST …/reject`
 pub(super) async fn reject(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
-    let (queue, ReceiptsBody { receipts }) = taken(&node, call).await?;
+    let (queue, ReceiptsBody { receipts }, _room) = taken(&node, call).await?;
     settle(&queue, Action::Reject, "rejected", receipts).await
 }
 
 /// `POST …/nack`
 pub(super) async fn nack(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
-    let (queue, NackBody { receipts, delay_ms }) = taken(&node, call).await?;
-    let delay = delay_ms.map(|asked| milliseconds("delay_ms", asked, 0, u64::from(MAX_VISIBILITY_MS))).transpose()?;
+    let (queue, NackBody { receipts, delay_ms }, _room) = taken(&node, call).await?;
+    let delay = delay_ms.map(|asked| span("delay_ms", asked, 0)).transpose()?;
     settle(&queue, Action::Nack { delay }, "returned", receipts).await
 }
 
 /// `POST …/extend`
 pub(super) async fn extend(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
-    let (queue, ExtendBody { receipts, visibility_timeout_ms }) = taken(&node, call).await?;
-    let most = u64::from(MAX_VISIBILITY_MS);
-    let visibility = milliseconds("visibility_timeout_ms", visibility_timeout_ms, 1, most)?;
+    let (queue, ExtendBody { receipts, visibility_timeout_ms }, _room) = taken(&node, call).await?;
+    let visibility = span("visibility_timeout_ms", visibility_timeout_ms, 1)?;
     settle(&queue, Action::Extend { visibility }, "extended", receipts).await
 }
 
-/// The queue that the path names, and the body.
-async fn taken<T: DeserializeOwned>(node: &Leading, call: Call) -> Result<(QueueHandle, T), ApiError> {
+/// The queue that the path names, the body, and the room in memory that this takes.
+async fn taken<T: DeserializeOwned>(
+    node: &Leading,
+    call: Call,
+) -> Result<(QueueHandle, T, Option<Admission>), ApiError> {
     let (topic, name) = names(&call)?;
     let Call { parts, body, .. } = call;
     let limits = BodyLimits { bytes: MAX_RECEIPTS_BYTES, time: body_time(node) };
-    let body = body::document_within(body, &parts.headers, limits).await?;
-    Ok((node.ingest.queue(&topic, &name)?, body))
+    let (body, room) = body::large_document(body, &parts.headers, limits, &node.ingest).await?;
+    Ok((node.ingest.queue(&topic, &name)?, body, room))
 }
 
-/// A time within its limits.
-fn milliseconds(name: &str, given: u64, least: u64, most: u64) -> Result<Duration, ApiError> {
-    within(name, Some(given), (given, most), least).map(|number| Duration::from_millis(number as u64))
+/// How long something lasts, within what subscriptions may have.
+fn span(name: &str, given: u64, least: u64) -> Result<Duration, ApiError> {
+    milliseconds(name, Some(given), (given, u64::from(MAX_VISIBILITY_MS)), least)
 }
 
 /// Settles, and answers for each receipt.

@@ -135,9 +135,11 @@ where
     })
 }
 
-/// Whether a refusal is only as true as what this node knows is complete.
+/// Whether a refusal is only as true as what this node knows is complete. A receipt is foreign, too, to who does not know that
+/// the subscription was created anew.
 fn depends_on_state(error: &ApiError) -> bool {
-    matches!(error.status.as_u16(), 404 | 409 | 410 | 416) || error.code == kinds::PARTITION_NOT_FOUND.1
+    let stateful = [kinds::PARTITION_NOT_FOUND.1, kinds::RECEIPT_FOREIGN.1];
+    matches!(error.status.as_u16(), 404 | 409 | 410 | 416) || stateful.contains(&error.code)
 }
 
 /// Whoever only reads what some region shows as committed may know too little: what it does not find, there may be. And a

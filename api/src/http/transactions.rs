@@ -20,6 +20,7 @@ use super::{
     answer, body,
     call::Call,
     error::{ApiError, kinds},
+    params::shown,
     publish::{DUPLICATE, DraftSink, Format, TRUE, limits},
 };
 use crate::{push::AddressPolicy, serve::Leading, wire::parse_message_list};
@@ -29,6 +30,10 @@ const TIMEOUT_MS: u64 = 60_000;
 
 /// Time between questions when the client does not say it, in milliseconds.
 const CHECK_EVERY_MS: u32 = 5_000;
+
+/// What to do about a transaction when nobody knows what came of it. Without its id it would happen again.
+pub(super) const UNKNOWN_HINT: &str = "it may or may not have happened: send it again with its id, then it happens once; \
+     GET /v1/transactions/{id} shows what has become of it";
 
 /// A transaction as a client sends it. The document describes it in `openapi/shapes.rs`.
 #[derive(Deserialize)]
@@ -103,8 +108,8 @@ pub(super) async fn list(node: Arc<Leading>, call: Call) -> Result<Response, Api
     let mut query = call.query()?;
     let limit = query.positive("limit", (100, 1_000))?;
     if let Some(state) = query.text("state").filter(|state| state != "prepared") {
-        let shown: String = state.chars().take(40).collect();
-        return Err(ApiError::parameter("state", format!("is {shown:?}; only prepared transactions can be listed")));
+        let problem = format!("is {:?}; only prepared transactions can be listed", shown(&state));
+        return Err(ApiError::parameter("state", problem));
     }
     let after = query.text("after").map(|after| TransactionId::new(&after)).transpose()?;
     query.finish()?;
@@ -139,8 +144,7 @@ async fn decide(node: &Leading, call: Call, commit: bool) -> Result<Response, Ap
 /// An error about a transaction, whose id the client may not know: it has to repeat it.
 fn named(id: &TransactionId, error: ApiError) -> ApiError {
     let hint = if error.code == kinds::OUTCOME_UNKNOWN.1 {
-        "it may or may not have happened: send it again with this id, then it happens once; \
-         GET /v1/transactions/{id} shows what has become of it"
+        UNKNOWN_HINT
     } else if error.code == kinds::IDENTITY_REUSED.1 {
         "give each transaction an id of its own; nothing was done"
     } else {
@@ -155,12 +159,7 @@ fn within(part: &str, at: usize, error: ApiError) -> ApiError {
 }
 
 fn draft(node: &Leading, body: &[u8]) -> Result<TransactionDraft, ApiError> {
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        // Serde would take an array for the fields in their order.
-        return Err(ApiError::new(kinds::INVALID_JSON, "the body is not a JSON object"));
-    }
-    let body: TransactionBody<'_> =
-        serde_json::from_slice(body).map_err(|error| ApiError::new(kinds::INVALID_JSON, error.to_string()))?;
+    let body: TransactionBody<'_> = body::object(body)?;
     let prepare = preparation(node, &body)?;
     let TransactionBody { id, publish, ack, .. } = body;
     let id = match id {

@@ -21,7 +21,7 @@ use super::{
     metrics::PushMetrics,
     pace::Outcome,
 };
-use crate::wire::{write_i64, write_message, write_string, write_u64};
+use crate::wire::{write_delivery, write_message, write_string};
 
 /// How long the rest of an answer may take, which nobody reads: it is taken only so that the connection can be used again.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
@@ -84,10 +84,7 @@ impl PushTarget {
             write_string(out, self.topic.as_str());
             out.extend_from_slice(b",\"subscription\":");
             write_string(out, self.subscription.as_str());
-            out.extend_from_slice(b",\"delivery_count\":");
-            write_u64(out, u64::from(message.delivery_count));
-            out.extend_from_slice(b",\"first_delivered_at\":");
-            write_i64(out, message.first_delivered_ms);
+            write_delivery(out, message.delivery_count, message.first_delivered_ms);
         });
         Some(out.into())
     }

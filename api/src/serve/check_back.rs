@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use brigade_ingest::{Ask, Question};
 use futures::FutureExt;
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use crate::push::Endpoints;
 
-/// Longest time for an answer.
+/// Longest time for an answer, and for memory to ask in.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks at the addresses that the node may post to.
@@ -27,10 +28,12 @@ async fn decision(endpoints: &Endpoints, question: &Question) -> Option<bool> {
         tracing::debug!(%id, %problem, "an endpoint was asked about a transaction and gave no answer");
     };
     let endpoint = endpoints.endpoint(url, None, PATIENCE).inspect_err(|error| unanswered(error)).ok()?;
-    let _place = endpoints.place(body.len()).await;
-    // Ids of posts have no dots.
-    let post_id = id.as_str().replace('.', "~");
-    let answer = endpoints.post(&endpoint, &post_id, body.into()).await.inspect_err(|error| unanswered(error)).ok()?;
+    let Ok(_place) = timeout(PATIENCE, endpoints.place(body.len())).await else {
+        unanswered(&"the node has no memory left for it");
+        return None;
+    };
+    let answer =
+        endpoints.post(&endpoint, id.as_str(), body.into()).await.inspect_err(|error| unanswered(error)).ok()?;
     if !answer.status.is_success() {
         unanswered(&answer.status);
         return None;

@@ -49,10 +49,7 @@ pub fn encode_deliveries(deliveries: &[(MessageSlice, Vec<Handed>)]) -> Bytes {
             write_message(&mut out, slice.partition, slice.offset(row), &slice.messages, row, |out| {
                 out.extend_from_slice(b",\"receipt\":");
                 write_string(out, &handed.receipt);
-                out.extend_from_slice(b",\"delivery_count\":");
-                write_u64(out, u64::from(handed.deliveries));
-                out.extend_from_slice(b",\"first_delivered_at\":");
-                write_i64(out, handed.first_ms);
+                write_delivery(out, handed.deliveries, handed.first_ms);
                 out.extend_from_slice(b",\"deadline\":");
                 write_i64(out, handed.deadline_ms);
             });
@@ -60,6 +57,28 @@ pub fn encode_deliveries(deliveries: &[(MessageSlice, Vec<Handed>)]) -> Bytes {
     }
     out.extend_from_slice(b"]}");
     out.into()
+}
+
+/// Writes how often a message was delivered: `,"delivery_count":1,"first_delivered_at":5`, with `null` for 0, which stands for
+/// never.
+pub fn write_delivery(out: &mut Vec<u8>, deliveries: u32, first_ms: i64) {
+    out.extend_from_slice(b",\"delivery_count\":");
+    write_u64(out, u64::from(deliveries));
+    out.extend_from_slice(b",\"first_delivered_at\":");
+    match first_ms {
+        0 => out.extend_from_slice(b"null"),
+        first_ms => write_i64(out, first_ms),
+    }
+}
+
+/// Writes what every error object begins with: `"code":"…","message":"…","hint":"…"`.
+pub fn write_error(out: &mut Vec<u8>, code: &str, message: &str, hint: &str) {
+    out.extend_from_slice(b"\"code\":");
+    write_string(out, code);
+    out.extend_from_slice(b",\"message\":");
+    write_string(out, message);
+    out.extend_from_slice(b",\"hint\":");
+    write_string(out, hint);
 }
 
 /// Writes what became of receipts: `[{"receipt":"…","status":"acknowledged"},{"receipt":"…","error":{…}},…]`.
@@ -80,12 +99,8 @@ pub fn write_verdicts<'a>(out: &mut Vec<u8>, verdicts: impl Iterator<Item = (&'a
                 }
             }
             Verdict::Refused { code, message, hint } => {
-                out.extend_from_slice(b",\"error\":{\"code\":");
-                write_string(out, code);
-                out.extend_from_slice(b",\"message\":");
-                write_string(out, &message);
-                out.extend_from_slice(b",\"hint\":");
-                write_string(out, hint);
+                out.extend_from_slice(b",\"error\":{");
+                write_error(out, code, &message, hint);
                 out.push(b'}');
             }
         }
@@ -132,13 +147,7 @@ fn write_letter(out: &mut Vec<u8>, topic: &str, letter: &DeadLetter) {
     write_string(out, topic);
     out.extend_from_slice(b",\"reason\":");
     write_string(out, letter.reason.name());
-    out.extend_from_slice(b",\"delivery_count\":");
-    write_u64(out, u64::from(letter.deliveries));
-    out.extend_from_slice(b",\"first_delivered_at\":");
-    match letter.first_ms {
-        0 => out.extend_from_slice(b"null"),
-        first_ms => write_i64(out, first_ms),
-    }
+    write_delivery(out, letter.deliveries, letter.first_ms);
     out.extend_from_slice(b",\"dead_at\":");
     write_i64(out, letter.time_ms);
 }

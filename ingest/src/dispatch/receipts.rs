@@ -28,7 +28,7 @@ impl Dispatcher {
         match record.state {
             State::InFlight | State::Held if record.number != number => Err(Problem::Superseded),
             State::InFlight if record.when_ms <= now_ms => Err(Problem::Expired),
-            State::InFlight => Ok(*record),
+            State::InFlight => Ok(record),
             State::Held => Err(Problem::BeingSettled),
             _ => Err(Problem::NotInFlight),
         }
@@ -95,7 +95,7 @@ impl Dispatcher {
     /// delivered again in this reign or is about to be. Ends like [`Dispatcher::hold`]. It may be behind another one of
     /// its group: an earlier reign delivered it, and what was given back since is in front of it.
     pub(crate) fn adopt(&mut self, at: At) -> Result<(), Problem> {
-        if let Some(record) = self.records.get(at).copied() {
+        if let Some(record) = self.records.get(at) {
             let when_ms = match record.state {
                 _ if record.delivered => return Err(Problem::Superseded),
                 State::Picked => return Err(Problem::Superseded),

@@ -1,13 +1,16 @@
 //! Dead letters: they stay where they are, in the log, and the subscription remembers them. Listing reads them there;
 //! giving one back makes its message open again, for this subscription alone.
 
+use std::pin::pin;
+
 use brigade_index::{
+    batch::{Columns, MessageRef, Messages},
     command::{Command, DeadLetter, Rejection, Retry, Settle, SettlePartition},
     filter::Filter,
     ids::{Offset, Partition},
     state::Run,
 };
-use futures::StreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 
 use super::{
     DeadLetterPage, DeadLetterPick, DeadLetterQuery, QueueHandle,
@@ -19,6 +22,10 @@ use crate::{IngestError, Slice, plan};
 
 /// Dead letters that are looked at together, and decided on in one entry.
 const CHUNK: usize = 1_000;
+
+/// Dead letters that are looked at for one page, which then may have fewer than were asked for, or none: the answer does not
+/// let its client wait for the rest.
+const LOOKED: usize = 10 * CHUNK;
 
 /// A dead letter and where its message is.
 struct Found {
@@ -59,47 +66,67 @@ fn next(around: &Around, of: &Of, after: Option<(Partition, Offset)>, most: usiz
     Ok(found)
 }
 
-/// Fetches the messages of dead letters, in their order, and leaves out those that the filter does not match.
-async fn fetch(
-    around: &Around,
+/// Fetches the messages of dead letters, in their order and some ahead. Those that the filter does not match come without.
+fn fetch<'a>(
+    around: &'a Around,
     found: Vec<Found>,
-    filter: Option<&Filter>,
-) -> Result<Vec<(Found, Slice)>, IngestError> {
-    let fetch = |found: Found| async move {
-        let messages = around.cache.messages(&found.run.batch).await;
-        (found, messages)
-    };
-    let fetched: Vec<_> = futures::stream::iter(found).map(fetch).buffered(FETCHES).collect().await;
-    let mut wanted = Vec::with_capacity(fetched.len());
-    for (found, messages) in fetched {
-        let messages = messages?;
+    filter: Option<&'a Filter>,
+) -> impl Stream<Item = Result<(Found, Option<Slice>), IngestError>> + 'a {
+    let fetch = move |found: Found| async move {
+        let messages = around.cache.messages(&found.run.batch).await?;
         let row = found.run.first_row as usize + (found.offset.0 - found.run.base.0) as usize;
-        if row < messages.rows() && filter.is_none_or(|filter| filter.matches_row(&messages, row)) {
-            let slice = Slice { partition: found.partition, base: found.offset, messages, first: row, rows: 1 };
-            wanted.push((found, slice));
-        }
-    }
-    Ok(wanted)
+        let wanted = row < messages.rows() && filter.is_none_or(|filter| filter.matches_row(&messages, row));
+        let slice = || Slice {
+            partition: found.partition,
+            base: found.offset,
+            messages: alone(&messages, row),
+            first: 0,
+            rows: 1,
+        };
+        let slice = wanted.then(slice);
+        Ok((found, slice))
+    };
+    futures::stream::iter(found).map(fetch).buffered(FETCHES)
+}
+
+/// A batch of one message only: letters lie far apart, and a page of them would keep all of their batches in memory.
+fn alone(messages: &Messages, row: usize) -> Messages {
+    let headers: Vec<_> = messages.headers(row).map(|(name, value)| (name.into(), value.into())).collect();
+    let mut columns = Columns::default();
+    columns.push(&MessageRef {
+        key: messages.key(row),
+        value: messages.value(row),
+        kind: messages.kind(row),
+        headers: &headers,
+        timestamp_ms: messages.timestamps()[row],
+        attributes: messages.attributes(row),
+    });
+    Messages::new(columns.into_record_batch()).expect("columns have the schema of batches")
 }
 
 pub(super) async fn list(around: &Around, of: &Of, query: DeadLetterQuery) -> Result<DeadLetterPage, IngestError> {
-    let (mut letters, mut after, mut bytes) = (Vec::new(), query.after, 0);
+    let (mut letters, mut after, mut bytes, mut looked) = (Vec::new(), query.after, 0, 0);
     loop {
-        let most = CHUNK.min(query.max_messages.max(1) * if query.filter.is_some() { CHUNK } else { 1 });
+        let most = if query.filter.is_some() { CHUNK } else { CHUNK.min(query.max_messages.max(1)) };
         let found = next(around, of, after, most)?;
         if found.is_empty() {
             return Ok(DeadLetterPage { letters, next: None });
         }
-        let end = found.last().map(Found::place);
-        for (found, slice) in fetch(around, found, query.filter.as_ref()).await? {
-            bytes += plan::bytes(&slice);
-            if !letters.is_empty() && (letters.len() >= query.max_messages || bytes > query.max_bytes) {
+        let mut fetched = pin!(fetch(around, found, query.filter.as_ref()));
+        while let Some(one) = fetched.next().await {
+            let (found, slice) = one?;
+            if let Some(slice) = slice {
+                bytes += plan::bytes(&slice);
+                if !letters.is_empty() && (letters.len() >= query.max_messages || bytes > query.max_bytes) {
+                    return Ok(DeadLetterPage { letters, next: after });
+                }
+                letters.push((slice, found.letter));
+            }
+            (after, looked) = (Some(found.place()), looked + 1);
+            if looked >= LOOKED {
                 return Ok(DeadLetterPage { letters, next: after });
             }
-            after = Some(found.place());
-            letters.push((slice, found.letter));
         }
-        after = end;
     }
 }
 
@@ -117,7 +144,10 @@ async fn pick_some(
     let mut places: Vec<_> = match &pick.filter {
         // Without a filter nothing has to be read.
         None => found.iter().map(Found::place).collect(),
-        filter => fetch(queue.around(), found, filter.as_ref()).await?.iter().map(|(found, _)| found.place()).collect(),
+        filter => {
+            let place = |(found, slice): (Found, Option<Slice>)| async move { Ok(slice.map(|_| found.place())) };
+            fetch(queue.around(), found, filter.as_ref()).try_filter_map(place).try_collect().await?
+        }
     };
     places.truncate(usize::try_from(left).unwrap_or(usize::MAX));
     Ok(Some(places))

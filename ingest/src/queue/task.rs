@@ -354,7 +354,10 @@ impl Task {
     fn tick(&mut self) {
         let (now_ms, now) = (self.now_ms(), Instant::now());
         let mut timed_out = std::mem::take(&mut self.timed_out);
-        self.dispatcher.tick(now_ms, &mut timed_out);
+        // Millions of receipts may expire at once: no more of them than what a proposal holds are in the hand at a time.
+        if !self.pending.is_full() {
+            self.dispatcher.tick(now_ms, &mut timed_out);
+        }
         for message in timed_out.drain(..) {
             self.time_is_over(&message, now_ms);
         }

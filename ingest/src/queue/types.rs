@@ -126,7 +126,7 @@ pub struct DeadLetterQuery {
 pub struct DeadLetterPage {
     /// Each with its message: a slice of one row.
     pub letters: Vec<(Slice, DeadLetter)>,
-    /// Where to go on; `None` when these were the last.
+    /// Where to go on, even if there are fewer than were asked for; `None` when these were the last.
     pub next: Option<(Partition, Offset)>,
 }
 

@@ -7,6 +7,7 @@ use crate::{
     cli::{
         CliError, Context,
         print::{Printer, Style},
+        settle::settle,
     },
     client::{Handed, QueuePoll, RetryPolicy, Settlement},
 };
@@ -69,11 +70,9 @@ async fn acknowledge(
     policy: &RetryPolicy,
     receipts: &[String],
 ) -> Result<(), CliError> {
-    let (client, topic, name) = (&context.client, &args.topic, &args.subscription);
-    let (results, retries) = client.retry(policy, || client.settle(topic, name, Settlement::Ack, receipts)).await?;
-    // A repeated call finds done what the first one did.
-    let refused = results.iter().filter_map(|result| result.error.as_ref());
-    let mut refused = refused.filter(|error| retries == 0 || error.code != "already_settled");
+    let of = (args.topic.as_str(), args.subscription.as_str());
+    let results = settle(context, policy, of, Settlement::Ack, receipts).await?;
+    let mut refused = results.iter().filter_map(|result| result.error.as_ref());
     if let Some(first) = refused.next() {
         let more = refused.count();
         eprintln!("warning: {} printed messages were not acknowledged: {} ({})", more + 1, first.message, first.code);

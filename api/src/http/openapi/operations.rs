@@ -84,20 +84,7 @@ pub(super) fn describe(route: Route) -> About {
             "The cluster, this node, its regions and shards",
             &[("200", "The cluster.", &[(JSON, Some("ClusterView"))])],
         ),
-        Route::Regions => ops(
-            "The regions: which of them vote, and how far each shard has come in each",
-            &[("200", "The regions.", &[(JSON, Some("RegionList"))])],
-        ),
-        Route::ChangeRegions => About {
-            body: Some(("The regions that are to be: all of them.", &[(JSON, Some("RegionsBody"))])),
-            ..ops(
-                "Changes which regions there are: new ones are caught up, then they vote, then others go",
-                &[
-                    ("200", "They are the regions already, or from now on.", &[(JSON, Some("ChangeView"))]),
-                    ("202", "The change has begun.", &[(JSON, Some("ChangeView"))]),
-                ],
-            )
-        },
+        Route::Regions | Route::ChangeRegions => regions(route),
         Route::Shards => ops(
             "The shards: their leaders, partitions and regions",
             &[("200", "The shards.", &[(JSON, Some("ShardList"))])],
@@ -147,6 +134,25 @@ const TOPIC: &[Shape] = &[(JSON, Some("TopicView"))];
 
 fn ops(summary: &'static str, answers: &'static [Answer]) -> About {
     About { summary, answers, ..PLAIN }
+}
+
+fn regions(route: Route) -> About {
+    match route {
+        Route::Regions => ops(
+            "The regions: which of them vote, and how far each shard has come in each",
+            &[("200", "The regions.", &[(JSON, Some("RegionList"))])],
+        ),
+        _ => About {
+            body: Some(("The regions that are to be: all of them.", &[(JSON, Some("RegionsBody"))])),
+            ..ops(
+                "Changes which regions there are: new ones are caught up, then they vote, then others go",
+                &[
+                    ("200", "They are the regions already, or from now on.", &[(JSON, Some("ChangeView"))]),
+                    ("202", "The change has begun.", &[(JSON, Some("ChangeView"))]),
+                ],
+            )
+        },
+    }
 }
 
 fn topic(route: Route) -> About {
@@ -240,6 +246,8 @@ fn transaction(route: Route) -> About {
                 ),
                 ("400", "Something in it is wrong, a receipt for example; nothing was done.", ERROR),
                 ("409", "A message is settled already, or the id was used for another transaction.", ERROR),
+                ("410", "The time of a receipt is over; nothing was done.", ERROR),
+                ("413", "It is larger than a transaction may be; nothing was done.", ERROR),
                 ("429", "No room now; nothing was done. See Retry-After.", ERROR),
                 ("503", "Not done, or with code `outcome_unknown` maybe done. See Retry-After.", ERROR),
             ],
@@ -251,6 +259,7 @@ fn transaction(route: Route) -> About {
     }
 }
 
-const TRANSACTION: &[Answer] = &[("200", "The transaction.", &[(JSON, Some("TransactionView"))])];
-const DECIDED: &[Answer] =
-    &[("200", "The transaction.", &[(JSON, Some("TransactionView"))]), ("409", "It was decided otherwise.", ERROR)];
+const FOUND: Answer = ("200", "The transaction.", &[(JSON, Some("TransactionView"))]);
+const FORGOTTEN: Answer = ("404", "There is none, or it was decided more than a day ago.", ERROR);
+const TRANSACTION: &[Answer] = &[FOUND, FORGOTTEN];
+const DECIDED: &[Answer] = &[FOUND, FORGOTTEN, ("409", "It was decided otherwise.", ERROR)];

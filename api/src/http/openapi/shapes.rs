@@ -206,7 +206,7 @@ pub(super) struct ReceiptResult {
 #[derive(ToSchema)]
 pub(super) struct DeadLetters {
     messages: Vec<DeadLetter>,
-    /// The place behind which the next page begins; `null` at the end.
+    /// The place behind which the next page begins, even if this one is short or empty; `null` at the end.
     next: Option<String>,
 }
 

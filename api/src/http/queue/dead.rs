@@ -18,7 +18,7 @@ use crate::{
         answer, body,
         call::Call,
         error::ApiError,
-        params::{Query, READ_BYTES},
+        params::{Query, READ_BYTES, shown},
         read::slice,
         subscriptions::names,
         topics::body_time,
@@ -78,8 +78,8 @@ fn after(text: &str) -> Result<(Partition, Offset), ApiError> {
         let (partition, offset) = text.split_once(':')?;
         Some((Partition(digits(partition)?.try_into().ok()?), Offset(digits(offset)?)))
     };
-    let shown: String = text.chars().take(40).collect();
-    parse().ok_or_else(|| ApiError::parameter("after", format!("is {shown:?}; use next of the page before")))
+    let problem = || format!("is {:?}; use next of the page before", shown(text));
+    parse().ok_or_else(|| ApiError::parameter("after", problem()))
 }
 
 fn digits(text: &str) -> Option<u64> {

@@ -13,6 +13,7 @@ use crate::{
     http::error::{ApiError, kinds},
     push::SigningSecret,
     serve::Leading,
+    settings::redact_url,
 };
 
 /// What of push settings holds when a client does not say otherwise: an endpoint that does its work within the request has
@@ -73,7 +74,7 @@ pub(in crate::http) struct SubscriptionBody {
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct PushBody {
     /// URL that messages are posted to, one at a time, as a poll shows them. Any 2xx acknowledges the message; after any
-    /// other answer, or none, it is posted again later, until `max_deliveries`.
+    /// other answer, or none, it is posted again later, until `max_deliveries`. Its query is never shown again.
     url: Option<String>,
     /// Secret that posts are signed with: `whsec_` and 24 to 64 bytes in base64. One is made when there is none yet, and
     /// when this is `null`. It is shown in the answer to the request that set it, and never again.
@@ -175,9 +176,13 @@ impl SubscriptionBody {
 impl PushBody {
     fn apply(self, present: Option<&PushSettings>, node: &Leading) -> Result<PushSettings, ApiError> {
         let before = present.unwrap_or(&PUSH_DEFAULTS);
-        let url = self.url.unwrap_or_else(|| before.url.clone());
+        // Given back as it was shown, it stays as it is.
+        let url = self.url.filter(|url| *url != redact_url(&before.url)).unwrap_or_else(|| before.url.clone());
         if url.is_empty() {
             return Err(ApiError::new(kinds::INVALID_PUSH_URL, "push has no url"));
+        }
+        if url.ends_with("?***") {
+            return Err(ApiError::new(kinds::INVALID_PUSH_URL, "the query of the url is hidden; give the whole url"));
         }
         node.endpoints.policy().check_url(&url)?;
         let fresh = || {

@@ -6,6 +6,7 @@ use brigade_index::{
     names::{SubscriptionName, TopicName},
     state::{PartitionLog, Queue, Subscription, Topic},
 };
+use futures::{StreamExt, future, stream};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -13,7 +14,11 @@ use super::{no_subscription, place::committed, settings::fair_by};
 use crate::{
     http::{error::ApiError, topics::not_found},
     serve::Leading,
+    settings::redact_url,
 };
+
+/// Queues of a list that are asked at once.
+const ASKED: usize = 64;
 
 /// A subscription.
 #[derive(Debug, Serialize, ToSchema)]
@@ -88,6 +93,7 @@ pub(in crate::http) struct SettingsView {
 /// Where messages are pushed to.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct PushView {
+    /// The URL without its query, which may hold a secret.
     url: String,
     /// In the answer to the request that set it only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,11 +136,9 @@ pub(super) async fn all(node: &Leading, topic: &TopicName) -> Result<Subscriptio
         };
         topic.subscriptions.iter().map(view).collect()
     };
-    let mut subscriptions = Vec::with_capacity(views.len());
-    for (name, view) in views {
-        // One that was deleted meanwhile is left out.
-        subscriptions.extend(view.counted(node, topic, &name).await.ok());
-    }
+    // Each asks the task of a queue, which may be busy. One that was deleted meanwhile is left out.
+    let counted = views.into_iter().map(|(name, view)| async move { view.counted(node, topic, &name).await.ok() });
+    let subscriptions = stream::iter(counted).buffered(ASKED).filter_map(future::ready).collect().await;
     Ok(SubscriptionList { subscriptions })
 }
 
@@ -235,7 +239,7 @@ impl From<&PushSettings> for PushView {
     fn from(push: &PushSettings) -> Self {
         let PushSettings { url, timeout_ms, max_in_flight, max_per_second, backoff_min_ms, backoff_max_ms, .. } = push;
         Self {
-            url: url.clone(),
+            url: redact_url(url),
             secret: None,
             timeout_ms: *timeout_ms,
             max_in_flight: *max_in_flight,

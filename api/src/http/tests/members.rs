@@ -11,20 +11,20 @@ async fn subscribed() -> Router {
     let router = router(node().await);
     // Later than the reign's first entry, so that it is known to be new.
     tokio::time::sleep(Duration::from_millis(5)).await;
-    call(&router, Method::PUT, "/v1/topics/t", r#"{"partitions":2}"#).await;
-    assert_eq!(call(&router, Method::PUT, PATH, "").await.status, StatusCode::CREATED);
+    put(&router, "/v1/topics/t", r#"{"partitions":2}"#).await;
+    assert_eq!(put(&router, PATH, "").await.status, StatusCode::CREATED);
     let message = |partition: u64| json!({"value": partition, "partition": partition});
     let body = json!({"messages": [message(0), message(0), message(1), message(1)]}).to_string();
-    assert_eq!(call(&router, Method::POST, "/v1/topics/t/messages", body).await.status, StatusCode::OK);
+    assert_eq!(post(&router, "/v1/topics/t/messages", body).await.status, StatusCode::OK);
     router
 }
 
 async fn beat(router: &Router, member: &str, body: Value) -> Answer {
-    call(router, Method::POST, &format!("{PATH}/members/{member}"), body.to_string()).await
+    post(router, &format!("{PATH}/members/{member}"), body).await
 }
 
 async fn act(router: &Router, what: &str, body: Value) -> Answer {
-    call(router, Method::POST, &format!("{PATH}/{what}"), body.to_string()).await
+    post(router, &format!("{PATH}/{what}"), body).await
 }
 
 /// What an answer says is to be read, as the next heartbeat names it.
@@ -101,7 +101,7 @@ async fn what_makes_no_sense_is_refused() {
     let nobodys = json!({"positions": [{"partition": 0, "offset": 1, "epoch": "1.0.1"}]});
     assert_eq!(act(&router, "commit", nobodys).await.error(), (400, "invalid_epoch".to_owned()));
     assert_eq!(act(&router, "poll", json!({"member": ""})).await.error(), (400, "invalid_name".to_owned()));
-    let absent = call(&router, Method::POST, "/v1/topics/t/subscriptions/x/members/a", "").await;
+    let absent = post(&router, "/v1/topics/t/subscriptions/x/members/a", "").await;
     assert_eq!(absent.error(), (404, "subscription_not_found".to_owned()));
     // A partition that nobody has, of an epoch that was never given: nothing to be owned.
     let odd = beat(&router, "a", json!({"owned": [{"partition": 77, "epoch": "1.0.1"}]})).await.json();
@@ -112,9 +112,9 @@ async fn what_makes_no_sense_is_refused() {
     // Another subscription of the same name has other members.
     call(&router, Method::DELETE, PATH, "").await;
     tokio::time::sleep(Duration::from_millis(5)).await;
-    call(&router, Method::PUT, PATH, "").await;
+    put(&router, PATH, "").await;
     assert_eq!(get(&router, &format!("{PATH}/members")).await.json(), json!({"members": []}));
-    call(&router, Method::PUT, "/v1/topics/t/subscriptions/q", r#"{"kind":"queue"}"#).await;
-    let queue = call(&router, Method::POST, "/v1/topics/t/subscriptions/q/members/a", "").await;
+    put(&router, "/v1/topics/t/subscriptions/q", r#"{"kind":"queue"}"#).await;
+    let queue = post(&router, "/v1/topics/t/subscriptions/q/members/a", "").await;
     assert_eq!(queue.error(), (409, "wrong_kind".to_owned()));
 }

@@ -6,14 +6,6 @@ use futures::stream;
 
 use super::*;
 
-async fn put(router: &Router, path: &str, body: &str) -> Answer {
-    call(router, Method::PUT, path, body.to_owned()).await
-}
-
-async fn post(router: &Router, path: &str, body: &str) -> Answer {
-    call(router, Method::POST, path, body.to_owned()).await
-}
-
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
 async fn publish(router: &Router, body: &str, headers: Headers<'_>) -> Answer {

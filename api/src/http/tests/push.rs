@@ -42,7 +42,7 @@ impl Seen {
 
 async fn publish(router: &Router, value: &str) {
     let body = json!({"messages": [{"value": value}]}).to_string();
-    assert_eq!(call(router, Method::POST, "/v1/topics/t/messages", body).await.status, StatusCode::OK);
+    assert_eq!(post(router, "/v1/topics/t/messages", body).await.status, StatusCode::OK);
 }
 
 async fn settled(router: &Router) {
@@ -55,16 +55,16 @@ async fn settled(router: &Router) {
 async fn a_secret_is_shown_by_the_answer_that_set_it_and_never_again() {
     let (seen, router) = (Seen::default(), router(node().await));
     let push = json!({"url": seen.serve().await});
-    call(&router, Method::PUT, "/v1/topics/t", "{}").await;
+    put(&router, "/v1/topics/t", "{}").await;
     let body = json!({"kind": "queue", "push": push}).to_string();
-    let created = call(&router, Method::PUT, PATH, body.clone()).await;
+    let created = put(&router, PATH, body.clone()).await;
     assert_eq!(created.status, StatusCode::CREATED);
     assert!(created.json()["settings"]["push"]["secret"].as_str().unwrap().starts_with("whsec_"));
     publish(&router, "a").await;
     seen.until(&["a"]).await;
     let changed = json!({"push": {"max_in_flight": 1}}).to_string();
     let shown = [
-        call(&router, Method::PUT, PATH, body).await,
+        put(&router, PATH, body).await,
         call(&router, Method::PATCH, PATH, changed).await,
         get(&router, PATH).await,
         get(&router, "/v1/topics/t/subscriptions").await,
@@ -84,7 +84,7 @@ async fn what_is_committed_is_pushed_whoever_asked_for_it() {
     let (seen, node) = (Seen::default(), node().await);
     let router = router(node.clone());
     let url = seen.serve().await;
-    call(&router, Method::PUT, "/v1/topics/t", "{}").await;
+    put(&router, "/v1/topics/t", "{}").await;
     publish(&router, "a").await;
     let leading = node.seat.lead().unwrap();
     let topic = leading.shard.state().topic_named(&TopicName::new("t").unwrap()).unwrap().id;
@@ -123,8 +123,8 @@ async fn a_node_that_shuts_down_waits_for_the_answers_and_records_them() {
     };
     let endpoint = Router::new().fallback(axum::routing::post(answer));
     tokio::spawn(async move { axum::serve(listener, endpoint).await });
-    call(&router, Method::PUT, "/v1/topics/t", "{}").await;
-    call(&router, Method::PUT, PATH, json!({"kind": "queue", "push": {"url": url}}).to_string()).await;
+    put(&router, "/v1/topics/t", "{}").await;
+    put(&router, PATH, json!({"kind": "queue", "push": {"url": url}}).to_string()).await;
     publish(&router, "a").await;
     while seen.0.lock().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -2,20 +2,14 @@
 
 use std::time::Duration;
 
+use brigade_index::names::{SubscriptionName, TopicName};
+
 use super::*;
 
 const PATH: &str = "/v1/topics/t/subscriptions/q";
 
-async fn put(router: &Router, path: &str, body: Value) -> Answer {
-    call(router, Method::PUT, path, body.to_string()).await
-}
-
 async fn patch(router: &Router, body: Value) -> Answer {
     call(router, Method::PATCH, PATH, body.to_string()).await
-}
-
-async fn post(router: &Router, path: &str, body: Value) -> Answer {
-    call(router, Method::POST, path, body.to_string()).await
 }
 
 /// A node with topic `t`, and its queue `q` with these settings.
@@ -93,7 +87,7 @@ async fn settings_are_shown_as_they_were_given() {
 
 #[tokio::test]
 async fn a_change_touches_only_what_it_names() {
-    let (_node, router) = queue(json!({"ordered": true, "filter": "a exists", "fair_by": "group"})).await;
+    let (node, router) = queue(json!({"ordered": true, "filter": "a exists", "fair_by": "group"})).await;
     let before = get(&router, PATH).await.json();
     assert_eq!(patch(&router, json!({})).await.json(), before);
     let changed = patch(&router, json!({"filter": null, "max_deliveries": 3})).await.json();
@@ -108,6 +102,14 @@ async fn a_change_touches_only_what_it_names() {
     let moved = patch(&router, json!({"push": {"url": "http://example.org/b"}})).await.json();
     assert_eq!(moved["settings"]["push"]["url"], "http://example.org/b");
     assert!(moved["settings"]["push"].get("secret").is_none(), "it stays as it is");
+    let url = "http://example.org/b?token=t";
+    let hidden = patch(&router, json!({"push": {"url": url}})).await.json()["settings"]["push"]["url"].clone();
+    assert_eq!(hidden, "http://example.org/b?***");
+    assert!(patch(&router, json!({"push": {"url": hidden, "max_in_flight": 3}})).await.status.is_success());
+    let leading = node.seat.lead().unwrap();
+    let queue = leading.ingest.queue(&TopicName::new("t").unwrap(), &SubscriptionName::new("q").unwrap()).unwrap();
+    let push = queue.settings().unwrap().push.clone().unwrap();
+    assert_eq!((push.url.as_str(), push.max_in_flight), (url, 3), "given back as it is shown it stays");
     let renewed = patch(&router, json!({"push": {"secret": null}})).await.json();
     let fresh = renewed["settings"]["push"]["secret"].as_str().unwrap();
     assert!(fresh.starts_with("whsec_") && fresh != secret, "{fresh}");
@@ -135,6 +137,7 @@ async fn wrong_settings_change_nothing() {
         (json!({"dead_letter_topic": "t"}), "invalid_dead_letter_topic"),
         (json!({"push": {}}), "invalid_push_url"),
         (json!({"push": {"url": "ftp://h"}}), "invalid_push_url"),
+        (json!({"push": {"url": "http://h/?***"}}), "invalid_push_url"),
         (json!({"push": {"url": "http://169.254.169.254/"}}), "forbidden_address"),
         (json!({"push": {"url": "http://h", "secret": "short"}}), "invalid_push_secret"),
         (json!({"push": {"url": "http://h", "max_in_flight": 0}}), "invalid_settings"),
@@ -334,4 +337,17 @@ async fn moving_a_queue_settles_what_lies_before() {
     assert_eq!(patch(&router, json!({"seek": "latest"})).await.json()["lag"], 0);
     let beyond = json!({"seek": {"positions": [{"partition": 0, "offset": 4}]}});
     assert_eq!(patch(&router, beyond).await.error(), (400, "invalid_position".to_owned()));
+}
+
+#[tokio::test]
+async fn many_receipts_need_room_and_few_do_not() {
+    let (node, router) = queue(json!({})).await;
+    let all = usize::try_from(settings().publish.memory_mib << 20).unwrap();
+    let full = node.seat.lead().unwrap().ingest.admit(all).unwrap();
+    let receipts = |count: usize| json!({"receipts": vec!["x".repeat(82); count]});
+    assert_eq!(settle(&router, "ack", receipts(2_000)).await.error(), (400, "receipt_invalid".to_owned()));
+    assert_eq!(settle(&router, "ack", receipts(4_000)).await.error(), (429, "too_busy".to_owned()));
+    drop(full);
+    assert_eq!(settle(&router, "ack", receipts(4_000)).await.error(), (400, "receipt_invalid".to_owned()));
+    assert_eq!(settle(&router, "ack", receipts(20_000)).await.error(), (413, "request_too_large".to_owned()));
 }

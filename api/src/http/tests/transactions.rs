@@ -9,14 +9,14 @@ use super::*;
 async fn world() -> Router {
     let router = router(node().await);
     for topic in ["a", "b"] {
-        let answer = call(&router, Method::PUT, &format!("/v1/topics/{topic}"), r#"{"partitions":2}"#).await;
+        let answer = put(&router, &format!("/v1/topics/{topic}"), r#"{"partitions":2}"#).await;
         assert_eq!(answer.status, StatusCode::CREATED);
     }
     router
 }
 
 async fn transact(router: &Router, body: &Value) -> Answer {
-    call(router, Method::POST, "/v1/transactions", body.to_string()).await
+    post(router, "/v1/transactions", body).await
 }
 
 async fn decide(router: &Router, id: &str, decision: &str) -> Answer {
@@ -82,7 +82,7 @@ async fn prepared_ones_are_listed_and_decided_once() {
     let page = get(&router, "/v1/transactions?state=prepared&limit=2&after=p2").await.json();
     assert_eq!((ids(&page), &page["next"]), (vec![json!("p3")], &Value::Null));
     let shown = &page["transactions"][0];
-    assert_eq!(shown["check_back"], json!({"url": "http://192.0.2.1:9/decide", "every_ms": 3_600_000}));
+    assert_eq!(shown["check_back"], json!({"url": "http://192.0.2.1:9/decide?***", "every_ms": 3_600_000}));
     let (from, to) = (shown["prepared_at"].as_i64().unwrap(), shown["expires_at"].as_i64().unwrap());
     assert!((59_000..=61_000).contains(&(to - from)), "{shown}");
     // A topic that messages wait for stays.
@@ -120,7 +120,7 @@ async fn one_that_nobody_decides_is_rolled_back() {
 #[tokio::test]
 async fn what_is_wrong_is_said_and_nothing_is_done() {
     let router = world().await;
-    call(&router, Method::PUT, "/v1/topics/a/subscriptions/s", r#"{"kind":"stream"}"#).await;
+    put(&router, "/v1/topics/a/subscriptions/s", r#"{"kind":"stream"}"#).await;
     assert!(transact(&router, &both("used")).await.status.is_success());
     let publish = |topic: &str, messages: Value| json!([{"topic": topic, "messages": messages}]);
     let one = || publish("a", json!([{"value": 1}]));

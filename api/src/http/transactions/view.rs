@@ -9,6 +9,8 @@ use brigade_ingest::{PublishReply, TransactionPlace, TransactionRecord, Transact
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::settings::redact_url;
+
 /// What has become of a transaction that was sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct Transacted {
@@ -127,10 +129,8 @@ impl TransactionView {
         };
         let prepared = record.prepared;
         let check_back = prepared.as_ref().and_then(|prepared| prepared.prepare.check_back.as_ref());
-        let check_back = check_back.map(|check| CheckBackView {
-            url: check.url.split('?').next().unwrap_or_default().to_owned(),
-            every_ms: check.every_ms,
-        });
+        let check_back =
+            check_back.map(|check| CheckBackView { url: redact_url(&check.url), every_ms: check.every_ms });
         Self {
             id: record.id.to_string(),
             state,

@@ -56,9 +56,16 @@ pub(super) fn subscription(route: Route) -> About {
 const RESULTS: &[Answer] = &[
     ("200", "For each receipt what was done, or why not; at least one was good.", &[(JSON, Some("Results"))]),
     ("400", "All were refused, the first because it is no receipt of this subscription.", ERROR),
-    ("409", "All were refused, the first because its message is settled or was delivered again.", ERROR),
+    (
+        "409",
+        "All were refused, the first because its message is settled or was delivered again; or it is a stream.",
+        ERROR,
+    ),
     ("410", "All were refused, the first because its time is over.", ERROR),
+    ("429", "No room for so many now; nothing was done. See Retry-After.", ERROR),
 ];
+
+const STREAM: Answer = ("409", "It is a stream.", ERROR);
 
 const LETTERS_QUERY: &[super::Field] = &[
     ("after", "Only letters behind this place: `next` of the page before."),
@@ -99,19 +106,19 @@ pub(super) fn queue(route: Route) -> About {
         Route::DeadLetters => About {
             summary: "Dead letters that are kept with a queue, a page at a time",
             query: LETTERS_QUERY,
-            answers: &[("200", "A page.", &[(JSON, Some("DeadLetters"))])],
+            answers: &[("200", "A page.", &[(JSON, Some("DeadLetters"))]), STREAM],
             ..PLAIN
         },
         Route::Redrive => About {
             summary: "Give dead letters back: they are delivered again as if for the first time",
             body: Some(("Which, and how fast; may be left out.", &[(JSON, Some("RedriveBody"))])),
-            answers: &[("200", "How many.", &[(JSON, Some("Redriven"))])],
+            answers: &[("200", "How many.", &[(JSON, Some("Redriven"))]), STREAM],
             ..PLAIN
         },
         _ => About {
             summary: "Forget dead letters",
             body: Some(("Which; may be left out.", &[(JSON, Some("PickBody"))])),
-            answers: &[("200", "How many.", &[(JSON, Some("Purged"))])],
+            answers: &[("200", "How many.", &[(JSON, Some("Purged"))]), STREAM],
             ..PLAIN
         },
     }
