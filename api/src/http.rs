@@ -44,7 +44,7 @@ pub use route::Route;
 pub use router::router;
 
 pub(crate) use error::{ApiError, kinds};
-pub(crate) use process::ShardMetrics;
+pub(crate) use process::{ShardMetrics, cpu_seconds};
 
 #[cfg(test)]
 mod tests;

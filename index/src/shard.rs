@@ -251,6 +251,23 @@ impl Shard {
         }
     }
 
+    /// Resolves when the topic has the partition, or is gone, or the shard stops leading.
+    pub fn has_partition(&self, topic: TopicId, partition: Partition) -> impl Future<Output = ()> + Send + use<> {
+        let shared = self.shared.clone();
+        async move {
+            loop {
+                // Register before looking, like above.
+                let added = shared.waiters.wait_for(topic, partition);
+                let waiting =
+                    shared.state.read().topic(topic).is_some_and(|topic| topic.partition(partition).is_none());
+                if !waiting || shared.health.check().is_err_and(|problem| problem.is_final()) {
+                    return;
+                }
+                added.await;
+            }
+        }
+    }
+
     /// Waits until queue subscriptions were created, changed or deleted in this reign, and gives the topics concerned; each
     /// change is told once, also when it was committed before this call. For one caller.
     pub async fn changed_queues(&self) -> BTreeSet<TopicId> {

@@ -56,6 +56,22 @@ impl Log {
         }
     }
 
+    /// Resolves when the topic has the partition, or is gone, or the shard stops leading.
+    pub(crate) fn has_partition(
+        &self,
+        topic: TopicId,
+        partition: Partition,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let log = self.clone();
+        async move {
+            match log {
+                Self::Shard(shard) => shard.has_partition(topic, partition).await,
+                #[cfg(test)]
+                Self::Memory(memory) => memory.has_partition(topic, partition).await,
+            }
+        }
+    }
+
     pub(crate) async fn fetch(&self, batch: &BatchLocation) -> Result<Bytes, FetchError> {
         match self {
             Self::Shard(shard) => shard.fetch(batch).await,

@@ -6,6 +6,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `handle`, `types` | what others see |
+//! | `hold` | messages that are held for transactions |
 //! | `receipt` | receipts and their seals |
 //! | `task` | the owner task: polls, settling, timers |
 //! | `scan` | finding messages that are open |
@@ -16,6 +17,7 @@
 mod copy;
 mod dead;
 mod handle;
+mod hold;
 mod load;
 mod pending;
 mod receipt;
@@ -23,8 +25,9 @@ mod scan;
 mod task;
 mod types;
 
+pub use handle::QueueHandle;
 pub(crate) use handle::{Around, Queues};
-pub use handle::{QueueHandle, TransactionHold};
+pub use hold::TransactionHold;
 pub use types::{
     Action, DeadLetterPage, DeadLetterPick, DeadLetterQuery, Delivery, Handed, QueueCounts, QueuePoll, ReceiptError,
     Settled,

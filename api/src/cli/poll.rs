@@ -38,7 +38,8 @@ A member of a stream reads the partitions that the server assigns to it, and com
 Of all members with names of their own each partition has one; they share anew when one joins or goes.
 
 A queue gives each message to one consumer for a while. Without --ack, settle it by its receipt with
-`brigade ack`, `nack`, `extend` or `reject`, or it comes again.";
+`brigade ack`, `nack`, `extend` or `reject`, or it comes again. Queues are not made by --create, but by
+`brigade subscription create TOPIC NAME --kind queue`.";
 
 /// How long a follower's request waits on the server, in milliseconds.
 const FOLLOW_WAIT_MS: u64 = 20_000;
@@ -70,7 +71,7 @@ pub struct PollArgs {
     #[arg(long, value_name = "MS", default_value_t = 10_000, requires = "member", value_parser = clap::value_parser!(u64).range(brigade_ingest::SESSION_MS))]
     pub session_ms: u64,
     /// Of a queue: acknowledge the printed messages
-    #[arg(long)]
+    #[arg(long, conflicts_with = "create")]
     pub ack: bool,
     /// Of a queue: how long the receipts are good, in milliseconds [default: as the subscription says]
     #[arg(
@@ -78,6 +79,7 @@ pub struct PollArgs {
         visible_alias = "visibility",
         alias = "visibility-timeout-ms",
         value_name = "MS",
+        conflicts_with = "create",
         value_parser = clap::value_parser!(u64).range(1..=MAX_VISIBILITY_MS)
     )]
     pub visibility_ms: Option<u64>,

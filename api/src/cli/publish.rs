@@ -67,10 +67,10 @@ pub struct PublishArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9))]
     pub priority: Option<u8>,
     /// How long queue subscriptions wait before they deliver the messages, in milliseconds
-    #[arg(long, value_name = "MS")]
+    #[arg(long, visible_alias = "delay-ms", value_name = "MS")]
     pub delay: Option<u64>,
     /// How long queue subscriptions may deliver the messages, in milliseconds
-    #[arg(long, value_name = "MS")]
+    #[arg(long, visible_alias = "ttl-ms", value_name = "MS")]
     pub ttl: Option<u64>,
     /// Store the one message only if none with this id was stored lately
     #[arg(long, value_name = "ID")]

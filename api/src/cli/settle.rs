@@ -17,6 +17,12 @@ Examples:
   brigade poll jobs workers --max 100 --output json > work.jsonl
   brigade ack jobs workers < work.jsonl
       lines of standard input are receipts, or messages as `brigade poll --output json` prints them
+  brigade extend jobs workers RECEIPT --visibility-ms 300000
+      prints the receipt that takes the place of the first one, and is good for five minutes
+  brigade nack jobs workers RECEIPT --delay-ms 10000
+      not this time: it comes again in ten seconds, to whoever polls then
+  brigade reject jobs workers RECEIPT
+      never again: it becomes a dead letter, see `brigade dead-letters`
 
 Every receipt is tried. The exit code is 0 if all of them were good.";
 

@@ -19,7 +19,7 @@ use show::show;
 const AFTER_HELP: &str = "\
 Examples:
   brigade subscription create orders billing
-  brigade subscription create jobs workers --kind queue --max-deliveries 5 --dead-letter-topic jobs-dead
+  brigade subscription create jobs workers --kind queue --max-deliveries 5
   brigade subscription create jobs eu --kind queue --filter 'region = \"eu\"' --ordered
   brigade subscription get jobs workers
   brigade subscription update jobs workers --visibility-timeout-ms 60000 --no-dead-letter-topic
@@ -28,8 +28,12 @@ Examples:
   brigade subscription members orders billing
   brigade subscription delete orders billing
 
-A stream is read in order, each partition by one reader, which commits positions. A queue gives each message to one
-of many consumers, which acknowledge messages one by one.";
+A stream is read in order, each partition by one reader, which commits positions. A queue gives each
+message to one of many consumers, which acknowledge messages one by one.
+
+`create` does not change a subscription that exists: use `update`. A change of --filter, --ordered,
+--fair-by or --retry-delay-ms delivers what is in flight again, and the receipts of before are refused
+then. Messages that an old filter did not want are settled: `seek` back to have them looked at anew.";
 
 /// Arguments of `brigade subscription`.
 #[derive(Args, Debug)]
@@ -41,7 +45,7 @@ pub struct SubscriptionArgs {
 
 #[derive(Debug, Subcommand)]
 enum SubscriptionCommand {
-    /// Create a subscription; one of the same kind that exists is no error and stays as it is
+    /// Create a subscription; one of the same kind that exists is no error and keeps its settings
     Create {
         #[command(flatten)]
         name: NameArgs,

@@ -13,14 +13,16 @@ use crate::client::{RetryPolicy, Transacted, Transaction};
 
 const AFTER_HELP: &str = r#"Examples:
   brigade transaction publish --file order.json
-  echo '{"publish":[{"topic":"orders","messages":[{"value":1}]},{"topic":"audit","messages":[{"value":"order 1"}]}]}' |
+  echo '{"publish": [{"topic": "done", "messages": [{"value": 1}]}],
+    "ack": [{"topic": "jobs", "subscription": "workers", "receipts": ["RECEIPT"]}]}' |
     brigade transaction publish
   brigade transaction list
   brigade transaction commit tx-7
 
-A transaction is a JSON object as POST /v1/transactions takes it: "publish" with topics and their messages, "ack" with the
-receipts of queues, "prepare": true when it is to wait for a decision. Without an "id" one is drawn. It is sent again until it
-is answered, and happens once."#;
+A transaction is a JSON object as POST /v1/transactions takes it: "publish" with topics and their
+messages, "ack" with the receipts of queues, "prepare": true when it is to wait for a decision. One that
+waits is rolled back after "timeout_ms", a minute if that is left out. Without an "id" one is drawn.
+It is sent again until it is answered, and happens once."#;
 
 /// Transactions asked for in one request of a list.
 const PAGE: u32 = 1_000;

@@ -55,9 +55,9 @@ pub(crate) mod kinds {
     use super::{Kind, StatusCode};
 
     kinds! {
-        INVALID_PARAMETER = BAD_REQUEST, "invalid_parameter", "correct the parameter, header or field; /openapi.json lists them";
+        INVALID_PARAMETER = BAD_REQUEST, "invalid_parameter", "correct the parameter, header or field that is named; /openapi.json lists them with their limits";
         INVALID_NAME = BAD_REQUEST, "invalid_name", "use 1 to 200 characters out of A-Z a-z 0-9 . _ - and begin with a letter or digit";
-        INVALID_SETTINGS = BAD_REQUEST, "invalid_settings", "send settings within the limits; partitions can only grow";
+        INVALID_SETTINGS = BAD_REQUEST, "invalid_settings", "correct the setting that is named; /openapi.json lists the limits. Partitions can only grow, and of subscriptions only queues, \"kind\": \"queue\", have settings";
         INVALID_REGIONS = BAD_REQUEST, "invalid_regions", "name 1, 3 or 5 regions, each with a name and a store of its own";
         REGION_UNUSABLE = BAD_REQUEST, "region_unusable", "make its store usable, or name another one; nothing was changed";
         INVALID_JSON = BAD_REQUEST, "invalid_json", "send a JSON object with the fields that /openapi.json lists";
@@ -73,17 +73,17 @@ pub(crate) mod kinds {
         INVALID_DEDUPLICATION_ID = BAD_REQUEST, "invalid_deduplication_id", "use a deduplication_id of 1 to 200 bytes, or leave it out";
         PARTITION_NOT_FOUND = BAD_REQUEST, "partition_not_found", "use a partition that the topic has, or leave it out";
         PARTITION_REQUIRED = BAD_REQUEST, "partition_required", "add ?partition=N; only a topic with one partition can be read without";
-        WRONG_KIND = CONFLICT, "wrong_kind", "a stream subscription is read with poll and commit, a queue with poll, ack, nack and extend; GET the subscription to see its kind";
+        WRONG_KIND = CONFLICT, "wrong_kind", "a stream subscription is read with poll and commit, a queue with poll, ack, nack, extend and reject; GET the subscription to see its kind";
         INVALID_FILTER = BAD_REQUEST, "invalid_filter", "correct the filter at the position named, a number of bytes";
         INVALID_PUSH_URL = BAD_REQUEST, "invalid_push_url", "give a URL like https://host/path, without user and password";
         FORBIDDEN_ADDRESS = BAD_REQUEST, "forbidden_address", "use an address that is neither link-local nor a metadata service, or have the operator allow it with push.allow";
         INVALID_PUSH_SECRET = BAD_REQUEST, "invalid_push_secret", "leave the secret out, then one is made, or give whsec_ and 24 to 64 bytes in base64";
         RECEIPT_INVALID = BAD_REQUEST, "receipt_invalid", "use receipts as poll and extend gave them, unchanged";
         RECEIPT_FOREIGN = BAD_REQUEST, "receipt_foreign", "use it on the subscription that gave it; one that was deleted and created again is another one";
-        RECEIPT_EXPIRED = GONE, "receipt_expired", "the message is delivered again; ask for a longer visibility_timeout_ms, or extend in time";
+        RECEIPT_EXPIRED = GONE, "receipt_expired", "the message comes again: its time ran out, or it was given back; ask for a longer visibility_timeout_ms, or extend in time";
         RECEIPT_SUPERSEDED = CONFLICT, "receipt_superseded", "the message belongs to whoever holds its newest receipt; make sure that processing it twice does no harm";
         ALREADY_SETTLED = CONFLICT, "already_settled", "nothing is left to be done: the message is settled";
-        BEING_SETTLED = CONFLICT, "being_settled", "wait for the answer to the other call";
+        BEING_SETTLED = CONFLICT, "being_settled", "name each receipt once; wait for the answer to the other call, or for the decision on the transaction that acknowledges the message";
         DEAD_LETTER_TOPIC = BAD_REQUEST, "invalid_dead_letter_topic", "name an existing topic whose own dead letters do not come back here, or none: dead letters are then kept with the subscription";
         MESSAGE_NOT_OPEN = CONFLICT, "message_not_open", "nothing was done: a message of the transaction was settled meanwhile, or belongs to another transaction";
         INVALID_TRANSACTION = BAD_REQUEST, "invalid_transaction", "name each topic and subscription once, give it messages or receipts, and timeout_ms and check_back only with prepare; nothing was done";
@@ -117,7 +117,7 @@ pub(crate) mod kinds {
         KEY_TOO_LARGE = PAYLOAD_TOO_LARGE, "key_too_large", "use a key of at most 64 KiB";
         HEADERS_TOO_LARGE = PAYLOAD_TOO_LARGE, "headers_too_large", "keep a message's headers below 16 KiB; put large data into the value";
         TOO_MANY_MESSAGES = PAYLOAD_TOO_LARGE, "too_many_messages", "split the messages over several requests";
-        REQUEST_TOO_LARGE = PAYLOAD_TOO_LARGE, "request_too_large", "split the messages over several requests";
+        REQUEST_TOO_LARGE = PAYLOAD_TOO_LARGE, "request_too_large", "split the messages or receipts over several requests";
         UNSUPPORTED_CONTENT_TYPE = UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", "send application/json, application/x-ndjson, application/octet-stream, text/plain or application/vnd.apache.arrow.stream";
         UNSUPPORTED_CONTENT_ENCODING = UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", "send the body as it is; batches are compressed by the server";
         OFFSET_OUT_OF_RANGE = RANGE_NOT_SATISFIABLE, "offset_out_of_range", "read from the high watermark at most; use wait to wait there";

@@ -26,7 +26,7 @@ use crate::{
 /// A partition that an entry added messages to, or a topic that it deleted or whose queue subscriptions it changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Touched {
-    /// The partition has a new high watermark.
+    /// The partition has a new high watermark, or is new.
     Grown(TopicId, Partition),
     /// The topic is gone.
     Deleted(TopicId),
@@ -63,7 +63,7 @@ impl ShardState {
         let now = self.time_ms;
         match command {
             Command::CreateTopic { name, settings } => self.create_topic(name, settings),
-            Command::AlterTopic { topic, patch } => alter_topic(self.topic_mut(*topic)?, patch, now),
+            Command::AlterTopic { topic, patch } => alter_topic(self.topic_mut(*topic)?, patch, now, touched),
             Command::DeleteTopic { topic } => self.delete_topic(*topic, touched),
             Command::Publish(publish) => publish_to(self.topic_mut(publish.topic)?, publish, body, now, touched),
             Command::CreateSubscription { topic, name, positions } => {
@@ -137,7 +137,7 @@ impl ShardState {
     }
 }
 
-fn alter_topic(topic: &mut Topic, patch: &SettingsPatch, now: i64) -> Applied {
+fn alter_topic(topic: &mut Topic, patch: &SettingsPatch, now: i64, touched: &mut Vec<Touched>) -> Applied {
     let settings = topic.settings.patched(patch);
     if let Some(problem) = settings.problem() {
         return Err(Rejection::InvalidSettings(problem));
@@ -145,6 +145,8 @@ fn alter_topic(topic: &mut Topic, patch: &SettingsPatch, now: i64) -> Applied {
     if settings.partitions < topic.settings.partitions {
         return Err(Rejection::InvalidSettings("partitions cannot become fewer"));
     }
+    let added = topic.settings.partitions..settings.partitions;
+    touched.extend(added.map(|partition| Touched::Grown(topic.id, Partition(partition))));
     topic.partitions.resize_with(settings.partitions as usize, PartitionLog::default);
     topic.ids.forget(now, settings.deduplication_window_ms);
     topic.settings = Arc::new(settings);

@@ -12,7 +12,7 @@ impl Dispatcher {
     /// An earlier reign has delivered a message that is open so often, as its receipt says: that may not have been
     /// committed.
     pub(crate) fn recall(&mut self, at: At, deliveries: u32, first_ms: i64) {
-        match self.records.get(at).copied() {
+        match self.records.get(at) {
             Some(mut record) => {
                 record.recall(deliveries, first_ms);
                 self.records.put(at, record);
@@ -25,7 +25,7 @@ impl Dispatcher {
     /// [`Dispatcher::take`] had picked it.
     pub(crate) fn pick(&mut self, at: At) -> bool {
         let waits = |state| matches!(state, State::Again | State::Delayed);
-        let Some(record) = self.records.get(at).copied().filter(|record| waits(record.state)) else { return false };
+        let Some(record) = self.records.get(at).filter(|record| waits(record.state)) else { return false };
         self.change(at, record, State::Picked);
         true
     }

@@ -3,9 +3,14 @@
 use super::{
     Dispatcher, behind,
     later::round_up,
-    records::{Record, State},
+    records::{Record, Records, State},
     types::{At, Found},
 };
+
+/// Whether a message has its timer at this time.
+fn is_timed(records: &Records, time: i64, at: At) -> bool {
+    records.waits_until(at).is_some_and(|when_ms| round_up(when_ms) == time)
+}
 
 impl Dispatcher {
     pub(super) fn is_known(&self, at: At) -> bool {
@@ -13,7 +18,7 @@ impl Dispatcher {
     }
 
     pub(super) fn in_state(&self, at: At, state: State) -> Option<Record> {
-        self.records.get(at).filter(|record| record.state == state).copied()
+        self.records.get(at).filter(|record| record.state == state)
     }
 
     /// Undoes everything that [`Dispatcher::enter`] did, but for the record itself.
@@ -21,11 +26,11 @@ impl Dispatcher {
         match record.state {
             State::Picked | State::Held => self.counts.held -= 1,
             State::InFlight => {
-                self.timers.remove(&(round_up(record.when_ms), at));
+                self.stop_timer(at, record);
                 self.counts.in_flight -= 1;
             }
             State::Delayed => {
-                self.timers.remove(&(round_up(record.when_ms), at));
+                self.stop_timer(at, record);
                 self.counts.delayed -= 1;
             }
             State::Again => {
@@ -39,16 +44,27 @@ impl Dispatcher {
         }
     }
 
+    fn stop_timer(&mut self, at: At, record: &Record) {
+        let records = &self.records;
+        self.timers.remove(round_up(record.when_ms), at, |time, at| is_timed(records, time, at));
+    }
+
+    /// The next touched message whose time has come.
+    pub(super) fn due(&mut self, now_ms: i64) -> Option<At> {
+        let records = &self.records;
+        self.timers.due(now_ms, |time, at| is_timed(records, time, at))
+    }
+
     /// Puts a message where its record says that it is.
     pub(super) fn enter(&mut self, at: At, record: Record) {
         match record.state {
             State::Picked | State::Held => self.counts.held += 1,
             State::InFlight => {
-                self.timers.insert((round_up(record.when_ms), at));
+                self.timers.insert(round_up(record.when_ms), at);
                 self.counts.in_flight += 1;
             }
             State::Delayed => {
-                self.timers.insert((round_up(record.when_ms), at));
+                self.timers.insert(round_up(record.when_ms), at);
                 self.counts.delayed += 1;
             }
             State::Again => {

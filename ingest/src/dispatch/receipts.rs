@@ -28,7 +28,7 @@ impl Dispatcher {
         match record.state {
             State::InFlight | State::Held if record.number != number => Err(Problem::Superseded),
             State::InFlight if record.when_ms <= now_ms => Err(Problem::Expired),
-            State::InFlight => Ok(*record),
+            State::InFlight => Ok(record),
             State::Held => Err(Problem::BeingSettled),
             _ => Err(Problem::NotInFlight),
         }
@@ -50,6 +50,18 @@ impl Dispatcher {
             Some(record) => self.wait_until(at, record, record.when_ms, now_ms),
             None => self.disown(at),
         }
+    }
+
+    /// A message that was settled is open again by now. Whether it must be looked for: if it was picked or delivered, it is
+    /// forgotten with its deliveries; if it was only kept out of turn, it waits again.
+    pub(crate) fn reopened(&mut self, at: At, now_ms: i64) -> bool {
+        let was_out = self.records.get(at).is_some_and(|record| record.delivered || record.state == State::Picked);
+        if was_out {
+            self.settled(at, now_ms);
+        } else {
+            self.release(at, now_ms);
+        }
+        was_out
     }
 
     /// A message that is held is not settled but delivered again when it is ready.
@@ -83,7 +95,7 @@ impl Dispatcher {
     /// delivered again in this reign or is about to be. Ends like [`Dispatcher::hold`]. It may be behind another one of
     /// its group: an earlier reign delivered it, and what was given back since is in front of it.
     pub(crate) fn adopt(&mut self, at: At) -> Result<(), Problem> {
-        if let Some(record) = self.records.get(at).copied() {
+        if let Some(record) = self.records.get(at) {
             let when_ms = match record.state {
                 _ if record.delivered => return Err(Problem::Superseded),
                 State::Picked => return Err(Problem::Superseded),

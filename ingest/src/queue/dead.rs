@@ -14,8 +14,9 @@ use futures::{Stream, StreamExt, TryStreamExt};
 
 use super::{
     DeadLetterPage, DeadLetterPick, DeadLetterQuery, QueueHandle,
-    handle::{Around, Of},
+    handle::{Around, News, Of},
     load::FETCHES,
+    task::Message,
 };
 use crate::{IngestError, Slice, plan};
 
@@ -156,6 +157,7 @@ async fn pick_some(
 async fn decide(
     queue: &QueueHandle,
     pick: DeadLetterPick,
+    news: News,
     mut decide: impl FnMut(&mut SettlePartition, Offset, u64),
 ) -> Result<u64, IngestError> {
     let (mut after, mut done) = (None, 0);
@@ -173,7 +175,7 @@ async fn decide(
         if !partitions.is_empty() {
             let of = queue.of();
             let settle = Settle { topic: of.topic, name: of.name.clone(), subscription: of.id, partitions };
-            queue.propose(Command::Settle(settle)).await?;
+            queue.propose(Command::Settle(settle), news).await?;
         }
     }
     Ok(done)
@@ -181,7 +183,7 @@ async fn decide(
 
 pub(super) async fn redrive(queue: &QueueHandle, pick: DeadLetterPick) -> Result<u64, IngestError> {
     let (now_ms, rate) = (queue.around().env.clock.now_ms(), pick.per_second);
-    decide(queue, pick, |part, offset, number| {
+    decide(queue, pick, News::IfLeft(|| Message::LookAgain), |part, offset, number| {
         part.restored.push(offset);
         // The rate is a plan that is committed at once: nobody has to stay alive to keep to it.
         if let Some(rate) = rate.filter(|rate| *rate > 0) {
@@ -194,5 +196,5 @@ pub(super) async fn redrive(queue: &QueueHandle, pick: DeadLetterPick) -> Result
 }
 
 pub(super) async fn purge(queue: &QueueHandle, pick: DeadLetterPick) -> Result<u64, IngestError> {
-    decide(queue, pick, |part, offset, _| part.purged.push(offset)).await
+    decide(queue, pick, News::Nothing, |part, offset, _| part.purged.push(offset)).await
 }

@@ -3,11 +3,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use brigade_index::{
-    command::{Command, QueuePatch, QueueSettings, Rejection, Settle},
+    command::{Command, QueuePatch, QueueSettings, Rejection},
     env::Env,
     ids::{Offset, Partition, SubscriptionId, TopicId},
     names::{SubscriptionName, TopicName},
-    shard::{Proposal, ProposeError},
+    shard::{Committed, Proposal, ProposeError},
     state::{Queue, Topic},
 };
 use parking_lot::Mutex;
@@ -19,11 +19,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Action, DeadLetterPage, DeadLetterPick, DeadLetterQuery, Delivery, QueueCounts, QueuePoll, ReceiptError, Settled,
-    dead,
+    TransactionHold, dead,
+    hold::tell_at_once,
     receipt::{Receipt, Sealer},
     task::{Message, Task},
 };
-use crate::{IngestError, IngestMetrics, cache::BatchCache, dispatch::At, log::Log};
+use crate::{IngestError, IngestMetrics, cache::BatchCache, log::Log};
 
 /// Calls that may wait for a task.
 const INBOX: usize = 1_024;
@@ -72,14 +73,14 @@ impl Queues {
         }
         tasks.retain(|_, task| !task.is_closed());
         let (inbox, messages) = mpsc::channel(INBOX);
-        let task = Task::new(self.around.clone(), of.clone(), messages)?;
+        let task = Task::new(self.around.clone(), of.clone(), (inbox.downgrade(), messages))?;
         tasks.insert(of.id, inbox.clone());
         self.around.tasks.spawn(task.run());
         Some(inbox)
     }
 
     /// The task, if it runs.
-    fn running(&self, id: SubscriptionId) -> Option<mpsc::Sender<Message>> {
+    pub(super) fn running(&self, id: SubscriptionId) -> Option<mpsc::Sender<Message>> {
         self.tasks.lock().get(&id).filter(|task| !task.is_closed()).cloned()
     }
 }
@@ -118,44 +119,6 @@ pub(super) struct Asked {
     pub(super) receipt: Receipt,
     /// Its place in the call.
     pub(super) place: usize,
-}
-
-/// Messages that are held while a transaction acknowledges them: let go when this is dropped, unless
-/// [`TransactionHold::taken`] was called.
-pub struct TransactionHold {
-    settle: Settle,
-    held: Vec<At>,
-    task: mpsc::Sender<Message>,
-}
-
-impl TransactionHold {
-    /// What the transaction's command settles.
-    pub fn settle(&self) -> &Settle {
-        &self.settle
-    }
-
-    /// The transaction was committed: its acknowledgements with it. `false` when it was only prepared: then the messages stay
-    /// held until it is decided and [`QueueHandle::begin_again`] is called.
-    pub async fn taken(mut self, committed: bool) {
-        let held = std::mem::take(&mut self.held);
-        if committed {
-            // A task that has ended knows nothing of them any more.
-            let _ = self.task.send(Message::Settled(held)).await;
-        }
-    }
-}
-
-impl Drop for TransactionHold {
-    fn drop(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        if let Err(mpsc::error::TrySendError::Full(message)) = self.task.try_send(Message::Release(held)) {
-            let task = self.task.clone();
-            // Without a runtime the process ends anyway.
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(async move { task.send(message).await });
-            }
-        }
-    }
 }
 
 impl QueueHandle {
@@ -217,9 +180,7 @@ impl QueueHandle {
             Ok(asked) => asked,
             Err(problem) => return Ok(Err(problem)),
         };
-        let task = self.queues.task(&self.of).ok_or_else(|| self.gone())?;
-        let held = self.ask(|answer| Message::Hold(asked, answer), Self::gone).await?;
-        Ok(held.map(|(settle, held)| TransactionHold { settle, held, task }))
+        self.ask(|answer| Message::Hold(asked, answer), Self::gone).await
     }
 
     /// How many messages are where.
@@ -261,9 +222,7 @@ impl QueueHandle {
     /// When the settings are refused.
     pub async fn alter(&self, patch: QueuePatch) -> Result<(), IngestError> {
         let (topic, name) = (self.of.topic, self.of.name.clone());
-        self.propose(Command::AlterQueue { topic, name, patch }).await?;
-        self.tell(Message::Refresh).await;
-        Ok(())
+        self.propose(Command::AlterQueue { topic, name, patch }, News::Always(|| Message::Refresh)).await
     }
 
     /// Moves the subscription: everything before the positions is settled, nothing behind them. What is in flight is
@@ -273,9 +232,8 @@ impl QueueHandle {
     /// When a position is outside the log.
     pub async fn seek(&self, positions: Vec<(Partition, Offset)>) -> Result<(), IngestError> {
         let (topic, name) = (self.of.topic, self.of.name.clone());
-        self.propose(Command::CommitPositions { topic, name, positions, seek: true }).await?;
-        self.begin_again().await;
-        Ok(())
+        let seek = Command::CommitPositions { topic, name, positions, seek: true };
+        self.propose(seek, News::Always(|| Message::BeginAgain)).await
     }
 
     /// Forgets what is in flight and looks at the committed state anew: something else than this handle has changed it.
@@ -314,9 +272,8 @@ impl QueueHandle {
     /// # Errors
     /// When the subscription is gone, messages cannot be fetched to be filtered, or it is not committed.
     pub async fn redrive(&self, pick: DeadLetterPick) -> Result<u64, IngestError> {
-        let given_back = dead::redrive(self, pick).await;
-        self.tell(Message::LookAgain).await;
-        given_back
+        let _looking = LookAgain(self);
+        dead::redrive(self, pick).await
     }
 
     /// Forgets dead letters. Gives their number.
@@ -335,12 +292,29 @@ impl QueueHandle {
         &self.of
     }
 
-    pub(super) async fn propose(&self, command: Command) -> Result<(), IngestError> {
+    /// Proposes a command. The task hears the news even if the caller has gone away: the command stands all the same.
+    pub(super) async fn propose(&self, command: Command, news: News) -> Result<(), IngestError> {
         let around = &self.queues.around;
         let (answer, answered) = oneshot::channel();
-        let done = Box::new(move |result| {
-            // The caller may have gone away; the command stands all the same.
-            let _ = answer.send(result);
+        let (queues, id) = (self.queues.clone(), self.of.id);
+        let tell = move |message| {
+            if let Some(task) = queues.running(id) {
+                tell_at_once(&task, message);
+            }
+        };
+        let done = Box::new(move |result: Result<Committed, ProposeError>| {
+            let took_effect = result.as_ref().is_ok_and(|it| it.outcomes.iter().all(Result::is_ok));
+            if let News::Always(news) = news
+                && took_effect
+            {
+                tell(news());
+                let _ = answer.send(result);
+            } else if answer.send(result).is_err()
+                && let News::IfLeft(news) = news
+                && took_effect
+            {
+                tell(news());
+            }
         });
         around.log.submit(Proposal { commands: vec![command], body: Vec::new(), done }).await;
         let limit = around.request_timeout;
@@ -380,6 +354,27 @@ impl QueueHandle {
         match around.log.ready() {
             Err(problem) => problem.into(),
             Ok(()) => Rejection::SubscriptionNotFound.into(),
+        }
+    }
+}
+
+/// What the task is told when a command has taken effect.
+#[derive(Clone, Copy)]
+pub(super) enum News {
+    /// In any case.
+    Always(fn() -> Message),
+    /// Only if the caller has gone away, who would tell it otherwise.
+    IfLeft(fn() -> Message),
+    Nothing,
+}
+
+/// When this is dropped, the task looks again for what is open, if it runs.
+struct LookAgain<'a>(&'a QueueHandle);
+
+impl Drop for LookAgain<'_> {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.queues.running(self.0.of.id) {
+            tell_at_once(&task, Message::LookAgain);
         }
     }
 }

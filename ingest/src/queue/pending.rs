@@ -37,6 +37,8 @@ pub(super) struct Kept {
 #[derive(Debug, Default)]
 struct Part {
     settled: Vec<(Offset, u32)>,
+    /// Settled because the filter does not want them.
+    skipped: Vec<(Offset, u32)>,
     retries: BTreeMap<Offset, Retry>,
     dead: BTreeMap<Offset, DeadLetter>,
 }
@@ -79,6 +81,19 @@ impl<A> Pending<A> {
         self.part(at).settled.push((at.offset(), count));
     }
 
+    /// Settles messages in a row that the filter does not want.
+    pub(super) fn skip(&mut self, at: At, count: u32) {
+        self.part(at).skipped.push((at.offset(), count));
+    }
+
+    /// Messages that the filter did not want are looked at again.
+    pub(super) fn forget_skipped(&mut self) {
+        for part in self.parts.values_mut() {
+            self.decisions -= part.skipped.len();
+            part.skipped.clear();
+        }
+    }
+
     /// Keeps a message until it is committed that it is settled.
     pub(super) fn keep(&mut self, at: At, picked: bool) {
         self.kept.push(Kept { at, picked });
@@ -100,11 +115,14 @@ impl<A> Pending<A> {
     /// Takes everything.
     pub(super) fn take(&mut self, of: &Of) -> Together<A> {
         let Self { parts, kept, answers, .. } = mem::take(self);
-        let partition = |(partition, part): (Partition, Part)| SettlePartition {
-            settled: runs(part.settled),
-            retries: part.retries.into_iter().collect(),
-            dead: part.dead.into_iter().collect(),
-            ..SettlePartition::new(partition)
+        let partition = |(partition, mut part): (Partition, Part)| {
+            part.settled.append(&mut part.skipped);
+            SettlePartition {
+                settled: runs(part.settled),
+                retries: part.retries.into_iter().collect(),
+                dead: part.dead.into_iter().collect(),
+                ..SettlePartition::new(partition)
+            }
         };
         let partitions = parts.into_iter().map(partition).collect();
         let settle = Settle { topic: of.topic, name: of.name.clone(), subscription: of.id, partitions };

@@ -187,6 +187,13 @@ impl Progress {
         logs.iter().enumerate().all(|(partition, log)| next(partition) >= log.high_watermark)
     }
 
+    /// Looks at a partition again from there on, if it was looked through so far since it was last begun with.
+    pub(super) fn go_back(&mut self, partition: Partition, to: Offset) {
+        if let Some(next) = self.next.get_mut(partition.0 as usize) {
+            *next = to.min(*next);
+        }
+    }
+
     /// The next step: stretches of each partition in turn, ascending within a partition.
     pub(super) fn step(&mut self, lens: &Lens, queue: &Queue, logs: &[PartitionLog]) -> Vec<Stretch> {
         self.next.resize(logs.len().max(self.next.len()), Offset(0));

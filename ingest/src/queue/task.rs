@@ -8,7 +8,7 @@ use std::{
 };
 
 use brigade_index::{
-    command::{DeadLetter, QueueSettings, Settle},
+    command::{DeadLetter, QueueSettings},
     ids::{Offset, Partition},
     shard::{Committed, ProposeError},
 };
@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Action, QueueCounts, QueuePoll, ReceiptError,
+    Action, QueueCounts, QueuePoll, ReceiptError, TransactionHold,
     handle::{Around, Asked, Of},
     load::{Loaded, Picked},
     pending::{Kept, Pending},
@@ -36,11 +36,13 @@ mod give;
 mod judge;
 mod look;
 
+use bury::Shared;
+
 /// For each receipt of a call its place, and what takes the place of one that was extended.
 pub(super) type Verdicts = Vec<(usize, Result<Option<Receipt>, ReceiptError>)>;
 
-/// Messages that are held, and what settling them means; or the first receipt that is not good, and its place.
-pub(super) type Held = Result<(Settle, Vec<At>), (usize, ReceiptError)>;
+/// Messages that are held; or the first receipt that is not good, and its place.
+pub(super) type Held = Result<TransactionHold, (usize, ReceiptError)>;
 
 /// What a task is asked.
 pub(super) enum Message {
@@ -49,6 +51,8 @@ pub(super) enum Message {
     Hold(Vec<Asked>, oneshot::Sender<Held>),
     /// Held messages are settled now.
     Settled(Vec<At>),
+    /// Held messages are held by the committed state now.
+    Prepared(Vec<At>),
     /// Held messages are not settled after all.
     Release(Vec<At>),
     Counts(oneshot::Sender<QueueCounts>),
@@ -79,7 +83,7 @@ struct Burial {
     letter: DeadLetter,
     picked: bool,
     /// Whoever waits for it, among others.
-    answer: Option<Arc<bury::Shared>>,
+    answer: Option<Arc<Shared>>,
 }
 
 /// Something that the task waits for.
@@ -88,10 +92,8 @@ enum Event {
     Loaded(u64, Waiter, Vec<Loaded>),
     /// A step of the scan is read.
     Scanned(u64, Vec<Scanned>),
-    /// Decisions are committed, or not.
-    Committed(Vec<Kept>, Vec<Answer>, Result<Committed, ProposeError>),
-    /// Dead letters have moved to their topic, or not.
-    Buried(Vec<Kept>, Vec<Arc<bury::Shared>>, Result<Committed, ProposeError>),
+    /// Decisions are committed, or not; dead letters have moved to their topic, or not.
+    Committed(Vec<Kept>, Vec<Arc<Shared>>, Result<Committed, ProposeError>),
     /// A partition has grown, or the shard does not lead any more.
     Grown(Partition),
 }
@@ -111,13 +113,21 @@ const LAZY: Duration = Duration::from_secs(1);
 /// After so long without anything to do, what was found is forgotten: it can be found again.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// For how long a poll that waits no longer is given time, while messages are still looked for.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// Pause after a step of the scan could not be read, or decisions were not taken.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// Both ends of a task's inbox.
+type Inbox = (mpsc::WeakSender<Message>, mpsc::Receiver<Message>);
 
 pub(super) struct Task {
     around: Arc<Around>,
     of: Of,
     inbox: mpsc::Receiver<Message>,
+    /// For those that it gives something to give back.
+    own: mpsc::WeakSender<Message>,
     settings: Arc<QueueSettings>,
     lens: Lens,
     dispatcher: Dispatcher,
@@ -126,7 +136,7 @@ pub(super) struct Task {
     progress: Progress,
     scanning: bool,
     waiters: VecDeque<Waiter>,
-    pending: Pending<Answer>,
+    pending: Pending<Arc<Shared>>,
     /// Since when decisions wait that nobody waits for.
     lazy_since: Option<Instant>,
     /// Dead letters that go to a topic of their own.
@@ -146,7 +156,7 @@ pub(super) struct Task {
 
 impl Task {
     /// `None` when there is no such subscription any more.
-    pub(super) fn new(around: Arc<Around>, of: Of, inbox: mpsc::Receiver<Message>) -> Option<Self> {
+    pub(super) fn new(around: Arc<Around>, of: Of, (own, inbox): Inbox) -> Option<Self> {
         let settings = {
             let state = around.log.state();
             of.find(state.topic(of.topic)).map(|queue| queue.settings.clone())?
@@ -157,6 +167,7 @@ impl Task {
             around,
             of,
             inbox,
+            own,
             settings,
             lens,
             dispatcher,
@@ -189,6 +200,7 @@ impl Task {
             while self.scan() {
                 self.serve();
             }
+            self.send_away();
             self.submit();
             self.submit_burials();
             let next = self.next_timer();
@@ -226,11 +238,7 @@ impl Task {
             match self.events.next().await {
                 Some(Event::Committed(kept, answers, result)) => {
                     self.proposals -= 1;
-                    self.committed(&kept, answers, result);
-                }
-                Some(Event::Buried(kept, answers, result)) => {
-                    self.proposals -= 1;
-                    self.buried(&kept, &answers, result);
+                    self.committed(&kept, &answers, result);
                 }
                 _ => {}
             }
@@ -278,6 +286,8 @@ impl Task {
         self.incarnation = self.around.env.entropy.next_u64();
         self.progress = Progress::default();
         self.scanning = false;
+        // Another filter may want them.
+        self.pending.forget_skipped();
         for at in &self.kept {
             // Nobody else can have taken it: the dispatcher is new.
             let _ = self.dispatcher.adopt(*at);
@@ -293,7 +303,9 @@ impl Task {
             }
             Message::Settle(action, asked, sender) => self.settle(action, &asked, sender),
             Message::Hold(asked, answer) => self.hold(&asked, answer),
-            Message::Settled(held) => self.forget(&held),
+            Message::Settled(held) => self.forget(held.iter().copied()),
+            // The dispatcher holds them on; one that begins anew finds in the state what is held then.
+            Message::Prepared(held) => held.iter().for_each(|at| _ = self.kept.remove(at)),
             Message::Release(held) => self.release(&held),
             Message::Counts(answer) => {
                 let counts = self.dispatcher.counts();
@@ -323,11 +335,7 @@ impl Task {
             }
             Event::Committed(kept, answers, result) => {
                 self.proposals -= 1;
-                return self.committed(&kept, answers, result);
-            }
-            Event::Buried(kept, answers, result) => {
-                self.proposals -= 1;
-                return self.buried(&kept, &answers, result);
+                return self.committed(&kept, &answers, result);
             }
             Event::Grown(partition) => {
                 self.watched.remove(&partition);
@@ -347,7 +355,10 @@ impl Task {
     fn tick(&mut self) {
         let (now_ms, now) = (self.now_ms(), Instant::now());
         let mut timed_out = std::mem::take(&mut self.timed_out);
-        self.dispatcher.tick(now_ms, &mut timed_out);
+        // Millions of receipts may expire at once: no more of them than what a proposal holds are in the hand at a time.
+        if !self.pending.is_full() {
+            self.dispatcher.tick(now_ms, &mut timed_out);
+        }
         for message in timed_out.drain(..) {
             self.time_is_over(&message, now_ms);
         }
@@ -365,9 +376,13 @@ impl Task {
         self.waiters.is_empty()
             && self.pending.is_empty()
             && self.burials.is_empty()
-            && self.events.is_empty()
+            && self.events.len() == self.watched.len()
             && self.kept.is_empty()
             && self.dispatcher.counts().in_flight == 0
+    }
+
+    fn can_propose(&self) -> bool {
+        self.proposals < PROPOSALS && self.paused.is_none()
     }
 
     /// When something is to be done next, if nothing happens before.
@@ -376,8 +391,10 @@ impl Task {
         let far = now + Duration::from_secs(24 * 60 * 60);
         let after = |ms: i64| now + Duration::from_millis(u64::try_from(ms - self.now_ms()).unwrap_or(0));
         let dispatcher = self.dispatcher.next_timer().map(after);
-        let waiter = self.waiters.iter().map(|waiter| waiter.until).min();
-        let lazy = self.lazy_since.map(|since| since + LAZY);
+        // Whose time is over goes when everything was looked through, which is told, or when its grace is over, too.
+        let until = |waiter: &Waiter| if waiter.until > now { waiter.until } else { waiter.until + GRACE };
+        let waiter = self.waiters.iter().map(until).min();
+        let lazy = self.lazy_since.filter(|_| self.can_propose()).map(|since| since + LAZY);
         let idle = (!self.dispatcher.is_idle() && self.is_idle()).then(|| self.last_used + IDLE);
         let next = [dispatcher, waiter, lazy, self.paused, idle].into_iter().flatten().min();
         // Never twice in the same millisecond: a timer of the dispatcher is due when its time is over.

@@ -21,6 +21,7 @@ use crate::{
     },
 };
 
+mod change;
 mod order;
 mod reign;
 

@@ -19,7 +19,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Preparation, TransactionDraft, TransactionReply,
     content::{self, Encoded, Sent},
-    record,
 };
 use crate::{
     Admission, IngestError, TransactionError, TransactionHold, cache::BatchCache, flush::SentBatch, log::Log,
@@ -121,10 +120,10 @@ impl Transactions {
     pub(crate) async fn decide(self: &Arc<Self>, id: &TransactionId, commit: bool) -> Result<Fate, IngestError> {
         self.in_time(async {
             let turn = self.turn(id).await;
-            let queues = {
+            let settles = {
                 let state = self.around.log.state();
                 match state.transactions.prepared().get(id) {
-                    Some(prepared) => record::queues(&state, &prepared.settles),
+                    Some(prepared) => prepared.settles.clone(),
                     None => {
                         let fate = state.transactions.fate(id).ok_or(Rejection::TransactionNotFound)?;
                         let alike = commit == matches!(fate, Fate::Committed(_));
@@ -135,10 +134,9 @@ impl Transactions {
             let (transactions, command) = (self.clone(), Command::Decide { id: id.clone(), commit });
             self.spawned(async move {
                 let fate = transactions.propose(command, Vec::new(), Vec::new()).await;
-                for (topic, name) in queues {
-                    // Of one that is gone nothing is held.
-                    if let Ok(queue) = transactions.around.queues.handle(&topic, &name) {
-                        queue.begin_again().await;
+                if let Ok(fate) = &fate {
+                    for settle in &settles {
+                        transactions.around.queues.decided(settle, matches!(fate, Fate::Committed(_))).await;
                     }
                 }
                 drop(turn);
@@ -208,16 +206,13 @@ impl Transactions {
         let settles = settles.cloned().collect();
         let transact = Transact { id: id.clone(), publishes: encoded.publishes, settles, mode };
         let fate = self.propose(Command::Transact(transact), encoded.body, batches).await;
-        let committed = match &fate {
-            Ok(Fate::Committed(_)) => Some(true),
-            Ok(Fate::Prepared) => Some(false),
-            // Nobody may get the messages while it may have happened: the reign is over, and the next one will know.
-            Err(IngestError::Propose(ProposeError::Unknown(_))) => Some(false),
-            Ok(Fate::RolledBack) | Err(_) => None,
-        };
-        if let Some(committed) = committed {
-            for hold in holds {
-                hold.taken(committed).await;
+        for hold in holds {
+            match &fate {
+                Ok(Fate::Committed(_)) => hold.taken(true).await,
+                Ok(Fate::Prepared) => hold.taken(false).await,
+                // Nobody may get the messages while it may have happened: the reign is over, and the next one will know.
+                Err(IngestError::Propose(ProposeError::Unknown(_))) => hold.leave(),
+                Ok(Fate::RolledBack) | Err(_) => drop(hold),
             }
         }
         let fate = fate?;

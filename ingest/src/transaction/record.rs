@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use brigade_index::{
-    command::{Fate, Placement, Prepare, Settle},
+    command::{Fate, Placement, Prepare},
     ids::{Offset, Partition, TopicId},
     names::{SubscriptionName, TopicName, TransactionId},
     state::{Prepared, ShardState},
@@ -106,9 +106,4 @@ fn waiting(state: &ShardState, id: &TransactionId, prepared: &Prepared) -> Trans
     let known =
         PreparedRecord { created_ms: prepared.created_ms, prepare: prepared.prepare.clone(), acks: acks.collect() };
     TransactionRecord { id: id.clone(), fate: Fate::Prepared, decided_ms: None, prepared: Some(known), places }
-}
-
-/// The subscriptions that these settles are about, as far as they are still there.
-pub(super) fn queues(state: &ShardState, settles: &[Settle]) -> Vec<(TopicName, SubscriptionName)> {
-    settles.iter().filter_map(|settle| Some((topic_name(state, settle.topic)?, settle.name.clone()))).collect()
 }

@@ -5,6 +5,7 @@
 mod attributes;
 mod bad_clients;
 mod bad_input;
+mod bench_queue;
 mod cli;
 mod corruption;
 mod crash;

@@ -9,7 +9,7 @@ use brigade_index::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{Answer, Burial, Event, PROPOSALS, Task, judge::is_unknown};
+use super::{Answer, Burial, Event, Task};
 use crate::{
     IngestError,
     dispatch::Taken,
@@ -20,16 +20,17 @@ use crate::{
     },
 };
 
-/// A call that is answered when all of its dead letters have moved, or when one of them has not.
+/// A call that is answered when all its parts are committed, or when one of them is not: each of its dead letters that go
+/// to a topic of their own, and the rest together.
 pub(super) struct Shared(Mutex<(usize, Option<Answer>)>);
 
 impl Shared {
     /// So many of them.
-    pub(super) fn new(letters: usize, answer: Answer) -> Arc<Self> {
-        Arc::new(Self(Mutex::new((letters, Some(answer)))))
+    pub(super) fn new(parts: usize, answer: Answer) -> Arc<Self> {
+        Arc::new(Self(Mutex::new((parts, Some(answer)))))
     }
 
-    fn one_is_done(&self, result: &Result<(), IngestError>) {
+    pub(super) fn one_is_done(&self, result: &Result<(), IngestError>) {
         let mut inner = self.0.lock();
         inner.0 -= 1;
         if (inner.0 == 0 || result.is_err())
@@ -42,18 +43,6 @@ impl Shared {
 }
 
 impl Task {
-    /// Tells everybody what came of their dead letters. `false` when the task must not go on.
-    pub(super) fn buried(
-        &mut self,
-        kept: &[Kept],
-        answers: &[Arc<Shared>],
-        result: Result<Committed, ProposeError>,
-    ) -> bool {
-        let result = self.settled_or_not(kept, result);
-        answers.iter().for_each(|answer| answer.one_is_done(&result));
-        !is_unknown(&result)
-    }
-
     /// Makes a message that is picked or held a dead letter.
     pub(super) fn bury(&mut self, message: &Taken, reason: DeadReason, now_ms: i64, picked: bool) {
         let (at, deliveries, first_ms) = (message.at, message.deliveries, message.first_ms);
@@ -70,7 +59,7 @@ impl Task {
 
     /// Proposes that dead letters move to their topic, some at a time.
     pub(super) fn submit_burials(&mut self) {
-        while !self.burials.is_empty() && self.proposals < PROPOSALS && self.paused.is_none() {
+        while !self.burials.is_empty() && self.can_propose() {
             let target = self.settings.dead_letter_topic.as_ref();
             let target = target.and_then(|name| Target::find(&self.around, &self.of, name));
             let most = target.as_ref().map_or(self.burials.len(), |target| target.most).min(self.burials.len());
@@ -84,7 +73,7 @@ impl Task {
             let (around, of) = (self.around.clone(), self.of.clone());
             self.events.push(Box::pin(async move {
                 let result = move_them(around, of, target, originals, settle).await;
-                Event::Buried(kept, answers, result)
+                Event::Committed(kept, answers, result)
             }));
         }
     }

@@ -9,7 +9,7 @@ use brigade_index::{
 };
 use tokio::time::Instant;
 
-use super::{Event, LOADS, PAUSE, Task, Waiter, place};
+use super::{Event, GRACE, LOADS, PAUSE, Task, Waiter, place};
 use crate::{
     IngestError, Slice,
     dispatch::Taken,
@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// For how long a poll that waits no longer is given time, while messages are still looked for.
-const GRACE: Duration = Duration::from_secs(10);
+/// Dead letters that wait for their topic before no more are looked for.
+const BURIALS: usize = 10_000;
 
 /// For how long a message is put aside whose bytes are damaged.
 const DAMAGED_MS: i64 = 60_000;
@@ -40,19 +40,29 @@ impl Task {
             && self.loads < LOADS
             && let Some(waiter) = self.waiters.pop_front()
         {
-            let taken = self.dispatcher.take(now_ms, waiter.poll.max_messages);
-            let wanted = self.set_aside(taken, now_ms);
+            let wanted = self.pick(waiter.poll.max_messages, now_ms);
             if wanted.is_empty() {
                 self.waiters.push_front(waiter);
                 break;
             }
             self.load(waiter, wanted);
         }
-        self.send_away();
+    }
+
+    /// Picks the next messages that can be delivered. What must not be does not cost a commit for each poll.
+    fn pick(&mut self, most: usize, now_ms: i64) -> Vec<Taken> {
+        loop {
+            let taken = self.dispatcher.take(now_ms, most);
+            let none = taken.is_empty();
+            let wanted = self.set_aside(taken, now_ms);
+            if none || !wanted.is_empty() || self.pending.is_full() || self.burials.len() >= BURIALS {
+                return wanted;
+            }
+        }
     }
 
     /// Whoever has waited long enough gets nothing.
-    fn send_away(&mut self) {
+    pub(super) fn send_away(&mut self) {
         let now = Instant::now();
         if self.waiters.iter().all(|waiter| waiter.until > now) {
             return;

@@ -1,6 +1,6 @@
 //! Settling: receipts are judged, and what they ask for is committed before anybody is told.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use brigade_index::{
     command::{Command, DeadReason, Outcome, Retry, Settle, SettlePartition},
@@ -8,12 +8,12 @@ use brigade_index::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Answer, Event, Held, PAUSE, PROPOSALS, Task, Verdicts, bury::Shared};
+use super::{Answer, Event, Held, PAUSE, Progress, Shared, Task, Verdicts};
 use crate::{
     IngestError,
     dispatch::{At, Problem, Taken, TimedOut},
     queue::{
-        Action, ReceiptError,
+        Action, ReceiptError, TransactionHold,
         handle::Asked,
         pending::{Kept, Together, runs},
         receipt::Receipt,
@@ -44,40 +44,51 @@ impl Task {
         sender: oneshot::Sender<Result<Verdicts, IngestError>>,
     ) {
         let now_ms = self.now_ms();
-        let settled = self.settled(asked);
+        let closed = self.closed(asked);
         let mut verdicts = Verdicts::with_capacity(asked.len());
-        let (mut commits, burials) = (false, self.burials.len());
-        for (asked, settled) in asked.iter().zip(settled) {
-            let verdict = if settled {
-                Err(ReceiptError::AlreadySettled)
-            } else {
-                self.carry_out(action, &asked.receipt, now_ms).map_err(Into::into)
+        let (mut commits, burials) = (0, self.burials.len());
+        for (asked, closed) in asked.iter().zip(closed) {
+            let verdict = match closed {
+                Some(problem) => Err(problem),
+                None => self.carry_out(action, &asked.receipt, now_ms).map_err(Into::into),
             };
-            commits |= matches!(verdict, Ok(None));
+            commits += usize::from(matches!(verdict, Ok(None)));
             verdicts.push((asked.place, verdict));
         }
         let answer = Answer { verdicts, sender };
-        let buried = self.burials.len() - burials;
-        if buried > 0 {
-            let shared = Shared::new(buried, answer);
-            self.burials.iter_mut().skip(burials).for_each(|burial| burial.answer = Some(shared.clone()));
-        } else if commits {
-            self.pending.answer(answer);
-        } else {
+        if commits == 0 {
             // Whoever asked may have gone.
             let _ = answer.sender.send(Ok(answer.verdicts));
+            return;
+        }
+        let buried = self.burials.len() - burials;
+        let others = commits > buried;
+        let shared = Shared::new(buried + usize::from(others), answer);
+        self.burials.iter_mut().skip(burials).for_each(|burial| burial.answer = Some(shared.clone()));
+        if others {
+            self.pending.answer(shared);
         }
     }
 
-    /// Which messages are settled, as far as it is committed.
-    fn settled(&self, asked: &[Asked]) -> Vec<bool> {
+    /// Which messages are settled, or held by a transaction, as far as it is committed.
+    fn closed(&self, asked: &[Asked]) -> Vec<Option<ReceiptError>> {
         let state = self.around.log.state();
         let queue = self.of.find(state.topic(self.of.topic));
-        let settled = |asked: &Asked| {
-            let part = queue?.partition(asked.receipt.partition())?;
-            Some(part.is_settled(asked.receipt.offset()))
+        let closed = |Asked { receipt, .. }: &Asked| {
+            let part = queue?.partition(receipt.partition())?;
+            let held = || part.held().contains_key(&receipt.offset()).then_some(ReceiptError::BeingSettled);
+            if part.is_settled(receipt.offset()) { Some(ReceiptError::AlreadySettled) } else { held() }
         };
-        asked.iter().map(|asked| settled(asked).unwrap_or(false)).collect()
+        asked.iter().map(closed).collect()
+    }
+
+    /// Which messages are still settled, now that their settling is committed: meanwhile, the subscription may have been
+    /// sent back, or dead letters given back.
+    fn still_settled(&self, settled: impl Iterator<Item = At>) -> Vec<bool> {
+        let state = self.around.log.state();
+        let queue = self.of.find(state.topic(self.of.topic));
+        let part = |at: At| queue?.partition(at.partition());
+        settled.map(|at| part(at).is_none_or(|part| part.is_settled(at.offset()))).collect()
     }
 
     /// Holds the message of a good receipt.
@@ -148,19 +159,18 @@ impl Task {
             self.bury(&taken, DeadReason::MaxDeliveries, now_ms, true);
         } else {
             self.pending.retry(at, Retry { deliveries, first_ms, not_before_ms: ready_ms });
+            self.lazy_since.get_or_insert_with(Instant::now);
         }
-        self.lazy_since.get_or_insert_with(Instant::now);
     }
 
     /// Holds messages for a transaction: all of them or none.
     pub(super) fn hold(&mut self, asked: &[Asked], answer: oneshot::Sender<Held>) {
         let now_ms = self.now_ms();
         let (mut held, mut problem) = (Vec::with_capacity(asked.len()), None);
-        for (asked, settled) in asked.iter().zip(self.settled(asked)) {
-            let verdict = if settled {
-                Err(ReceiptError::AlreadySettled)
-            } else {
-                self.hold_one(&asked.receipt, now_ms).map_err(Into::into)
+        for (asked, closed) in asked.iter().zip(self.closed(asked)) {
+            let verdict = match closed {
+                Some(problem) => Err(problem),
+                None => self.hold_one(&asked.receipt, now_ms).map_err(Into::into),
             };
             match verdict {
                 Ok(()) => held.push(asked.receipt.at),
@@ -177,10 +187,10 @@ impl Task {
             let _ = answer.send(Err(problem));
             return;
         }
-        let settle = self.settle_of(&held);
-        if answer.send(Ok((settle, held.clone()))).is_err() {
-            self.release(&held);
-        }
+        // Nobody can ask any more without the other end of the inbox.
+        let Some(own) = self.own.upgrade() else { return self.release(&held) };
+        // If whoever asked has gone, now or before the answer is looked at, it is dropped: that lets go.
+        let _ = answer.send(Ok(TransactionHold::new(self.settle_of(&held), held, own)));
     }
 
     fn settle_of(&self, held: &[At]) -> Settle {
@@ -198,11 +208,15 @@ impl Task {
     }
 
     /// Messages that were held are settled.
-    pub(super) fn forget(&mut self, held: &[At]) {
-        let now_ms = self.now_ms();
-        for at in held {
-            self.kept.remove(at);
-            self.dispatcher.settled(*at, now_ms);
+    pub(super) fn forget(&mut self, held: impl Iterator<Item = At> + Clone) {
+        let (now_ms, settled) = (self.now_ms(), self.still_settled(held.clone()));
+        for (at, settled) in held.zip(settled) {
+            self.kept.remove(&at);
+            if settled {
+                self.dispatcher.settled(at, now_ms);
+            } else if self.dispatcher.reopened(at, now_ms) {
+                self.progress = Progress::default();
+            }
         }
     }
 
@@ -217,9 +231,12 @@ impl Task {
 
     /// Proposes what was decided. While proposals are under way, what comes gathers for the next one.
     pub(super) fn submit(&mut self) {
+        if self.pending.is_empty() {
+            self.lazy_since = None;
+        }
         let due = self.lazy_since.is_some_and(|since| since.elapsed() >= super::LAZY);
         let wanted = !self.pending.is_empty() && (self.pending.is_urgent() || due);
-        if !wanted || self.proposals >= PROPOSALS || self.paused.is_some() {
+        if !wanted || !self.can_propose() {
             return;
         }
         self.lazy_since = None;
@@ -244,34 +261,27 @@ impl Task {
     pub(super) fn committed(
         &mut self,
         kept: &[Kept],
-        answers: Vec<Answer>,
+        answers: &[Arc<Shared>],
         result: Result<Committed, ProposeError>,
     ) -> bool {
         let result = self.settled_or_not(kept, result);
-        for Answer { verdicts, sender } in answers {
-            // Whoever asked may have gone.
-            let _ = sender.send(result.clone().map(|()| verdicts));
-        }
+        answers.iter().for_each(|answer| answer.one_is_done(&result));
         !is_unknown(&result)
     }
 
     /// Forgets messages that are settled now, and lets go those that are not.
-    pub(super) fn settled_or_not(
-        &mut self,
-        kept: &[Kept],
-        result: Result<Committed, ProposeError>,
-    ) -> Result<(), IngestError> {
+    fn settled_or_not(&mut self, kept: &[Kept], result: Result<Committed, ProposeError>) -> Result<(), IngestError> {
         let now_ms = self.now_ms();
         let result = match result {
             Ok(mut committed) => committed.outcomes.pop().unwrap_or(Ok(Outcome::Done)).map(|_| ()).map_err(Into::into),
             Err(error) => Err(IngestError::Propose(error)),
         };
+        if result.is_ok() {
+            self.forget(kept.iter().map(|kept| kept.at));
+            return result;
+        }
         for Kept { at, picked } in kept {
             self.kept.remove(at);
-            if result.is_ok() {
-                self.dispatcher.settled(*at, now_ms);
-                continue;
-            }
             if *picked {
                 self.dispatcher.put_back(*at);
             }
@@ -287,6 +297,6 @@ impl Task {
 }
 
 /// Whether it may have been committed all the same.
-pub(super) fn is_unknown(result: &Result<(), IngestError>) -> bool {
+fn is_unknown(result: &Result<(), IngestError>) -> bool {
     matches!(result, Err(IngestError::Propose(ProposeError::Unknown(_))))
 }

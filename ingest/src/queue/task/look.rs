@@ -18,7 +18,7 @@ impl Task {
     /// Looks on, if somebody waits and more is needed; watches for growth where everything was looked through. `true` when
     /// something was found at once, without reading.
     pub(super) fn scan(&mut self) -> bool {
-        if self.waiters.is_empty() || self.scanning || self.paused.is_some() {
+        if self.waiters.is_empty() || self.scanning || self.paused.is_some() || self.pending.is_full() {
             return false;
         }
         let stretches = {
@@ -58,24 +58,27 @@ impl Task {
         !self.scanning && state.topic(self.of.topic).is_none_or(|topic| self.progress.is_done(&topic.partitions))
     }
 
-    /// Wakes the task when a partition has grown.
+    /// Wakes the task when a partition has grown, or one is added.
     fn watch(&mut self) {
         for (number, next) in (0..).map(Partition).zip(self.progress.next.clone()) {
-            self.watch_one(number, next);
+            if !self.watched.contains(&number) {
+                // Whoever waits for growth past an offset wakes when the high watermark is above it.
+                let grown = self.around.log.grown_past(self.of.topic, number, next);
+                self.watch_one(number, grown);
+            }
         }
+        let next = Partition(self.progress.next.len() as u32);
+        let added = self.around.log.has_partition(self.of.topic, next);
+        self.watch_one(next, added);
     }
 
-    fn watch_one(&mut self, partition: Partition, next: Offset) {
-        if !self.watched.insert(partition) {
-            return;
+    fn watch_one(&mut self, partition: Partition, grown: impl Future<Output = ()> + Send + 'static) {
+        if self.watched.insert(partition) {
+            self.events.push(Box::pin(async move {
+                grown.await;
+                Event::Grown(partition)
+            }));
         }
-        let topic = self.of.topic;
-        // Whoever waits for growth past an offset wakes when the high watermark is above it.
-        let grown = self.around.log.grown_past(topic, partition, next);
-        self.events.push(Box::pin(async move {
-            grown.await;
-            Event::Grown(partition)
-        }));
     }
 
     /// Gives the dispatcher what was read.
@@ -108,7 +111,7 @@ impl Task {
                         failed.remove(&stretch.partition);
                         self.add_plain(&stretch, now_ms);
                     } else {
-                        self.progress.next[stretch.partition.0 as usize] = stretch.first;
+                        self.progress.go_back(stretch.partition, stretch.first);
                         self.paused = Some(Instant::now() + PAUSE);
                     }
                 }
@@ -159,7 +162,7 @@ impl Task {
     /// Messages that the filter does not want are settled, when there is an occasion.
     fn skip(&mut self, unwanted: Option<(At, u32)>) {
         if let Some((first, count)) = unwanted {
-            self.pending.settle(first, count);
+            self.pending.skip(first, count);
             self.lazy_since.get_or_insert_with(Instant::now);
             self.around.metrics.queue_skipped(u64::from(count));
         }

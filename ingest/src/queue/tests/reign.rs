@@ -6,7 +6,7 @@ use super::*;
 
 impl World {
     /// Another node leads: it knows nothing but what is committed.
-    fn taken_over(&self, seed: u64) -> Self {
+    pub(super) fn taken_over(&self, seed: u64) -> Self {
         let (settings, tasks) = (IngestSettings::default(), TaskTracker::new());
         let metrics = IngestMetrics::new(&settings);
         let env = Env::simulated(seed, 1_000);
@@ -19,15 +19,19 @@ impl World {
 #[tokio::test(start_paused = true)]
 async fn what_is_settled_while_it_is_read_does_not_come_again() {
     let world = world(QueueSettings { ordered: true, ..QueueSettings::default() });
-    world.publish_plain(&["a", "b"]).await;
+    // More batches than are fetched at once: reading them takes two milliseconds.
+    let all = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    for value in &all {
+        world.publish_plain(&[value]).await;
+    }
     let first = world.poll_now().await;
     let next = world.taken_over(2);
     // The acknowledgement is committed between the beginning of the search and its end.
     let (acked, found) = tokio::join!(next.ack(&first[0]), async {
-        tokio::time::sleep(WRITE - Duration::from_micros(500)).await;
+        tokio::time::sleep(WRITE - Duration::from_millis(1)).await;
         next.poll_now().await
     });
-    assert_eq!((acked, values(&found)), (OK, vec!["b"]));
+    assert_eq!((acked, values(&found)), (OK, all[1..].to_vec()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +109,7 @@ async fn what_could_not_be_settled_is_tried_again_even_by_a_new_dispatcher() {
     tokio::time::sleep(Duration::from_secs(20)).await;
     *world.log.fault.lock() = Fault::Unavailable;
     let (nothing, ()) = tokio::join!(world.poll(9, WRITE * 2), async {
-        tokio::time::sleep(WRITE).await;
+        tokio::time::sleep(WRITE / 3).await;
         world.queue.begin_again().await;
     });
     assert_eq!(nothing, []);
