@@ -235,12 +235,9 @@ impl Task {
             if self.proposals == 0 {
                 return;
             }
-            match self.events.next().await {
-                Some(Event::Committed(kept, answers, result)) => {
-                    self.proposals -= 1;
-                    self.committed(&kept, &answers, result);
-                }
-                _ => {}
+            if let Some(Event::Committed(kept, answers, result)) = self.events.next().await {
+                self.proposals -= 1;
+                self.committed(&kept, &answers, result);
             }
         }
     }
