@@ -23,7 +23,7 @@ use super::{
     params::shown,
     publish::{DUPLICATE, DraftSink, Format, TRUE, limits},
 };
-use crate::{push::AddressPolicy, serve::Leading, wire::parse_message_list};
+use crate::{serve::Leading, wire::parse_message_list};
 
 /// How long a prepared transaction waits when the client does not say it, in milliseconds.
 const TIMEOUT_MS: u64 = 60_000;
@@ -222,14 +222,9 @@ fn preparation(node: &Leading, body: &TransactionBody<'_>) -> Result<Option<Prep
                 let limits = format!("between {MIN_CHECK_BACK_MS} and {MAX_CHECK_BACK_MS}");
                 return invalid(format!("check_back.every_ms is {every_ms}; it must be {limits}"));
             }
-            policy(node)?.check_url(url)?;
+            node.endpoints.policy().check_url(url)?;
             Some(CheckBack { url: url.clone(), every_ms })
         }
     };
     Ok(Some(Preparation { timeout: Duration::from_millis(timeout_ms), check_back }))
-}
-
-fn policy(node: &Leading) -> Result<AddressPolicy, ApiError> {
-    let push = &node.settings.push;
-    AddressPolicy::new(&push.forbid, &push.allow).map_err(|error| ApiError::new(kinds::INTERNAL, error.to_string()))
 }

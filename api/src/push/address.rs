@@ -52,27 +52,6 @@ pub enum AddressError {
     Forbidden(String),
 }
 
-impl AddressError {
-    /// The code under which clients see it; the status is 400 for both.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Invalid(_) => "invalid_push_url",
-            Self::Forbidden(_) => "forbidden_address",
-        }
-    }
-
-    /// What to do about it.
-    pub const fn hint(&self) -> &'static str {
-        match self {
-            Self::Invalid(_) => "Give a URL like https://host/path, without user and password.",
-            Self::Forbidden(_) => {
-                "Use an address that is neither link-local nor a metadata service, or have the operator allow it with \
-                 push.allow."
-            }
-        }
-    }
-}
-
 /// Which addresses a node posts to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressPolicy {

@@ -68,8 +68,8 @@ fn every_error_of_the_parts_below_has_a_kind() {
         (Rejection::WrongKind("stream").into(), 409, "wrong_kind"),
         (Rejection::DeadLetterTopic("no").into(), 400, "invalid_dead_letter_topic"),
         (Filter::parse("a =").unwrap_err().into(), 400, "invalid_filter"),
-        (AddressError::Invalid("x".to_owned()).into(), 400, AddressError::Invalid(String::new()).code()),
-        (AddressError::Forbidden("x".to_owned()).into(), 400, AddressError::Forbidden(String::new()).code()),
+        (AddressError::Invalid("x".to_owned()).into(), 400, "invalid_push_url"),
+        (AddressError::Forbidden("x".to_owned()).into(), 400, "forbidden_address"),
         (SecretError.into(), 400, "invalid_push_secret"),
     ];
     for (error, status, code) in cases {

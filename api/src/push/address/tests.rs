@@ -138,7 +138,7 @@ fn odd_spellings_of_a_forbidden_address_are_seen_through() {
     for url in ["http://localhost:1/x", "https://a.localhost/", "http://127.1/", "http://[::1]/"] {
         assert!(policy.check_url(url).is_ok(), "{url}");
         let strict = self::policy(&["loopback"], &[]).check_url(url).unwrap_err();
-        assert_eq!(strict.code(), "forbidden_address", "{url}");
+        assert!(matches!(strict, AddressError::Forbidden(_)), "{url}: {strict}");
     }
     assert!(self::policy(&[], &["169.254.169.254"]).check_url("http://metadata.google.internal/").is_ok());
 }
