@@ -77,7 +77,7 @@ impl Piece {
     }
 }
 
-/// Puts messages that were picked together into pieces; `run` finds the run of an offset. Those that are in no run any more
+/// Puts messages that were picked together into pieces; `run` finds the run of an offset. Those that have none
 /// come back apart: the log begins behind them now.
 pub(super) fn pieces(taken: Vec<Taken>, run: impl Fn(Partition, Offset) -> Option<Run>) -> (Vec<Piece>, Vec<Taken>) {
     let (mut pieces, mut gone) = (Vec::<Piece>::new(), Vec::new());

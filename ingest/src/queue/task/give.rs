@@ -107,13 +107,22 @@ impl Task {
     }
 
     fn load(&mut self, waiter: Waiter, wanted: Vec<Taken>) {
-        let (pieces, gone) = {
+        let (pieces, gone, settled) = {
             let state = self.around.log.state();
             let topic = state.topic(self.of.topic);
-            load::pieces(wanted, |partition, offset| topic?.partition(partition)?.runs_from(offset).first().copied())
+            let queue = self.of.find(topic);
+            // I14: whatever the dispatcher believes, what is settled is not delivered.
+            let is_settled = |message: &Taken| {
+                let (partition, offset) = place(message);
+                queue.and_then(|queue| queue.partition(partition)).is_some_and(|part| part.is_settled(offset))
+            };
+            let (settled, open): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_settled);
+            let run = |partition, offset| topic?.partition(partition)?.runs_from(offset).first().copied();
+            let (pieces, gone) = load::pieces(open, run);
+            (pieces, gone, settled)
         };
         let now_ms = self.now_ms();
-        gone.iter().for_each(|message| self.dispatcher.settled(message.at, now_ms));
+        gone.iter().chain(&settled).for_each(|message| self.dispatcher.settled(message.at, now_ms));
         self.loads += 1;
         let (around, incarnation) = (self.around.clone(), self.incarnation);
         self.events.push(Box::pin(async move { Event::Loaded(incarnation, waiter, load::load(around, pieces).await) }));

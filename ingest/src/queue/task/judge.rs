@@ -49,7 +49,13 @@ impl Task {
         let (mut commits, burials) = (0, self.burials.len());
         for (asked, closed) in asked.iter().zip(closed) {
             let verdict = match closed {
-                Some(problem) => Err(problem),
+                Some(problem) => {
+                    if problem == ReceiptError::AlreadySettled {
+                        // Whoever settled it, nothing of it is in flight any more.
+                        self.dispatcher.settled(asked.receipt.at, now_ms);
+                    }
+                    Err(problem)
+                }
                 None => self.carry_out(action, &asked.receipt, now_ms).map_err(Into::into),
             };
             commits += usize::from(matches!(verdict, Ok(None)));
