@@ -213,7 +213,7 @@ async fn snapshot_and_journal_give_the_live_state() {
 }
 
 #[tokio::test]
-async fn waiting_readers_wake_when_a_partition_grows_and_when_its_topic_goes() {
+async fn who_waits_wakes_when_a_partition_grows_when_one_is_added_and_when_the_topic_goes() {
     let store = memory();
     let shard = start(&store, "a").await;
     let topic = create_topic(&shard, "t").await;
@@ -221,6 +221,13 @@ async fn waiting_readers_wake_when_a_partition_grows_and_when_its_topic_goes() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(!waiting.is_finished());
     publish(&shard, topic, "x", None).await;
+    tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+    let partitions = shard.state().topic(topic).unwrap().settings.partitions;
+    let waiting = tokio::spawn(shard.has_partition(topic, Partition(partitions)));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!waiting.is_finished());
+    let patch = crate::command::SettingsPatch { partitions: Some(partitions + 2), ..Default::default() };
+    shard.propose(vec![Command::AlterTopic { topic, patch }]).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
     let waiting = tokio::spawn(shard.grown_past(topic, Partition(0), Offset(1)));
     tokio::time::sleep(Duration::from_millis(20)).await;
