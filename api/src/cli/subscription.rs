@@ -31,9 +31,8 @@ Examples:
 A stream is read in order, each partition by one reader, which commits positions. A queue gives each
 message to one of many consumers, which acknowledge messages one by one.
 
-`create` does not change a subscription that exists: use `update`. A change of --filter, --ordered,
---fair-by or --retry-delay-ms delivers what is in flight again, and the receipts of before are refused
-then. Messages that an old filter did not want are settled: `seek` back to have them looked at anew.";
+`create` does not change a subscription that exists: use `update`. A change of --filter, --ordered or
+--fair-by delivers what is in flight again, and the receipts of before are refused then. Messages that an old filter did not want are settled: `seek` back to have them looked at anew.";
 
 /// Arguments of `brigade subscription`.
 #[derive(Args, Debug)]
@@ -45,7 +44,7 @@ pub struct SubscriptionArgs {
 
 #[derive(Debug, Subcommand)]
 enum SubscriptionCommand {
-    /// Create a subscription; one of the same kind that exists is no error and keeps its settings
+    /// Create a subscription; one that exists with the named settings is no error
     Create {
         #[command(flatten)]
         name: NameArgs,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use brigade_index::{
-    command::{Command, QueueSettings, Rejection},
+    command::{Command, QueuePatch, QueueSettings, Rejection},
     names::{SubscriptionName, TopicName},
 };
 use http::StatusCode;
@@ -81,6 +81,7 @@ async fn create_queue(
     new: Given,
 ) -> Result<Response, ApiError> {
     if let Some(existing) = existing(node, topic, &name, "queue").await? {
+        differs(node, topic, &name, &new.patch)?;
         return Ok(existing);
     }
     let id = topic_id(node, topic)?;
@@ -89,14 +90,36 @@ async fn create_queue(
     for part in secret.chunks_exact_mut(8) {
         part.copy_from_slice(&node.env.entropy.next_u64().to_be_bytes());
     }
+    let patch = new.patch;
     let command = Command::CreateQueue { topic: id, name: name.clone(), settings: new.settings, secret, positions };
     match apply(node, command).await? {
         Ok(_) => {
             let view = view::of(node, topic, &name).await?.with_secret(new.secret);
             answer::value(StatusCode::CREATED, &view)
         }
-        Err(rejection) => faster(node, topic, &name, "queue", rejection).await,
+        Err(rejection) => {
+            let existing = faster(node, topic, &name, "queue", rejection).await?;
+            differs(node, topic, &name, &patch)?;
+            Ok(existing)
+        }
     }
+}
+
+/// Refuses to create a queue that exists with other settings than those that are named. The secret of pushes is not compared:
+/// one that is not named is drawn anew each time.
+fn differs(node: &Leading, topic: &TopicName, name: &SubscriptionName, patch: &QueuePatch) -> Result<(), ApiError> {
+    let state = node.shard.state();
+    let found = state.topic_named(topic).and_then(|topic| topic.subscriptions.get(name)?.queue());
+    let Some(present) = found.map(|queue| queue.settings.as_ref()) else { return Ok(()) };
+    let mut asked = present.patched(patch);
+    if let (Some(asked), Some(present)) = (&mut asked.push, &present.push) {
+        asked.secret.clone_from(&present.secret);
+    }
+    if asked == *present {
+        return Ok(());
+    }
+    let problem = format!("the subscription {name} exists with other settings");
+    Err(ApiError::new(kinds::SUBSCRIPTION_EXISTS, problem))
 }
 
 /// The answer to creating a subscription that exists, if it does.

@@ -44,7 +44,7 @@ pub struct TransactionPlace {
     pub partition: Partition,
     /// Offset of the first message, once it is committed.
     pub offset: Option<Offset>,
-    /// Number of messages.
+    /// Number of messages. Once it is committed without those that were stored before under their deduplication ids.
     pub messages: u32,
 }
 
@@ -77,13 +77,18 @@ fn topic_name(state: &ShardState, topic: TopicId) -> Option<TopicName> {
 
 fn placed(state: &ShardState, topic: TopicId, placement: &Placement) -> Vec<TransactionPlace> {
     let Some(topic) = topic_name(state, topic) else { return Vec::new() };
+    let duplicates = |partition: Partition| {
+        let dropped = placement.duplicates.iter().filter(|(other, _)| *other == partition);
+        dropped.map(|(_, rows)| rows.rows).sum::<u32>()
+    };
     let place = |(partition, offset, messages): &(Partition, Offset, u32)| TransactionPlace {
         topic: topic.clone(),
         partition: *partition,
         offset: Some(*offset),
-        messages: *messages,
+        messages: messages.saturating_sub(duplicates(*partition)),
     };
-    placement.bases.iter().map(place).collect()
+    // Where every message was a duplicate, none is its own.
+    placement.bases.iter().map(place).filter(|place| place.messages > 0).collect()
 }
 
 fn waiting(state: &ShardState, id: &TransactionId, prepared: &Prepared) -> TransactionRecord {

@@ -64,10 +64,12 @@ async fn settings_are_shown_as_they_were_given() {
     assert!(shown.get("positions").is_none());
     assert_eq!(get(&router, PATH).await.json(), shown);
     // One that exists stays as it is, and its secret is not told again.
+    for body in [body.clone(), json!({"kind": "queue", "max_deliveries": 4}), json!({"kind": "queue"})] {
+        let again = put(&router, PATH, body).await;
+        assert_eq!((again.status, again.json()), (StatusCode::OK, shown.clone()));
+    }
     body["visibility_timeout_ms"] = json!(1);
-    let again = put(&router, PATH, body).await;
-    assert_eq!((again.status, again.json()), (StatusCode::OK, shown.clone()));
-    for body in [json!({"kind": "stream"}), json!({})] {
+    for body in [body, json!({"kind": "stream"}), json!({})] {
         assert_eq!(put(&router, PATH, body).await.error(), (409, "subscription_exists".to_owned()));
     }
     put(&router, "/v1/topics/t/subscriptions/s", json!({"kind": "stream"})).await;

@@ -17,8 +17,8 @@ pub(super) fn subscription(route: Route) -> About {
             )),
             answers: &[
                 ("201", "It was created.", SUBSCRIPTION),
-                ("200", "It exists and stays as it is.", SUBSCRIPTION),
-                ("409", "One of another kind exists.", ERROR),
+                ("200", "It exists with the settings that are named, and stays as it is.", SUBSCRIPTION),
+                ("409", "It exists with other settings, or is of another kind.", ERROR),
             ],
             ..PLAIN
         },
