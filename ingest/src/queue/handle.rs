@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use brigade_index::{
-    command::{Command, QueuePatch, QueueSettings, Rejection, Settle},
+    command::{Command, QueuePatch, QueueSettings, Rejection, Settle, SettlePartition},
     env::Env,
     ids::{Offset, Partition, SubscriptionId, TopicId},
     names::{SubscriptionName, TopicName},
@@ -135,7 +135,7 @@ impl TransactionHold {
     }
 
     /// The transaction was committed: its acknowledgements with it. `false` when it was only prepared: then the messages stay
-    /// held until it is decided and [`QueueHandle::begin_again`] is called.
+    /// held until it is decided and [`QueueHandle::decided`] is called.
     pub async fn taken(mut self, committed: bool) {
         let held = std::mem::take(&mut self.held);
         if committed {
@@ -276,6 +276,20 @@ impl QueueHandle {
         self.propose(Command::CommitPositions { topic, name, positions, seek: true }).await?;
         self.begin_again().await;
         Ok(())
+    }
+
+    /// A prepared transaction is decided: what it held is settled, or is not held any more and in flight until its receipts
+    /// expire. Everything else stays as it is.
+    pub async fn decided(&self, settle: &Settle, committed: bool) {
+        let held = |part: &SettlePartition| {
+            let (partition, runs) = (part.partition, part.settled.clone());
+            let offsets = runs.into_iter().flat_map(|(first, count)| first.0..first.0 + u64::from(count));
+            offsets.map(move |offset| At::new(partition, Offset(offset)))
+        };
+        if settle.subscription == self.of.id {
+            let held = settle.partitions.iter().flat_map(held).collect();
+            self.tell(if committed { Message::Settled(held) } else { Message::Release(held) }).await;
+        }
     }
 
     /// Forgets what is in flight and looks at the committed state anew: something else than this handle has changed it.

@@ -121,10 +121,10 @@ impl Transactions {
     pub(crate) async fn decide(self: &Arc<Self>, id: &TransactionId, commit: bool) -> Result<Fate, IngestError> {
         self.in_time(async {
             let turn = self.turn(id).await;
-            let queues = {
+            let settles = {
                 let state = self.around.log.state();
                 match state.transactions.prepared().get(id) {
-                    Some(prepared) => record::queues(&state, &prepared.settles),
+                    Some(prepared) => record::settles_of(&state, &prepared.settles),
                     None => {
                         let fate = state.transactions.fate(id).ok_or(Rejection::TransactionNotFound)?;
                         let alike = commit == matches!(fate, Fate::Committed(_));
@@ -135,10 +135,12 @@ impl Transactions {
             let (transactions, command) = (self.clone(), Command::Decide { id: id.clone(), commit });
             self.spawned(async move {
                 let fate = transactions.propose(command, Vec::new(), Vec::new()).await;
-                for (topic, name) in queues {
-                    // Of one that is gone nothing is held.
-                    if let Ok(queue) = transactions.around.queues.handle(&topic, &name) {
-                        queue.begin_again().await;
+                // If it is not decided, its messages stay held: by the next reign too, which reads what has become of it.
+                let decided = fate.as_ref().ok().filter(|fate| **fate != Fate::Prepared);
+                for (topic, settle) in settles.iter().filter(|_| decided.is_some()) {
+                    // Of a queue that is gone nothing is held.
+                    if let Ok(queue) = transactions.around.queues.handle(topic, &settle.name) {
+                        queue.decided(settle, matches!(decided, Some(Fate::Committed(_)))).await;
                     }
                 }
                 drop(turn);

@@ -108,7 +108,7 @@ fn waiting(state: &ShardState, id: &TransactionId, prepared: &Prepared) -> Trans
     TransactionRecord { id: id.clone(), fate: Fate::Prepared, decided_ms: None, prepared: Some(known), places }
 }
 
-/// The subscriptions that these settles are about, as far as they are still there.
-pub(super) fn queues(state: &ShardState, settles: &[Settle]) -> Vec<(TopicName, SubscriptionName)> {
-    settles.iter().filter_map(|settle| Some((topic_name(state, settle.topic)?, settle.name.clone()))).collect()
+/// Settles with the names of their topics, as far as those are still there.
+pub(super) fn settles_of(state: &ShardState, settles: &[Settle]) -> Vec<(TopicName, Settle)> {
+    settles.iter().filter_map(|settle| Some((topic_name(state, settle.topic)?, settle.clone()))).collect()
 }

@@ -248,8 +248,13 @@ fn answer_of(status: u16, body: &[u8]) -> Result<Answer, String> {
         (200, Some("prepared"), _) => Answer::Prepared,
         (200, Some("rolled_back"), _) => Answer::RolledBack,
         (404 | 409 | 410, _, Some(code)) => match code {
-            "transaction_not_found" | "transaction_decided" | "message_not_open" | "already_settled" | "being_settled"
-            | "receipt_expired" | "receipt_superseded" => Answer::Refused(code.to_owned()),
+            "transaction_not_found"
+            | "transaction_decided"
+            | "message_not_open"
+            | "already_settled"
+            | "being_settled"
+            | "receipt_expired"
+            | "receipt_superseded" => Answer::Refused(code.to_owned()),
             _ => return Err(wrong()),
         },
         (503, _, Some("outcome_unknown")) => Answer::Unknown,
@@ -280,12 +285,7 @@ fn settled(world: &World, queue: &Queue, acks: std::ops::Range<usize>, told: &To
 }
 
 /// Hears what has become of every transaction, and compares it with what the topics hold.
-pub(super) async fn finish(
-    world: &World,
-    queue: &Queue,
-    ledger: &Ledger,
-    in_t: &[Stored],
-) -> Result<(), Vec<String>> {
+pub(super) async fn finish(world: &World, queue: &Queue, ledger: &Ledger, in_t: &[Stored]) -> Result<(), Vec<String>> {
     let one = |problem: String| vec![problem];
     world.agreed().await.map_err(one)?;
     let transactions = std::mem::take(&mut *lock(&ledger.0));

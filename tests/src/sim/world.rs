@@ -385,7 +385,8 @@ impl World {
         for partition in 0..partitions {
             let mut offset = 0;
             loop {
-                let path = format!("/v1/topics/{topic}/messages?partition={partition}&offset={offset}&max_messages=10000");
+                let path =
+                    format!("/v1/topics/{topic}/messages?partition={partition}&offset={offset}&max_messages=10000");
                 let page = self.insist("GET", &path, &Value::Null).await?;
                 let messages = page["messages"].as_array().ok_or("no messages in a page")?;
                 if messages.is_empty() {
