@@ -87,6 +87,8 @@ pub enum Verdict {
     NotDone,
     /// Carried out.
     Done,
+    /// Nothing came of it, but for a while it may have been held: by a transaction that did not happen.
+    LetGo,
     /// `already_settled`
     AlreadySettled,
     /// `receipt_expired`

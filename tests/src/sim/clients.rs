@@ -1,4 +1,5 @@
-//! Clients in a simulation: senders, readers, and a consumer of a subscription.
+//! Clients in a simulation: senders, readers, and a consumer of a subscription; those of queues and transactions
+//! are elsewhere.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
-    PARTITIONS, queue,
+    PARTITIONS, queue, transactions,
     world::{World, request},
 };
 use crate::{
@@ -25,12 +26,19 @@ pub(super) async fn prepare(world: &World) -> Result<(), String> {
     world.insist("PUT", "/v1/topics/t", &json!({"partitions": PARTITIONS})).await?;
     world.insist("PUT", "/v1/topics/t/subscriptions/s", &json!({"kind": "stream"})).await?;
     queue::prepare(world).await?;
+    transactions::prepare(world).await?;
     // A node that was overtaken and does not know it yet knows nothing of the topic either.
     world.agreed().await
 }
 
 /// Starts all clients.
-pub(super) fn start(world: &World, queues: &[queue::Queue], random: &mut StdRng, stop: &Stop) -> Vec<Client> {
+pub(super) fn start(
+    world: &World,
+    queues: &[queue::Queue],
+    ledger: &transactions::Ledger,
+    random: &mut StdRng,
+    stop: &Stop,
+) -> Vec<Client> {
     let senders = [
         ("producer-a", Identity::Producer),
         ("producer-b", Identity::Producer),
@@ -54,6 +62,11 @@ pub(super) fn start(world: &World, queues: &[queue::Queue], random: &mut StdRng,
             let consumer = queue::Consumer::new(world, queue, number, random.random());
             clients.push(spawn(world, consumer.run(stop.clone())));
         }
+    }
+    for queue in queues.iter().filter(|queue| queue.name() == queue::WORK).cloned() {
+        let (world, random) = (world.clone(), StdRng::seed_from_u64(random.random()));
+        let client = transactions::Client { world: world.clone(), queue, random, ledger: ledger.clone() };
+        clients.push(spawn(&world, client.run(stop.clone())));
     }
     clients
 }

@@ -1,7 +1,7 @@
 //! Consumers of queue subscriptions: they ask any node, and do with what they get whatever consumers do. In the end,
 //! everything that is left is received and acknowledged, and [`crate::history::queue`] judges it all.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
@@ -25,6 +25,9 @@ pub(super) const CONSUMERS: usize = 2;
 /// Who sends messages with attributes.
 pub(super) const SENDER: &str = "attributes";
 
+/// The subscription whose messages transactions acknowledge too.
+pub(super) const WORK: &str = "work";
+
 /// Keys that the subscription with a filter wants.
 const WANTED: [&str; 3] = ["key-1", "key-2", "key-3"];
 
@@ -37,20 +40,30 @@ const ALL_OVER_MS: i64 = 4 * 60 * 60 * 1_000;
 /// Rounds of receiving what is left, at most.
 const ROUNDS: usize = 20_000;
 
+/// Where copies of the dead letters of the subscription `work` go.
+const DEAD: &str = "dead";
+/// Its partitions.
+const DEAD_PARTITIONS: u64 = 2;
+
 /// A queue subscription, and what happened to it.
 #[derive(Clone)]
 pub(super) struct Queue {
     name: &'static str,
     visibility_ms: u64,
     rules: Rules,
-    recorder: QueueRecorder,
+    /// Whether its dead letters are copied to a topic of their own.
+    buries: bool,
+    pub(super) recorder: QueueRecorder,
 }
 
 /// The queue subscriptions of the topic.
 pub(super) fn queues() -> [Queue; 3] {
-    let queue = |name, visibility_ms, rules| Queue { name, visibility_ms, rules, recorder: QueueRecorder::default() };
+    let queue = |name, visibility_ms, rules| {
+        let (buries, recorder) = (name == WORK, QueueRecorder::default());
+        Queue { name, visibility_ms, rules, buries, recorder }
+    };
     [
-        queue("work", 2_000, Rules { max_deliveries: 4, ..Rules::default() }),
+        queue(WORK, 2_000, Rules { max_deliveries: 4, ..Rules::default() }),
         queue("groups", 1_500, Rules { ordered: true, max_deliveries: 3, keeps_expired: true }),
         queue("wanted", 3_000, Rules::default()),
     ]
@@ -58,11 +71,15 @@ pub(super) fn queues() -> [Queue; 3] {
 
 /// Creates the subscriptions.
 pub(super) async fn prepare(world: &World) -> Result<(), String> {
-    for Queue { name, visibility_ms, rules, .. } in queues() {
+    world.insist("PUT", &format!("/v1/topics/{DEAD}"), &json!({"partitions": DEAD_PARTITIONS})).await?;
+    for Queue { name, visibility_ms, rules, buries, .. } in queues() {
         let mut settings = json!({
             "kind": "queue", "visibility_timeout_ms": visibility_ms, "max_deliveries": rules.max_deliveries,
             "ordered": rules.ordered, "expired": if rules.keeps_expired { "dead_letter" } else { "drop" },
         });
+        if buries {
+            settings["dead_letter_topic"] = json!(DEAD);
+        }
         if name == "wanted" {
             settings["filter"] = json!(format!("key in (\"{}\")", WANTED.join("\", \"")));
             settings["retry_delay_ms"] = json!(200);
@@ -89,9 +106,9 @@ pub(super) fn decorate(document: &mut Value, random: &mut StdRng) {
 
 /// A receipt that may be brought back.
 #[derive(Clone)]
-struct Receipt {
-    delivery: usize,
-    text: String,
+pub(super) struct Receipt {
+    pub(super) delivery: usize,
+    pub(super) text: String,
 }
 
 pub(super) struct Consumer {
@@ -199,12 +216,22 @@ impl Consumer {
 }
 
 impl Queue {
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn path(&self, what: &str) -> String {
         format!("/v1/topics/t/subscriptions/{}/{what}", self.name)
     }
 
     /// What a poll delivers; nothing when there is no answer.
-    async fn poll(&self, world: &World, who: &str, node: &Arc<SimNode>, body: &Value) -> Result<Vec<Receipt>, String> {
+    pub(super) async fn poll(
+        &self,
+        world: &World,
+        who: &str,
+        node: &Arc<SimNode>,
+        body: &Value,
+    ) -> Result<Vec<Receipt>, String> {
         let visibility_us = 1_000 * body["visibility_timeout_ms"].as_u64().unwrap_or(self.visibility_ms);
         let poll = self.recorder.poll(world.moment(), visibility_us);
         let page: Value = match node.request(request("POST", &self.path("poll"), body)).await {
@@ -289,7 +316,8 @@ pub(super) async fn finish(world: &World, queues: &[Queue]) -> Result<(), Vec<St
     world.agreed().await.map_err(one)?;
     let messages = world.messages().await.map_err(one)?;
     for queue in queues {
-        let dead = queue.drain(world).await.map_err(|problem| one(format!("{}: {problem}", queue.name)))?;
+        let dead = queue.drain(world, &messages).await;
+        let dead = dead.map_err(|problem| one(format!("{}: {problem}", queue.name)))?;
         let remains = Remains { held: messages.iter().filter_map(|m| held(queue.name, m)).collect(), dead };
         let summary = check(queue.rules, &queue.recorder.history(), &remains);
         let summary =
@@ -300,14 +328,14 @@ pub(super) async fn finish(world: &World, queues: &[Queue]) -> Result<(), Vec<St
 }
 
 fn held(queue: &str, message: &Value) -> Option<Held> {
-    let place = Place { partition: message["partition"].as_u64()?, offset: message["offset"].as_u64()? };
+    let place = place(message)?;
     let wanted = queue != "wanted" || message["key"].as_str().is_some_and(|key| WANTED.contains(&key));
     Some(Held { place, group: group_of(message), wanted, expires: message["expires_at"].is_i64() })
 }
 
 impl Queue {
     /// Receives and acknowledges until nothing is left, whatever time it is. Gives the dead letters.
-    async fn drain(&self, world: &World) -> Result<Vec<Letter>, String> {
+    async fn drain(&self, world: &World, messages: &[Value]) -> Result<Vec<Letter>, String> {
         let mut random = StdRng::seed_from_u64(0);
         let who = format!("{}-end", self.name);
         world.nodes().iter().for_each(|node| world.jump(node, ALL_OVER_MS));
@@ -324,22 +352,58 @@ impl Queue {
             let path = format!("/v1/topics/t/subscriptions/{}", self.name);
             let view = world.insist("GET", &path, &Value::Null).await?;
             if view["lag"] == 0 {
-                return self.ended(world, &view).await;
+                return self.ended(world, messages, &view).await;
             }
             world.trace(&who, format_args!("{view}"));
         }
         Err("there is always more".to_owned())
     }
 
-    async fn ended(&self, world: &World, view: &Value) -> Result<Vec<Letter>, String> {
+    async fn ended(&self, world: &World, messages: &[Value], view: &Value) -> Result<Vec<Letter>, String> {
         let letters = self.letters(world).await?;
-        let distinct: BTreeSet<_> = letters.iter().map(|letter| letter.place).collect();
+        let told: BTreeMap<_, _> = letters.iter().map(|letter| (letter.place, letter)).collect();
         let right = view["in_flight"] == 0
             && view["delayed"] == 0
             && view["held"] == 0
             && view["dead_letters"] == letters.len()
-            && distinct.len() == letters.len();
-        if right { Ok(letters) } else { Err(format!("{view} with {} dead letters", letters.len())) }
+            && told.len() == letters.len();
+        if !right {
+            return Err(format!("{view} with {} dead letters", letters.len()));
+        }
+        if self.buries {
+            let copies = self.copies(world, messages).await?;
+            let of: BTreeMap<_, _> = copies.iter().map(|copy| (copy.place, copy)).collect();
+            if of.len() != copies.len() || of != told {
+                let alone = of.iter().find(|(place, copy)| told.get(place) != Some(copy));
+                let without = told.iter().find(|(place, letter)| of.get(place) != Some(letter));
+                return Err(format!(
+                    "I15: {} copies of {} dead letters, {} distinct; without one: {without:?}; of none: {alone:?}",
+                    copies.len(),
+                    letters.len(),
+                    of.len()
+                ));
+            }
+        }
+        Ok(letters)
+    }
+
+    /// The dead letters as their copies tell of them.
+    async fn copies(&self, world: &World, messages: &[Value]) -> Result<Vec<Letter>, String> {
+        let originals: BTreeMap<_, _> = messages.iter().filter_map(|m| Some((place(m)?, m))).collect();
+        let copies = world.messages_of(DEAD, DEAD_PARTITIONS).await?;
+        let letter = |copy: &Value| {
+            let headers = &copy["headers"];
+            let told = |what: &str| headers[format!("brigade-dead-letter-{what}")].as_str();
+            let number = |what| told(what)?.parse::<u64>().ok();
+            let place = Place { partition: number("partition")?, offset: number("offset")? };
+            let original = originals.get(&place)?;
+            let same = ["key", "value", "group", "priority"].iter().all(|part| copy[part] == original[part]);
+            let times = number("dead-at")? > 0 && number("first-delivered-at").is_some();
+            let right = same && times && told("topic") == Some("t") && told("subscription") == Some(self.name);
+            let (reason, count) = (told("reason")?.to_owned(), number("delivery-count")?);
+            right.then_some(Letter { place, reason, count })
+        };
+        copies.iter().map(|copy| letter(copy).ok_or_else(|| format!("a copy of a dead letter: {copy}"))).collect()
     }
 
     async fn letters(&self, world: &World) -> Result<Vec<Letter>, String> {
@@ -358,8 +422,12 @@ impl Queue {
     }
 }
 
+fn place(message: &Value) -> Option<Place> {
+    Some(Place { partition: message["partition"].as_u64()?, offset: message["offset"].as_u64()? })
+}
+
 fn letter(message: &Value) -> Option<Letter> {
-    let place = Place { partition: message["partition"].as_u64()?, offset: message["offset"].as_u64()? };
+    let place = place(message)?;
     let (reason, count) = (message["reason"].as_str()?.to_owned(), message["delivery_count"].as_u64()?);
     Some(Letter { place, reason, count })
 }

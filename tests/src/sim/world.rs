@@ -376,11 +376,17 @@ impl World {
 
     /// Everything that the topic holds, as it is shown.
     pub(super) async fn messages(&self) -> Result<Vec<Value>, String> {
+        self.messages_of("t", PARTITIONS).await
+    }
+
+    /// Everything that a topic holds.
+    pub(super) async fn messages_of(&self, topic: &str, partitions: u64) -> Result<Vec<Value>, String> {
         let mut all = Vec::new();
-        for partition in 0..PARTITIONS {
+        for partition in 0..partitions {
             let mut offset = 0;
             loop {
-                let path = format!("/v1/topics/t/messages?partition={partition}&offset={offset}&max_messages=10000");
+                let path =
+                    format!("/v1/topics/{topic}/messages?partition={partition}&offset={offset}&max_messages=10000");
                 let page = self.insist("GET", &path, &Value::Null).await?;
                 let messages = page["messages"].as_array().ok_or("no messages in a page")?;
                 if messages.is_empty() {

@@ -1,8 +1,9 @@
-//! What must hold when reigns begin and end.
+//! What must hold when reigns begin and end, and when transactions are decided.
 
-use brigade_index::shard::ProposeError;
+use brigade_index::{names::TransactionId, shard::ProposeError};
 
 use super::*;
+use crate::{Preparation, TransactionDraft, TransactionState};
 
 impl World {
     /// Another node leads: it knows nothing but what is committed.
@@ -116,4 +117,32 @@ async fn what_could_not_be_settled_is_tried_again_even_by_a_new_dispatcher() {
     *world.log.fault.lock() = Fault::None;
     assert_eq!(world.poll(9, Duration::from_secs(2)).await, []);
     assert_eq!(world.queue.counts().await.unwrap(), QueueCounts::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_changes_nothing_but_for_what_its_transaction_held() {
+    for commit in [true, false] {
+        let world = world(QueueSettings::default());
+        world.publish_plain(&["a", "b", "c"]).await;
+        let got = world.poll_now().await;
+        let (id, queue) = (TransactionId::new("tx").unwrap(), world.ingest.queue(&world.topic, &name()).unwrap());
+        let acks = vec![(queue, vec![got[0].receipt.clone(), got[1].receipt.clone()])];
+        let prepare = Some(Preparation { timeout: VISIBILITY * 100, check_back: None });
+        let draft = TransactionDraft { id: id.clone(), publishes: Vec::new(), acks, prepare };
+        let reply = world.ingest.transact(draft, world.ingest.admit(1).unwrap()).await.unwrap();
+        assert_eq!(reply.state, TransactionState::Prepared);
+        assert_eq!(world.ack(&got[0]).await, Err(ReceiptError::BeingSettled));
+
+        world.ingest.decide(&id, commit).await.unwrap();
+        assert_eq!(world.poll_now().await, [], "what is in flight stays so");
+        assert_eq!(world.ack(&got[2]).await, OK);
+        let settled = if commit { Err(ReceiptError::AlreadySettled) } else { OK };
+        assert_eq!(world.ack(&got[0]).await, settled);
+        tokio::time::sleep(OVER).await;
+        assert_eq!(values(&world.poll_now().await), if commit { vec![] } else { vec!["b"] });
+    }
+}
+
+fn name() -> SubscriptionName {
+    SubscriptionName::new("q").unwrap()
 }

@@ -279,7 +279,7 @@ fn over_before(view: &View<'_>, first: usize, second: usize) -> bool {
 /// committed, even if it never is: nobody wants it any more.
 pub(super) fn may_end(settle: &Settle) -> bool {
     match settle.action {
-        Action::Ack | Action::Reject => matches!(settle.verdict, Verdict::Done | Verdict::Unknown),
+        Action::Ack | Action::Reject => matches!(settle.verdict, Verdict::Done | Verdict::Unknown | Verdict::LetGo),
         Action::Nack => matches!(settle.verdict, Verdict::Done | Verdict::Unknown | Verdict::NotDone),
         Action::Extend(_) => false,
     }

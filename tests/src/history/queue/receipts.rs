@@ -10,7 +10,7 @@ pub(super) fn are_refused_rightly(view: &View<'_>, violations: &mut Vec<String>)
     for settle in &view.history.settles {
         let place = view.delivery(settle.delivery).place;
         let right = match settle.verdict {
-            Verdict::Unknown | Verdict::NotDone | Verdict::Done => true,
+            Verdict::Unknown | Verdict::NotDone | Verdict::Done | Verdict::LetGo => true,
             Verdict::AlreadySettled => is_settled(view, place, settle),
             Verdict::BeingSettled => is_being_settled(view, place, settle),
             Verdict::Superseded => is_superseded(view, place, settle),
