@@ -15,7 +15,7 @@ const ROWS: usize = 500;
 struct ToColumns(Columns);
 
 impl MessageSink for ToColumns {
-    fn push(&mut self, message: MessageRef<'_>, _partition: Option<u32>) -> Result<(), Refusal> {
+    fn push(&mut self, message: MessageRef<'_>, _: Option<u32>, _: Option<&str>) -> Result<(), Refusal> {
         self.0.push(&message);
         Ok(())
     }
@@ -25,7 +25,7 @@ impl MessageSink for ToColumns {
 struct Nowhere;
 
 impl MessageSink for Nowhere {
-    fn push(&mut self, message: MessageRef<'_>, _partition: Option<u32>) -> Result<(), Refusal> {
+    fn push(&mut self, message: MessageRef<'_>, _: Option<u32>, _: Option<&str>) -> Result<(), Refusal> {
         black_box(message.size());
         Ok(())
     }
@@ -86,6 +86,6 @@ fn main() {
     let object = r#"{"id":12345,"name":"a name","tags":["a","b"],"price":12.5}"#;
     bench("1 KiB of JSON", &format!("[{}]", vec![object; 18].join(",")));
     measure("placements", || {
-        black_box(encode_placements((0..ROWS as u64).map(|at| (3, 1_000_000 + at))));
+        black_box(encode_placements((0..ROWS as u64).map(|at| (3, 1_000_000 + at)), &[]));
     });
 }

@@ -7,6 +7,7 @@
 //! | `bench/connection.rs` | one keep-alive connection, hyper without a pool |
 //! | `bench/window.rs` | runs tasks over warm-up and measured time, and watches the server meanwhile |
 //! | `bench/publish.rs`, `read.rs`, `ack.rs` | the scenarios |
+//! | `bench/queue.rs` | those of queue subscriptions |
 //! | `bench/metrics.rs`, `usage.rs` | the server's own counters: store requests, bytes, processor time, memory |
 //! | `bench/tally.rs`, `report.rs` | what is counted, and how it is shown |
 
@@ -21,6 +22,7 @@ mod connection;
 mod generate;
 mod metrics;
 mod publish;
+mod queue;
 mod read;
 mod report;
 mod tally;
@@ -41,6 +43,9 @@ Examples:
   brigade bench read --format arrow
   brigade bench ack-latency --bare-dir .
       against a bare fsynced PUT in this directory, on the disk of the server's data
+  brigade bench queue throughput       publish, poll and ack of one queue side by side
+  brigade bench queue latency --rate 500
+  brigade bench queue blocked-group --messages 10000000
   brigade bench generate --messages 1000000 > access.log
       a data set of JSON web-server log lines, the same for the same --seed
 
@@ -64,6 +69,7 @@ pub(crate) async fn run(context: &Context, args: BenchArgs) -> Result<(), CliErr
         BenchCommand::Publish(args) => &args.topic,
         BenchCommand::Read(args) => &args.topic,
         BenchCommand::AckLatency(args) => &args.topic,
+        BenchCommand::Queue(command) => command.topic(),
         BenchCommand::All(args) => &args.load.topic,
     };
     let topic = BenchTopic::open(context, topic).await?;
@@ -83,6 +89,7 @@ async fn measure(context: &Context, topic: &BenchTopic, command: &BenchCommand) 
         }
         BenchCommand::Read(args) => reports.scenarios.push(read::run(context, topic, args).await?),
         BenchCommand::AckLatency(args) => reports.ack_latency = Some(ack::run(context, topic, args).await?),
+        BenchCommand::Queue(command) => reports.queue = Some(queue::run(context, topic, command).await?),
         BenchCommand::All(args) => all(context, topic, args, &mut reports).await?,
     }
     Ok(reports)

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use brigade_index::env::Env;
 use clap::{Parser, Subcommand};
 
-use crate::client::Client;
+use crate::client::{Client, Settlement};
 
 pub mod bucket;
+pub mod dead_letters;
 pub mod exit;
 pub mod output;
 pub mod poll;
@@ -19,11 +20,14 @@ pub mod publish;
 pub mod read;
 pub mod region;
 pub mod serve;
+pub mod settle;
 pub mod shard;
 pub mod status;
+pub mod subscription;
 #[cfg(test)]
 mod tests;
 pub mod topic;
+pub mod transaction;
 
 pub use exit::CliError;
 pub use output::OutputFormat;
@@ -35,6 +39,7 @@ Begin here:
   brigade publish orders 'first' 'second' --key customer-7
   brigade read orders
   brigade poll orders billing --create --commit
+  brigade subscription create orders workers --kind queue
   brigade bench all                         how fast is it here?
 
 Exit codes:
@@ -73,8 +78,22 @@ pub enum Command {
     Publish(publish::PublishArgs),
     /// Read messages of a topic by offset or time
     Read(read::ReadArgs),
-    /// Receive messages of a subscription and commit its positions
+    /// Create, list, show, change, move and delete subscriptions
+    Subscription(Box<subscription::SubscriptionArgs>),
+    /// Receive messages of a subscription, and commit or acknowledge them
     Poll(poll::PollArgs),
+    /// Acknowledge messages of a queue: they are done
+    Ack(settle::ReceiptArgs),
+    /// Give messages of a queue back: they come again
+    Nack(settle::NackArgs),
+    /// Take more time for messages of a queue
+    Extend(settle::ExtendArgs),
+    /// Give messages of a queue up: they become dead letters
+    Reject(settle::ReceiptArgs),
+    /// List the dead letters of a queue, give them back, forget them
+    DeadLetters(dead_letters::DeadLetterArgs),
+    /// Publish to several topics together, list and decide transactions
+    Transaction(transaction::TransactionArgs),
     /// Measure throughput, latency and cost against a running server
     Bench(crate::bench::BenchArgs),
     /// Create a bucket, or check that a store is fit for Brigade
@@ -135,7 +154,14 @@ async fn command(context: Context, command: Command) -> Result<(), CliError> {
         Command::Topic(args) => topic::run(&context, args).await,
         Command::Publish(args) => publish::run(&context, args).await,
         Command::Read(args) => read::run(&context, args).await,
+        Command::Subscription(args) => subscription::run(&context, *args).await,
         Command::Poll(args) => poll::run(&context, args).await,
+        Command::Ack(args) => settle::run(&context, Settlement::Ack, args).await,
+        Command::Nack(args) => settle::run(&context, args.settlement(), args.receipts).await,
+        Command::Extend(args) => settle::run(&context, args.settlement(), args.receipts).await,
+        Command::Reject(args) => settle::run(&context, Settlement::Reject, args).await,
+        Command::DeadLetters(args) => dead_letters::run(&context, args).await,
+        Command::Transaction(args) => transaction::run(&context, args).await,
         Command::Bench(args) => crate::bench::run(&context, args).await,
         Command::Bucket(args) => bucket::run(args, output_or_table(&context)).await,
         Command::Region(args) => region::run(&context, args).await,

@@ -7,7 +7,8 @@
 //! | `client/types.rs` | the JSON shapes of topics, positions and subscriptions |
 //! | `client/message.rs` | one read message, borrowed from the page it came in |
 //! | `client/retry.rs` | when to try again |
-//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `regions.rs`, `operations.rs` | the calls |
+//! | `client/member.rs` | a member of a subscription, which lives by heartbeats in the background |
+//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `transactions.rs`, `members.rs`, `queue.rs`, `regions.rs`, `operations.rs` | the calls |
 
 use std::time::Duration;
 
@@ -17,20 +18,30 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 mod error;
+mod member;
+mod members;
 mod message;
 mod operations;
 mod publish;
+mod queue;
 mod read;
 mod regions;
 mod retry;
 mod subscriptions;
 mod topics;
+mod transactions;
 mod types;
 
 pub(crate) use error::parse_refusal;
 pub use error::{ClientError, ErrorKind, Refusal};
+pub use member::{Member, is_fenced};
+pub use members::{Assigned, Assignment, Heartbeat, Owned, OwnedPosition};
 pub use message::Message;
 pub use publish::{ContentType, Payload, PublishIdentity, Published};
+pub use queue::{
+    DeadLetterPage, DeadLetterPick, Handed, QueuePoll, QueuePush, QueueSettings, ReceiptRefusal, ReceiptResult,
+    Settlement,
+};
 pub use read::{Page, ReadFormat, ReadRequest, Start};
 pub use regions::{
     PartitionCounts, Region, RegionChange, RegionInShard, RegionList, RegionProgress, Shard, ShardInRegion, ShardList,
@@ -38,9 +49,12 @@ pub use regions::{
 };
 pub use retry::RetryPolicy;
 pub use subscriptions::{PollRequest, Polled};
+pub use transactions::{
+    CheckBack, Transacted, Transaction, TransactionAck, TransactionMessage, TransactionPage, TransactionPart,
+};
 pub use types::{
-    PartitionState, Position, SeekTo, Subscription, SubscriptionPosition, SubscriptionStart, Topic, TopicPage,
-    TopicSettings,
+    PartitionState, Position, QueuePartition, SeekTo, Subscription, SubscriptionPosition, SubscriptionStart, Topic,
+    TopicPage, TopicSettings,
 };
 
 /// Longest time for connecting to the server.

@@ -6,7 +6,7 @@
 //! | `http/router.rs` | from routes to handlers, and what all requests share |
 //! | `http/error.rs` | every error with its status, code and hint: the only place that knows status codes of errors |
 //! | `http/params.rs`, `http/body.rs` | query parameters and bodies, read under limits |
-//! | `http/publish.rs`, `read.rs`, `sse.rs`, `topics.rs`, `subscriptions.rs`, `cluster.rs`, `regions.rs`, `shards.rs`, `ops.rs` | handlers |
+//! | `http/publish.rs`, `read.rs`, `sse.rs`, `topics.rs`, `subscriptions.rs`, `poll.rs`, `queue.rs`, `transactions.rs`, `cluster.rs`, `regions.rs`, `shards.rs`, `ops.rs` | handlers |
 //! | `http/forward.rs`, `lease.rs` | requests that the leader has to answer, and what nodes ask each other |
 //! | `http/metrics.rs`, `figures.rs`, `process.rs`, `openapi.rs` | what the interface says about itself |
 
@@ -18,6 +18,7 @@ mod error;
 mod figures;
 mod forward;
 mod lease;
+mod members;
 mod metrics;
 mod openapi;
 mod ops;
@@ -25,6 +26,7 @@ mod params;
 mod poll;
 mod process;
 mod publish;
+mod queue;
 mod read;
 mod regions;
 mod route;
@@ -33,6 +35,7 @@ mod shards;
 mod sse;
 mod subscriptions;
 mod topics;
+mod transactions;
 
 pub use metrics::HttpMetrics;
 pub use openapi::document;
@@ -41,7 +44,7 @@ pub use route::Route;
 pub use router::router;
 
 pub(crate) use error::{ApiError, kinds};
-pub(crate) use process::ShardMetrics;
+pub(crate) use process::{ShardMetrics, cpu_seconds};
 
 #[cfg(test)]
 mod tests;

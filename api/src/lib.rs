@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod http;
 pub mod peers;
+pub mod push;
 pub mod serve;
 pub mod settings;
 pub mod wire;

@@ -21,16 +21,19 @@ use crate::{
     settings::{self, LogFormat, Settings, SettingsError, redact_url},
 };
 
+mod caller;
+mod check_back;
 mod connections;
 mod logging;
 mod node;
 mod seat;
 mod signals;
 
+pub(crate) use caller::left;
 use node::prepare_node;
 pub use node::{Node, StartError, start_node, start_node_on};
 pub use seat::{Absent, Leading, Seat};
-pub(crate) use seat::{DeposedBody, Known, LeaseAnswer};
+pub(crate) use seat::{DeposedBody, Known, LeaseAnswer, SELF_CHECK};
 use signals::StopSignals;
 
 /// Why a node did not run to an orderly end.

@@ -54,6 +54,8 @@ pub struct Settings {
     pub read: ReadSettings,
     /// Connections and slow clients.
     pub http: HttpSettings,
+    /// Posts to endpoints that clients name.
+    pub push: PushSettings,
     /// When another node takes over.
     pub lease: LeaseSettings,
     /// The log.
@@ -75,6 +77,7 @@ impl Default for Settings {
             publish: PublishSettings::default(),
             read: ReadSettings::default(),
             http: HttpSettings::default(),
+            push: PushSettings::default(),
             lease: LeaseSettings::default(),
             log: LogSettings::default(),
             regions: Vec::new(),
@@ -150,6 +153,25 @@ impl Default for HttpSettings {
     /// the client that closes them and no request meets a closing connection.
     fn default() -> Self {
         Self { max_connections: 10_000, header_timeout_ms: 100_000, body_timeout_ms: 30_000 }
+    }
+}
+
+/// Posts to endpoints that clients name: of push subscriptions, and check-back URLs of transactions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PushSettings {
+    /// Addresses that are not posted to, besides link-local and multicast ones and those of metadata services: `loopback`,
+    /// `private`, or blocks like `203.0.113.0/24`.
+    pub forbid: Vec<String>,
+    /// Blocks of addresses that are posted to although they are forbidden otherwise.
+    pub allow: Vec<String>,
+    /// Memory for posts in flight, in MiB. Past it further ones wait.
+    pub memory_mib: u64,
+}
+
+impl Default for PushSettings {
+    fn default() -> Self {
+        Self { forbid: Vec::new(), allow: Vec::new(), memory_mib: 64 }
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod arrow_in;
 mod arrow_out;
+mod attributes;
+mod deliveries;
 mod document;
 mod encode;
 mod error;
@@ -20,24 +22,32 @@ use brigade_index::batch::{MessageRef, Messages};
 
 pub use arrow_in::parse_arrow;
 pub use arrow_out::{encode_arrow, read_schema};
+pub use attributes::GivenAttributes;
+pub use deliveries::{Verdict, encode_dead_letters, encode_deliveries, write_delivery, write_error, write_verdicts};
 pub use encode::{
     encode_json, encode_ndjson, encode_placements, encode_poll, encode_sse, write_message, write_messages,
     write_positions,
 };
 pub use error::{Refusal, WireError, codes};
 pub use escape::{write_i64, write_string, write_u64};
-pub use json::parse_json;
+pub use json::{parse_json, parse_message_list};
 pub use ndjson::parse_ndjson;
 pub use raw::{RawMeta, parse_raw};
 
 /// Takes messages as they are parsed.
 pub trait MessageSink {
-    /// Takes one message; `partition` is the one that the client asked for, if it did.
+    /// Takes one message; `partition` is the one that the client asked for, if it did. With a deduplication id it is to be
+    /// stored only once.
     ///
     /// # Errors
     /// When the message is refused, for its size or its partition. Parsing stops, and the refusal becomes a
     /// [`WireError`] that names the message.
-    fn push(&mut self, message: MessageRef<'_>, partition: Option<u32>) -> Result<(), Refusal>;
+    fn push(
+        &mut self,
+        message: MessageRef<'_>,
+        partition: Option<u32>,
+        deduplication_id: Option<&str>,
+    ) -> Result<(), Refusal>;
 }
 
 /// Consecutive messages of one partition, to be encoded for a reader.

@@ -1,12 +1,24 @@
 //! Commands: what an entry asks of the shard's state, and what came of it.
 
+mod queue;
+mod transaction;
+
 use std::sync::Arc;
 
+pub use queue::{
+    DeadLetter, DeadReason, Expired, Fairness, PushSettings, QueuePatch, QueueSettings, Retry, Settle, SettlePartition,
+};
+pub use transaction::{CheckBack, Fate, Mode, Prepare, Transact};
+use xxhash_rust::xxh3::xxh3_128;
+
 use crate::{
-    batch::Compression,
-    ids::{Offset, Partition, RegionNo, TopicId},
-    limits::{DEFAULT_MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES, MAX_PARTITIONS},
-    names::{ProducerId, SubscriptionName, TopicName},
+    batch::{AttributeSet, Compression},
+    ids::{Offset, Partition, RegionNo, SubscriptionId, TopicId},
+    limits::{
+        DEFAULT_DEDUPLICATION_WINDOW_MS, DEFAULT_MAX_MESSAGE_BYTES, MAX_DEDUPLICATION_WINDOW_MS, MAX_MESSAGE_BYTES,
+        MAX_PARTITIONS,
+    },
+    names::{ProducerId, SubscriptionName, TopicName, TransactionId},
     region::{RegionRecord, RegionSet},
 };
 
@@ -19,11 +31,18 @@ pub struct TopicSettings {
     pub max_message_bytes: u32,
     /// Compression of batches.
     pub compression: Compression,
+    /// How long a deduplication id is remembered, in milliseconds of the leader's clock; 0 remembers none.
+    pub deduplication_window_ms: u32,
 }
 
 impl Default for TopicSettings {
     fn default() -> Self {
-        Self { partitions: 1, max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES as u32, compression: Compression::default() }
+        Self {
+            partitions: 1,
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES as u32,
+            compression: Compression::default(),
+            deduplication_window_ms: DEFAULT_DEDUPLICATION_WINDOW_MS,
+        }
     }
 }
 
@@ -34,6 +53,8 @@ impl TopicSettings {
             Some("partitions must be between 1 and 1024")
         } else if self.max_message_bytes == 0 || self.max_message_bytes as usize > MAX_MESSAGE_BYTES {
             Some("max_message_bytes must be between 1 and 16777216")
+        } else if self.deduplication_window_ms > MAX_DEDUPLICATION_WINDOW_MS {
+            Some("deduplication_window_ms must be between 0 and 86400000")
         } else {
             None
         }
@@ -46,6 +67,7 @@ impl TopicSettings {
             partitions: patch.partitions.unwrap_or(self.partitions),
             max_message_bytes: patch.max_message_bytes.unwrap_or(self.max_message_bytes),
             compression: patch.compression.unwrap_or(self.compression),
+            deduplication_window_ms: patch.deduplication_window_ms.unwrap_or(self.deduplication_window_ms),
         }
     }
 }
@@ -59,6 +81,8 @@ pub struct SettingsPatch {
     pub max_message_bytes: Option<u32>,
     /// See [`TopicSettings::compression`].
     pub compression: Option<Compression>,
+    /// See [`TopicSettings::deduplication_window_ms`].
+    pub deduplication_window_ms: Option<u32>,
 }
 
 /// One command of an entry. Commands of an entry are applied in order.
@@ -94,6 +118,46 @@ pub enum Command {
         /// Where each partition starts; partitions not named start at their log start.
         positions: Vec<(Partition, Offset)>,
     },
+    /// Creates a queue subscription; rejected if a subscription of that name exists.
+    CreateQueue {
+        /// The topic.
+        topic: TopicId,
+        /// Its name.
+        name: SubscriptionName,
+        /// Its settings.
+        settings: QueueSettings,
+        /// Key that its receipts are sealed with: drawn at random by whoever creates it.
+        secret: [u8; 32],
+        /// Where each partition starts; partitions not named start at their log start.
+        positions: Vec<(Partition, Offset)>,
+    },
+    /// Changes the settings of a queue subscription.
+    AlterQueue {
+        /// The topic.
+        topic: TopicId,
+        /// The subscription.
+        name: SubscriptionName,
+        /// What changes.
+        patch: QueuePatch,
+    },
+    /// Settles messages of a queue subscription. Never rejected because of a single message: what is settled already stays.
+    Settle(Settle),
+    /// Moves dead letters to their topic: their copies are published and they are settled, or neither (I15).
+    Bury {
+        /// The copies, without requests.
+        copies: Publish,
+        /// What is settled; every message in it must be open.
+        settle: Settle,
+    },
+    /// Publishes and settles together, now or when it is decided.
+    Transact(Transact),
+    /// Decides a transaction that was prepared.
+    Decide {
+        /// The transaction.
+        id: TransactionId,
+        /// Whether it takes effect; otherwise it never happened.
+        commit: bool,
+    },
     /// Deletes a subscription.
     DeleteSubscription {
         /// The topic.
@@ -101,7 +165,8 @@ pub enum Command {
         /// Its name.
         name: SubscriptionName,
     },
-    /// Moves committed positions of a subscription.
+    /// Moves committed positions of a subscription. Of a queue subscription only by `seek`: everything before the position
+    /// is settled, nothing behind it.
     CommitPositions {
         /// The topic.
         topic: TopicId,
@@ -175,6 +240,27 @@ pub struct BatchRef {
     pub max_timestamp_ms: i64,
     /// Which rows belong to idempotent requests, ascending and disjoint.
     pub owned: Vec<OwnedRows>,
+    /// Which attributes its messages use.
+    pub attributes: AttributeSet,
+    /// Rows with a deduplication id, ascending.
+    pub ids: Vec<IdRow>,
+}
+
+/// A row of a batch that is stored only if no message with its deduplication id was stored before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRow {
+    /// The row.
+    pub row: u32,
+    /// Hash of the id, see [`Self::hash`].
+    pub hash: u128,
+}
+
+impl IdRow {
+    /// Hash of a deduplication id. So wide that two ids never have the same by chance, and so short that many can be
+    /// remembered.
+    pub fn hash(id: &str) -> u128 {
+        xxh3_128(id.as_bytes())
+    }
 }
 
 /// Rows of a batch that belong to an idempotent request.
@@ -199,6 +285,10 @@ pub enum Outcome {
     Published(Published),
     /// Committed positions of all partitions, by partition.
     Positions(Vec<Offset>),
+    /// The queue subscription was created with this identity.
+    QueueCreated(SubscriptionId),
+    /// What has become of a transaction, now or when it first came.
+    Transaction(Fate),
 }
 
 /// Where the rows of a publish ended up.
@@ -206,6 +296,9 @@ pub enum Outcome {
 pub struct Published {
     /// For each batch the runs of rows that were stored, ascending by row.
     pub batches: Vec<Vec<StoredRows>>,
+    /// For each batch the rows that were dropped for their deduplication ids, ascending. Rows of requests that were
+    /// stored before are not among them.
+    pub duplicates: Vec<Vec<DuplicateRows>>,
     /// For each idempotent request what came of it.
     pub requests: Vec<RequestOutcome>,
 }
@@ -219,6 +312,46 @@ pub struct StoredRows {
     pub rows: u32,
     /// Offset of the first row.
     pub base: Offset,
+}
+
+impl StoredRows {
+    /// What lies in the rows from `first` to before `end` of all that was stored (ascending): the offset of the first
+    /// of them, if there is one, and their number. Their offsets are consecutive.
+    pub fn within(stored: &[Self], first: u32, end: u32) -> (Option<Offset>, u32) {
+        let from = stored.partition_point(|run| run.first + run.rows <= first);
+        let (mut base, mut rows) = (None, 0);
+        for run in stored[from..].iter().take_while(|run| run.first < end) {
+            let (start, stop) = (run.first.max(first), (run.first + run.rows).min(end));
+            base.get_or_insert(run.base.plus(u64::from(start - run.first)));
+            rows += stop - start;
+        }
+        (base, rows)
+    }
+}
+
+/// Consecutive rows that were dropped, because consecutive messages with the same deduplication ids were stored before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DuplicateRows {
+    /// First row.
+    pub first: u32,
+    /// Number of rows.
+    pub rows: u32,
+    /// Partition of the messages stored before; not always the one that the rows were for.
+    pub partition: Partition,
+    /// Offset of the first of these messages.
+    pub offset: Offset,
+}
+
+impl DuplicateRows {
+    /// What lies in the rows from `first` to before `end` of all that was dropped (ascending), counted from `first`.
+    pub fn within(dropped: &[Self], first: u32, end: u32) -> impl Iterator<Item = Self> {
+        let from = dropped.partition_point(|run| run.first + run.rows <= first);
+        dropped[from..].iter().take_while(move |run| run.first < end).map(move |run| {
+            let (start, stop) = (run.first.max(first), (run.first + run.rows).min(end));
+            let offset = run.offset.plus(u64::from(start - run.first));
+            Self { first: start - first, rows: stop - start, partition: run.partition, offset }
+        })
+    }
 }
 
 /// What came of an idempotent request.
@@ -239,8 +372,12 @@ pub struct Placement {
     pub partition_count: u32,
     /// Partition that its messages without a key went to.
     pub keyless: Partition,
-    /// For each partition the offset of the request's first message there, and their number.
+    /// For each partition the offset of the request's first message stored there, and the number of its messages,
+    /// stored or duplicates.
     pub bases: Vec<(Partition, Offset, u32)>,
+    /// Its messages that were dropped for their deduplication ids, with the partition that they were for; a row is the
+    /// number of a message among those of the request for that partition. In the order of `bases`, then ascending.
+    pub duplicates: Vec<(Partition, DuplicateRows)>,
 }
 
 /// Why a command was not carried out. The state is unchanged.
@@ -282,6 +419,32 @@ pub enum Rejection {
         /// High watermark of the partition.
         high_watermark: Offset,
     },
+    /// The subscription is of another kind.
+    #[error("the subscription is of kind {0}")]
+    WrongKind(&'static str),
+    /// The dead-letter topic does not exist, or leads back to the topic itself.
+    #[error("{0}")]
+    DeadLetterTopic(&'static str),
+    /// A message that a transaction acknowledges is settled already, or held by another transaction.
+    #[error("message {offset} of partition {partition} is not open any more")]
+    NotOpen {
+        /// Its partition.
+        partition: Partition,
+        /// Its offset.
+        offset: Offset,
+    },
+    /// No such transaction is known, any more.
+    #[error("there is no such transaction")]
+    TransactionNotFound,
+    /// The transaction was decided otherwise.
+    #[error("the transaction was decided otherwise")]
+    TransactionDecided(Fate),
+    /// There are as many undecided transactions as there may be.
+    #[error("there are as many undecided transactions as there may be")]
+    TooManyTransactions,
+    /// The topic cannot be deleted while a transaction that is not decided publishes to it.
+    #[error("transaction {0}, which is not decided, publishes to the topic")]
+    TransactionPending(TransactionId),
     /// A command that contradicts itself; only a faulty writer makes one.
     #[error("malformed command: {0}")]
     Malformed(&'static str),

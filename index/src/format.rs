@@ -5,7 +5,11 @@ mod floor;
 mod frame;
 mod identity;
 mod journal;
+mod placement;
+mod queue;
+mod remembered;
 mod snapshot;
+mod transaction;
 
 pub use floor::{Extent, Floor, Install, SnapshotRef};
 pub use frame::{FrameError, HEAD_BYTES, Head, ID_RANGE, Kind, checksum};

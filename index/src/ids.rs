@@ -39,6 +39,10 @@ number!(
     TopicId(u64)
 );
 number!(
+    /// Identity of a queue subscription, given once: one that is deleted and created again is another one.
+    SubscriptionId(u64)
+);
+number!(
     /// A shard: a group of partitions with one journal per region and one leader.
     ShardId(u32)
 );

@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod command;
 pub mod env;
+pub mod filter;
 pub mod format;
 pub mod founding;
 pub mod ids;

@@ -8,7 +8,7 @@ use crate::limits::MAX_NAME_BYTES;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} name {name:?} {problem}")]
 pub struct NameError {
-    /// What was to be named: `topic`, `subscription`, `region`, `producer`.
+    /// What was to be named: `topic`, `subscription`, `region`, `producer`, `member`, `transaction`.
     pub what: &'static str,
     /// The refused name, cut to a printable length.
     pub name: String,
@@ -91,6 +91,17 @@ name!(
     /// Identity that an idempotent producer chooses for itself.
     ProducerId,
     "producer"
+);
+name!(
+    /// Name that a consumer chooses for itself as a member of a subscription.
+    MemberName,
+    "member"
+);
+
+name!(
+    /// Identity that a client chooses for a transaction, or is given.
+    TransactionId,
+    "transaction"
 );
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ mod walk;
 mod whole;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     sync::{
         Arc,
@@ -59,7 +59,7 @@ use self::{health::Health, leader::Message, view::View, waiters::Waiters};
 use crate::{
     command::Command,
     env::Env,
-    format::{Install, Leader},
+    format::Leader,
     founding::{Cluster, Opener},
     ids::{Ballot, Offset, Partition, RegionNo, Sequence, ShardId, TopicId},
     region::RegionRecord,
@@ -99,8 +99,6 @@ pub(crate) struct Shared {
     history: Mutex<history::History>,
     /// The highest ballot of other leaders that was met.
     met: Mutex<Ballot>,
-    /// Snapshots put in place of entries in this reign.
-    installs: Mutex<BTreeMap<RegionNo, Install>>,
     /// The change of regions that is under way, in words.
     change: Mutex<Option<String>>,
     sealed: AtomicU64,
@@ -251,6 +249,29 @@ impl Shard {
                 growth.await;
             }
         }
+    }
+
+    /// Resolves when the topic has the partition, or is gone, or the shard stops leading.
+    pub fn has_partition(&self, topic: TopicId, partition: Partition) -> impl Future<Output = ()> + Send + use<> {
+        let shared = self.shared.clone();
+        async move {
+            loop {
+                // Register before looking, like above.
+                let added = shared.waiters.wait_for(topic, partition);
+                let waiting =
+                    shared.state.read().topic(topic).is_some_and(|topic| topic.partition(partition).is_none());
+                if !waiting || shared.health.check().is_err_and(|problem| problem.is_final()) {
+                    return;
+                }
+                added.await;
+            }
+        }
+    }
+
+    /// Waits until queue subscriptions were created, changed or deleted in this reign, and gives the topics concerned; each
+    /// change is told once, also when it was committed before this call. For one caller.
+    pub async fn changed_queues(&self) -> BTreeSet<TopicId> {
+        self.shared.waiters.changed().await
     }
 
     /// Whether proposals are taken now.

@@ -5,17 +5,23 @@
 
 mod apply;
 mod dedup;
+mod message_ids;
 mod partition;
+mod queue;
 mod regions;
 mod subscription;
+mod transactions;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use apply::Touched;
 pub use dedup::{Deduplication, Known, ProducerWindow, RememberedKey};
+pub use message_ids::MessageIds;
 pub use partition::{BatchLocation, PartitionLog, Run};
+pub use queue::{Queue, QueuePartition};
 pub use regions::Regions;
-pub use subscription::Subscription;
+pub use subscription::{Kind, Subscription};
+pub use transactions::{Decided, Prepared, Transactions};
 
 use crate::{
     command::TopicSettings,
@@ -38,6 +44,8 @@ pub struct Topic {
     pub partitions: Vec<PartitionLog>,
     /// Recent idempotent requests.
     pub dedup: Deduplication,
+    /// Recent deduplication ids of messages.
+    pub ids: MessageIds,
     /// Its subscriptions.
     pub subscriptions: BTreeMap<SubscriptionName, Subscription>,
 }
@@ -58,7 +66,10 @@ pub struct ShardState {
     pub time_ms: i64,
     /// The cluster's regions.
     pub regions: Regions,
+    /// Transactions that are not decided, and those that were decided lately.
+    pub transactions: Transactions,
     next_topic: u64,
+    next_subscription: u64,
     topics: BTreeMap<TopicId, Topic>,
     names: BTreeMap<TopicName, TopicId>,
 }
@@ -71,19 +82,27 @@ impl ShardState {
 
     /// Puts a state together from its parts, as a snapshot stores them.
     pub(crate) fn from_parts(
-        applied: Sequence,
-        time_ms: i64,
+        (applied, time_ms): (Sequence, i64),
         regions: Regions,
-        next_topic: u64,
+        (next_topic, next_subscription): (u64, u64),
         topics: Vec<Topic>,
+        transactions: Transactions,
     ) -> Self {
         let names = topics.iter().map(|topic| (topic.name.clone(), topic.id)).collect();
         let topics = topics.into_iter().map(|topic| (topic.id, topic)).collect();
-        Self { applied, time_ms, regions, next_topic, topics, names }
+        Self { applied, time_ms, regions, transactions, next_topic, next_subscription, topics, names }
     }
 
-    pub(crate) fn next_topic(&self) -> u64 {
-        self.next_topic
+    /// The last identities given to a topic and to a queue subscription.
+    pub(crate) fn last_ids(&self) -> (u64, u64) {
+        (self.next_topic, self.next_subscription)
+    }
+
+    /// Entries whose bodies hold batches that are still needed; those with several are named several times.
+    pub fn bodies(&self) -> impl Iterator<Item = Sequence> {
+        let logs = self.topics().flat_map(|topic| &topic.partitions);
+        let stored = logs.flat_map(|log| log.runs()).map(|run| run.batch.sequence);
+        stored.chain(self.transactions.prepared().values().map(|prepared| prepared.sequence))
     }
 
     /// The topic of that name.

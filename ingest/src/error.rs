@@ -9,6 +9,8 @@ use brigade_index::{
     shard::{FetchError, ProposeError},
 };
 
+use crate::ReceiptError;
+
 /// Why a message was refused while a draft was built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
@@ -59,10 +61,76 @@ pub enum MessageError {
     /// Neither key nor value.
     #[error("a message needs a value or a key")]
     Empty,
+    /// The group is empty or too long.
+    #[error("group has {bytes} bytes, it may have 1 to {limit}")]
+    Group {
+        /// Bytes of the group.
+        bytes: usize,
+        /// Most bytes of a group.
+        limit: usize,
+    },
+    /// There is no such priority.
+    #[error("priority {priority} does not exist, they are 0 to 9")]
+    Priority {
+        /// The priority.
+        priority: u8,
+    },
+    /// To be delivered too far ahead, or before the Unix epoch.
+    #[error("deliver_at {time_ms} is not between 0 and 366 days after now, which is {now_ms}")]
+    Delay {
+        /// When it is to be delivered, milliseconds since the Unix epoch.
+        time_ms: i64,
+        /// Now, likewise.
+        now_ms: i64,
+    },
+    /// It expires too far ahead, or has expired.
+    #[error("expires_at {time_ms} is not between now, which is {now_ms}, and 366 days later")]
+    Ttl {
+        /// When it expires, milliseconds since the Unix epoch.
+        time_ms: i64,
+        /// Now, likewise.
+        now_ms: i64,
+    },
+    /// The deduplication id is empty or too long.
+    #[error("deduplication id has {bytes} bytes, it may have 1 to {limit}")]
+    DeduplicationId {
+        /// Bytes of the id.
+        bytes: usize,
+        /// Most bytes of an id.
+        limit: usize,
+    },
     /// The request has more messages than one request may have.
     #[error("a request has at most {limit} messages")]
     TooManyMessages {
         /// Most messages of one request.
+        limit: usize,
+    },
+}
+
+/// Why a transaction was refused before anything of it was stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransactionError {
+    /// A receipt is not good.
+    #[error("ack[{ack}].receipts[{place}]: {error}")]
+    Receipt {
+        /// Which acknowledgement, counted from 0.
+        ack: usize,
+        /// Which of its receipts, counted from 0.
+        place: usize,
+        /// What is wrong with it.
+        error: ReceiptError,
+    },
+    /// A topic or subscription is named twice.
+    #[error("{0} is named twice")]
+    Twice(String),
+    /// There is more of something than a transaction may have.
+    #[error("the transaction has {count} {what}, at most {limit}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
         limit: usize,
     },
 }
@@ -109,6 +177,9 @@ pub enum IngestError {
     /// Another request with other messages was stored under the same identity. This one was not stored.
     #[error("another request with other messages was stored under the same identity")]
     IdentityReused,
+    /// The transaction cannot be. Nothing was stored.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
     /// The request is larger than any may be. Nothing was stored.
     #[error("the request has {bytes} bytes, at most {limit}")]
     TooLarge {
@@ -121,8 +192,8 @@ pub enum IngestError {
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
     /// The shard refused the request when it was applied. Nothing was stored.
-    #[error("the publish was refused: {0}")]
-    Refused(Rejection),
+    #[error(transparent)]
+    Refused(#[from] Rejection),
     /// The shard did not acknowledge the request; the error says whether it can have been stored.
     #[error(transparent)]
     Propose(#[from] ProposeError),

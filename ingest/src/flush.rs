@@ -69,12 +69,23 @@ pub(crate) fn encode_flush<T>(flush: Flush<T>) -> (Encoded<T>, Option<BatchError
 }
 
 fn encode_topic<T>(open: &mut OpenTopic<T>, at: &mut u64, sent: &mut Vec<SentBatch>) -> Result<Publish, BatchError> {
-    let mut batches = Vec::with_capacity(open.batches.len());
-    for OpenBatch { partition, columns, owned } in mem::take(&mut open.batches) {
+    let batches = encode_batches(mem::take(&mut open.batches), open.compression, at, sent)?;
+    Ok(Publish { topic: open.topic, requests: open.requests.clone(), batches })
+}
+
+/// Encodes batches of one topic; they begin at `at` in the body, which is moved behind them.
+pub(crate) fn encode_batches(
+    open: Vec<OpenBatch>,
+    compression: Compression,
+    at: &mut u64,
+    sent: &mut Vec<SentBatch>,
+) -> Result<Vec<BatchRef>, BatchError> {
+    let mut batches = Vec::with_capacity(open.len());
+    for OpenBatch { partition, columns, owned, ids } in open {
         let rows = columns.rows();
-        let payload_bytes = columns.bytes().saturating_sub(32 * rows) as u64;
+        let (payload_bytes, attributes) = (columns.payload_bytes() as u64, columns.attribute_set());
         let (min_timestamp_ms, max_timestamp_ms) = columns.timestamp_range();
-        let compression = if payload_bytes < COMPRESSED_BYTES { Compression::None } else { open.compression };
+        let compression = if payload_bytes < COMPRESSED_BYTES { Compression::None } else { compression };
         let bytes = encode(&columns.into_record_batch(), compression)?;
         let crc = checksum(&bytes);
         // Requests are bounded far below 4 GiB and 4 billion messages.
@@ -89,9 +100,11 @@ fn encode_topic<T>(open: &mut OpenTopic<T>, at: &mut u64, sent: &mut Vec<SentBat
             min_timestamp_ms,
             max_timestamp_ms,
             owned,
+            attributes,
+            ids,
         });
         sent.push(SentBatch { partition, at: *at, crc, bytes });
         *at += u64::from(len);
     }
-    Ok(Publish { topic: open.topic, requests: open.requests.clone(), batches })
+    Ok(batches)
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use brigade_index::{
-    ids::{Offset, Partition, TopicId},
+    ids::{Ballot, Offset, Partition, TopicId},
     shard::{FetchError, Proposal, ProposeError, Shard},
     state::{BatchLocation, ShardState},
 };
@@ -56,6 +56,22 @@ impl Log {
         }
     }
 
+    /// Resolves when the topic has the partition, or is gone, or the shard stops leading.
+    pub(crate) fn has_partition(
+        &self,
+        topic: TopicId,
+        partition: Partition,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let log = self.clone();
+        async move {
+            match log {
+                Self::Shard(shard) => shard.has_partition(topic, partition).await,
+                #[cfg(test)]
+                Self::Memory(memory) => memory.has_partition(topic, partition).await,
+            }
+        }
+    }
+
     pub(crate) async fn fetch(&self, batch: &BatchLocation) -> Result<Bytes, FetchError> {
         match self {
             Self::Shard(shard) => shard.fetch(batch).await,
@@ -69,6 +85,27 @@ impl Log {
             Self::Shard(shard) => shard.ready(),
             #[cfg(test)]
             Self::Memory(memory) => memory.ready(),
+        }
+    }
+
+    /// The ballot of this reign.
+    pub(crate) fn reign(&self) -> Ballot {
+        match self {
+            Self::Shard(shard) => shard.status().ballot,
+            #[cfg(test)]
+            Self::Memory(_) => Ballot { round: 1, nonce: 1 },
+        }
+    }
+
+    /// Resolves when the reign is over.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let log = self.clone();
+        async move {
+            match log {
+                Self::Shard(shard) => shard.ended().await,
+                #[cfg(test)]
+                Self::Memory(_) => std::future::pending().await,
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Figures of this crate, named `brigade_ingest_…`.
 
+mod queue;
+
 use std::{
     fmt,
     sync::{Arc, Weak},
@@ -88,6 +90,7 @@ struct Figures {
     cache_misses: Counter,
     read_messages: Counter,
     read_bytes: Counter,
+    queue: queue::QueueFigures,
 }
 
 impl IngestMetrics {
@@ -111,6 +114,7 @@ impl IngestMetrics {
             cache_misses: Counter::default(),
             read_messages: Counter::default(),
             read_bytes: Counter::default(),
+            queue: queue::QueueFigures::default(),
         }))
     }
 
@@ -135,6 +139,7 @@ impl IngestMetrics {
         registry.register("brigade_ingest_read_messages", "Messages read", m.read_messages.clone());
         let (name, help) = ("brigade_ingest_read", "Bytes of keys, values and headers read");
         registry.register_with_unit(name, help, Unit::Bytes, m.read_bytes.clone());
+        m.queue.register(registry);
         registry.register_collector(Box::new(Held(self.clone())));
     }
 

@@ -13,7 +13,7 @@ use std::{
 
 use brigade_index::{
     batch::{Columns, Compression},
-    command::{IdempotentRequest, OwnedRows},
+    command::{IdRow, IdempotentRequest, OwnedRows},
     ids::{Partition, TopicId},
     limits::{DEFAULT_WINDOW, ENTRY_TARGET_BYTES, MAX_BATCH_ROWS, MAX_MESSAGES_PER_PUBLISH},
     names::TopicName,
@@ -25,20 +25,36 @@ pub(crate) const MAX_FLIGHTS: usize = DEFAULT_WINDOW;
 // A message counts for at least 32 bytes, so a flush of many requests stays below the row limit by its bytes alone.
 const _: () = assert!(ENTRY_TARGET_BYTES / 32 <= MAX_BATCH_ROWS && MAX_MESSAGES_PER_PUBLISH <= MAX_BATCH_ROWS);
 
+/// Messages of one request for one partition.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    pub(crate) partition: Partition,
+    pub(crate) columns: Columns,
+    /// Rows with a deduplication id, ascending.
+    pub(crate) ids: Vec<IdRow>,
+}
+
+impl Part {
+    /// Approximate bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.columns.bytes() + size_of_val(self.ids.as_slice())
+    }
+}
+
 /// A publish request on its way into a flush. `T` is whoever waits for it.
 #[derive(Debug)]
 pub(crate) struct Request<T> {
     pub(crate) name: TopicName,
     pub(crate) topic: TopicId,
     pub(crate) compression: Compression,
-    pub(crate) parts: Vec<(Partition, Columns)>,
+    pub(crate) parts: Vec<Part>,
     pub(crate) identity: Option<IdempotentRequest>,
     pub(crate) waiting: T,
 }
 
 impl<T> Request<T> {
     fn bytes(&self) -> usize {
-        self.parts.iter().map(|(_, columns)| columns.bytes()).sum()
+        self.parts.iter().map(Part::bytes).sum()
     }
 }
 
@@ -49,15 +65,19 @@ pub(crate) struct OpenBatch {
     pub(crate) columns: Columns,
     /// Rows of requests with an identity.
     pub(crate) owned: Vec<OwnedRows>,
+    /// Rows with a deduplication id, ascending.
+    pub(crate) ids: Vec<IdRow>,
 }
 
-/// Where the messages of a request in one partition begin.
+/// Where the messages of a request in one partition are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     /// Index of the batch within its topic.
     pub(crate) batch: u32,
     /// First row.
     pub(crate) first: u32,
+    /// Number of rows.
+    pub(crate) rows: u32,
 }
 
 /// A request whose messages are in batches.
@@ -93,7 +113,7 @@ impl<T> OpenTopic<T> {
         let index = request.identity.is_some().then_some(self.requests.len() as u32);
         self.requests.extend(request.identity);
         let mut spans = Vec::with_capacity(request.parts.len());
-        for (partition, columns) in request.parts {
+        for Part { partition, columns, ids } in request.parts {
             let batch = *self.slots.entry(partition).or_insert(self.batches.len() as u32);
             if batch as usize == self.batches.len() {
                 self.batches.push(OpenBatch { partition, ..OpenBatch::default() });
@@ -101,8 +121,9 @@ impl<T> OpenTopic<T> {
             let open = &mut self.batches[batch as usize];
             let (first, rows) = (open.columns.rows() as u32, columns.rows() as u32);
             open.owned.extend(index.map(|request| OwnedRows { first, rows, request }));
+            open.ids.extend(ids.into_iter().map(|id| IdRow { row: first + id.row, ..id }));
             open.columns.append(columns);
-            spans.push(Span { batch, first });
+            spans.push(Span { batch, first, rows });
         }
         self.batched.push(Batched { spans, request: index, waiting: request.waiting });
     }
@@ -119,6 +140,21 @@ pub(crate) struct Flush<T> {
 impl<T> Default for Flush<T> {
     fn default() -> Self {
         Self { topics: BTreeMap::new(), bytes: 0 }
+    }
+}
+
+impl<T> Flush<T> {
+    /// These requests, each whole.
+    pub(crate) fn of(requests: impl IntoIterator<Item = Request<T>>) -> Self {
+        let mut flush = Self::default();
+        requests.into_iter().for_each(|request| flush.add(request));
+        flush
+    }
+
+    fn add(&mut self, request: Request<T>) {
+        self.bytes += request.bytes();
+        let topic = self.topics.entry(request.topic);
+        topic.or_insert_with(|| OpenTopic::new(request.topic, request.name.clone(), request.compression)).add(request);
     }
 }
 
@@ -164,9 +200,7 @@ impl<T> OpenBatches<T> {
         if self.open.topics.is_empty() {
             self.oldest = now;
         }
-        self.open.bytes += bytes;
-        let topic = self.open.topics.entry(request.topic);
-        topic.or_insert_with(|| OpenTopic::new(request.topic, request.name.clone(), request.compression)).add(request);
+        self.open.add(request);
         if self.open.bytes >= ENTRY_TARGET_BYTES {
             self.full.push_back(mem::take(&mut self.open));
         }

@@ -64,11 +64,7 @@ pub(crate) fn cut(piece: &Piece, messages: &Messages, budget: &mut Budget, any: 
     let first = piece.run.first_row as usize + (piece.from.0 - piece.run.base.0) as usize;
     let want = piece.rows.min(budget.messages).min(messages.rows().saturating_sub(first));
     let sizes = Sizes::of(messages);
-    let (mut fits, mut over) = (0, want + 1);
-    while over - fits > 1 {
-        let middle = usize::midpoint(fits, over);
-        if sizes.bytes(first, first + middle) <= budget.bytes { fits = middle } else { over = middle }
-    }
+    let fits = sizes.fitting(first, want, budget.bytes);
     let rows = if fits == 0 && any { want.min(1) } else { fits };
     if rows == 0 {
         return None;
@@ -76,6 +72,11 @@ pub(crate) fn cut(piece: &Piece, messages: &Messages, budget: &mut Budget, any: 
     budget.messages -= rows;
     budget.bytes = budget.bytes.saturating_sub(sizes.bytes(first, first + rows));
     Some(Slice { partition: piece.partition, base: piece.from, messages: messages.clone(), first, rows })
+}
+
+/// How many of `want` rows from `first` on have at most so many bytes.
+pub(crate) fn fitting(messages: &Messages, first: usize, want: usize, bytes: usize) -> usize {
+    Sizes::of(messages).fitting(first, want, bytes)
 }
 
 /// Bytes of the rows of a slice.
@@ -102,6 +103,15 @@ impl<'a> Sizes<'a> {
             header_names: headers.keys().as_string::<i32>().value_offsets(),
             header_values: headers.values().as_string::<i32>().value_offsets(),
         }
+    }
+
+    fn fitting(&self, first: usize, want: usize, bytes: usize) -> usize {
+        let (mut fits, mut over) = (0, want + 1);
+        while over - fits > 1 {
+            let middle = usize::midpoint(fits, over);
+            if self.bytes(first, first + middle) <= bytes { fits = middle } else { over = middle }
+        }
+        fits
     }
 
     /// Bytes of rows `first` to `end`.

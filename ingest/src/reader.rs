@@ -100,6 +100,8 @@ pub struct PollRequest {
     pub topic: TopicName,
     /// Next offset of each partition, by partition. Those left out start at their log start, as do those below it.
     pub positions: Vec<Offset>,
+    /// Only these partitions instead of all.
+    pub only: Option<Vec<Partition>>,
     /// Most messages of the answer.
     pub max_messages: usize,
     /// Most bytes of keys, values and headers of the answer; a single message may have more.
@@ -109,7 +111,7 @@ pub struct PollRequest {
 }
 
 /// The answer to a poll.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PollReply {
     /// The messages; those of one partition are in order and without gaps.
     pub slices: Vec<Slice>,
@@ -176,14 +178,16 @@ impl Reader {
     }
 
     pub(crate) async fn poll(&self, request: PollRequest) -> Result<PollReply, IngestError> {
-        let PollRequest { topic: name, positions, max_messages, max_bytes, wait } = request;
+        let PollRequest { topic: name, positions, only, max_messages, max_bytes, wait } = request;
+        let wanted = |start: &Start| only.as_ref().is_none_or(|only| only.contains(&start.partition));
         let (topic, mut starts) = self.starts(&name, None, &positions)?;
+        starts.retain(wanted);
         if starts.iter().all(|start| start.at == start.high_watermark) && !wait.is_zero() && !starts.is_empty() {
             let grown = starts.iter().map(|start| Box::pin(self.log.grown_past(topic, start.partition, start.at)));
             let _ = timeout(wait, select_all(grown)).await;
             (_, starts) = self.starts(&name, Some(topic), &positions)?;
         }
-        starts.retain(|start| start.at < start.high_watermark);
+        starts.retain(|start| wanted(start) && start.at < start.high_watermark);
         if !starts.is_empty() {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
             let turn = turn % starts.len();

@@ -6,11 +6,11 @@ use std::sync::{
 };
 
 use brigade_index::{
-    command::Identity,
+    command::{Identity, Rejection},
     env::Env,
     ids::{Offset, Partition, TopicId},
     limits::MAX_MESSAGES_PER_PUBLISH,
-    names::TopicName,
+    names::{SubscriptionName, TopicName, TransactionId},
     shard::{ProposeError, Shard},
 };
 use tokio::{
@@ -20,16 +20,19 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Admission, Draft, IngestError, IngestMetrics, IngestSettings, MAX_REQUEST_BYTES, PollReply, PollRequest, ReadReply,
-    ReadRequest,
+    Admission, Draft, IngestError, IngestMetrics, IngestSettings, MAX_REQUEST_BYTES, Members, PollReply, PollRequest,
+    ReadReply, ReadRequest,
     admission::Gate,
     batcher::{Batcher, INBOX, Shared},
     cache::BatchCache,
     log::Log,
+    membership::Membership,
     open::Request,
-    placement,
+    placement::{self, Places},
+    queue::{Around, QueueHandle, Queues},
     reader::Reader,
     settle::{Answer, Ticket},
+    transaction::{self, Ask, TransactionDraft, TransactionRecord, TransactionReply, Transactions},
 };
 
 /// Publishing and reading. A handle; cheap to clone.
@@ -43,6 +46,9 @@ struct Inner {
     gate: Arc<Gate>,
     metrics: IngestMetrics,
     reader: Reader,
+    transactions: Arc<Transactions>,
+    membership: Membership,
+    queues: Arc<Queues>,
     inbox: mpsc::Sender<Request<Ticket>>,
     /// Turn of the partitions for messages without a key.
     turn: AtomicU64,
@@ -55,10 +61,19 @@ struct Inner {
 /// The answer to a publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishReply {
-    /// Partition and offset of each message, in the order in which they were pushed.
+    /// Partition and offset of each message, or of the one stored before it with the same deduplication id, in the order
+    /// in which they were pushed.
     pub placed: Vec<(Partition, Offset)>,
+    /// Indexes of the messages that were not stored because one with the same deduplication id was; ascending.
+    pub duplicates: Vec<usize>,
     /// Whether the request had been stored before; `placed` is then the original answer.
     pub duplicate: bool,
+}
+
+impl PublishReply {
+    pub(crate) fn new(Places { placed, duplicates }: Places, duplicate: bool) -> Self {
+        Self { placed, duplicates, duplicate }
+    }
 }
 
 impl Ingest {
@@ -84,8 +99,26 @@ impl Ingest {
         let cache = Arc::new(BatchCache::new(log.clone(), settings.cache_bytes, metrics.clone()));
         metrics.watch(&cache);
         let reader = Reader::new(log.clone(), cache.clone(), metrics.clone());
+        let membership = Membership::new(log.clone());
         let (inbox, requests) = mpsc::channel(INBOX);
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
+        let queues = Queues::new(Around {
+            log: log.clone(),
+            cache: cache.clone(),
+            metrics: metrics.clone(),
+            env: env.clone(),
+            tasks: tasks.clone(),
+            closing: closing.clone(),
+            request_timeout: settings.request_timeout,
+        });
+        let transactions = Transactions::new(transaction::Around {
+            log: log.clone(),
+            cache: cache.clone(),
+            queues: queues.clone(),
+            env: env.clone(),
+            tasks: tasks.clone(),
+            request_timeout: settings.request_timeout,
+        });
         let batcher = Batcher::new(Shared::new(log.clone(), cache, metrics.clone()), settings.linger);
         let (stop, ended) = (closing.clone(), closed.clone().drop_guard());
         tasks.spawn(async move {
@@ -93,7 +126,21 @@ impl Ingest {
             batcher.run(requests, stop).await;
         });
         let turn = AtomicU64::new(env.entropy.next_u64());
-        Self(Arc::new(Inner { log, settings, env, gate, metrics, reader, inbox, turn, closing, closed }))
+        Self(Arc::new(Inner {
+            log,
+            settings,
+            env,
+            gate,
+            metrics,
+            reader,
+            transactions,
+            membership,
+            queues,
+            inbox,
+            turn,
+            closing,
+            closed,
+        }))
     }
 
     /// Figures of publishing and reading.
@@ -147,7 +194,7 @@ impl Ingest {
         mut admission: Admission,
     ) -> Result<PublishReply, IngestError> {
         if draft.messages() == 0 {
-            return Ok(PublishReply { placed: Vec::new(), duplicate: false });
+            return Ok(PublishReply::new(Places::default(), false));
         }
         debug_assert!(draft.messages() <= MAX_MESSAGES_PER_PUBLISH, "drafts are bounded");
         if bytes > MAX_REQUEST_BYTES {
@@ -166,10 +213,10 @@ impl Ingest {
             answered.await.unwrap_or_else(|_| Err(ProposeError::Unknown("the batcher stopped".to_owned()).into()))
         });
         match answer.await.unwrap_or(Err(IngestError::TimedOut(limit)))? {
-            Answer::Stored(bases) => Ok(PublishReply { placed: order.place(&bases), duplicate: false }),
+            Answer::Stored(parts) => Ok(PublishReply::new(order.place(&parts), false)),
             Answer::Duplicate(original) => {
-                let placed = placement::replay(&routes, &original).ok_or(IngestError::IdentityReused)?;
-                Ok(PublishReply { placed, duplicate: true })
+                let places = placement::replay(&routes, &original).ok_or(IngestError::IdentityReused)?;
+                Ok(PublishReply::new(places, true))
             }
         }
     }
@@ -190,6 +237,88 @@ impl Ingest {
         self.0.reader.poll(request).await
     }
 
+    /// An empty draft of what a transaction publishes to a topic.
+    ///
+    /// # Errors
+    /// When there is no such topic.
+    pub fn transaction_draft(&self, topic: &TopicName, id: &TransactionId) -> Result<Draft, IngestError> {
+        // With a space no client's own key is like it.
+        self.draft(topic, Some(Identity::Key(format!("transaction {id}").into())))
+    }
+
+    /// Carries a transaction out, or prepares it; answers when that is committed. A repeated one gets the first answer.
+    ///
+    /// When the caller goes away, the transaction goes on.
+    ///
+    /// # Errors
+    /// `TimedOut` and `Propose(Unknown)` leave open whether it has happened; after all others it has not.
+    pub async fn transact(
+        &self,
+        draft: TransactionDraft,
+        admission: Admission,
+    ) -> Result<TransactionReply, IngestError> {
+        let (started, messages, bytes) = (Instant::now(), draft.messages(), draft.bytes());
+        let reply = match self.ready() {
+            Ok(()) => self.0.transactions.transact(draft, admission).await,
+            Err(error) => Err(error),
+        };
+        match &reply {
+            Ok(reply) if reply.repeated => self.0.metrics.duplicate(),
+            Ok(_) => self.0.metrics.acknowledged(messages, bytes, started.elapsed()),
+            Err(error) => self.0.metrics.refused(error),
+        }
+        reply
+    }
+
+    /// Decides a transaction that was prepared; deciding alike once more changes nothing. Gives what has become of it.
+    ///
+    /// # Errors
+    /// `Refused` when there is no such transaction, or it was decided otherwise; like [`Self::transact`].
+    pub async fn decide(&self, id: &TransactionId, commit: bool) -> Result<TransactionRecord, IngestError> {
+        self.ready()?;
+        self.0.transactions.decide(id, commit).await?;
+        self.transaction(id)
+    }
+
+    /// What is known of a transaction.
+    ///
+    /// # Errors
+    /// `Refused` when there is no such transaction, or it was decided long ago.
+    pub fn transaction(&self, id: &TransactionId) -> Result<TransactionRecord, IngestError> {
+        transaction::record(&self.0.log.state(), id).ok_or_else(|| Rejection::TransactionNotFound.into())
+    }
+
+    /// Transactions that wait for a decision, in the order of their ids: at most `limit` behind `after`.
+    pub fn undecided(&self, after: Option<&TransactionId>, limit: usize) -> Vec<TransactionRecord> {
+        transaction::undecided(&self.0.log.state(), after, limit)
+    }
+
+    /// Rolls transactions back that nobody has decided in time, and asks about the others where they say so. Only the
+    /// leader's may do so: one task for each reign, until `stop` is cancelled.
+    pub async fn watch_transactions(&self, ask: Ask, stop: CancellationToken) {
+        self.0.transactions.watch(ask, stop).await;
+    }
+
+    /// The members of a subscription.
+    ///
+    /// # Errors
+    /// When there is no such topic or subscription.
+    pub fn members(&self, topic: &TopicName, subscription: &SubscriptionName) -> Result<Members, IngestError> {
+        Members::new(self.clone(), topic, subscription)
+    }
+
+    pub(crate) fn membership(&self) -> &Membership {
+        &self.0.membership
+    }
+
+    /// A queue subscription.
+    ///
+    /// # Errors
+    /// When there is no such topic or subscription, or it is of another kind.
+    pub fn queue(&self, topic: &TopicName, name: &SubscriptionName) -> Result<QueueHandle, IngestError> {
+        self.0.queues.handle(topic, name)
+    }
+
     /// First offset whose message has that timestamp (milliseconds since the Unix epoch) or a later one; the high
     /// watermark if there is none.
     ///
@@ -207,10 +336,11 @@ impl Ingest {
     /// Flushes what is open and refuses more; resolves when all is answered.
     pub async fn drain(&self) {
         self.0.closing.cancel();
+        self.0.transactions.finish().await;
         self.0.closed.cancelled().await;
     }
 
-    fn ready(&self) -> Result<(), IngestError> {
+    pub(crate) fn ready(&self) -> Result<(), IngestError> {
         if self.0.closing.is_cancelled() {
             return Err(ProposeError::ShuttingDown.into());
         }

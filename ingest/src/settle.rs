@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use brigade_index::{
-    command::{Applied, Outcome, Placement, Published, Rejection, RequestOutcome, StoredRows},
-    ids::{Offset, Partition, Sequence},
+    command::{Applied, DuplicateRows, Outcome, Placement, Published, Rejection, RequestOutcome, StoredRows},
+    ids::{Partition, Sequence},
     shard::{Committed, ProposeError},
     state::BatchLocation,
 };
@@ -15,13 +15,14 @@ use crate::{
     batcher::Shared,
     flush::SentTopic,
     open::{Batched, Span},
+    placement::PartPlaces,
 };
 
 /// What came of a request; its caller still knows its messages and makes the answer from this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Stored now: the offset of its first message in each partition, in the order in which it used them.
-    Stored(Vec<(Partition, Offset)>),
+    /// Stored now: where its messages are in each partition, in the order in which it used them.
+    Stored(Vec<PartPlaces>),
     /// Stored before.
     Duplicate(Arc<Placement>),
 }
@@ -128,9 +129,9 @@ fn settle_all(
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stored {
     /// A request without an identity: where it is.
-    Plain(Vec<(Partition, Offset)>),
+    Plain(Vec<PartPlaces>),
     /// A request with an identity: where it is, and what the shard remembers of it.
-    Remembered(Vec<(Partition, Offset)>, Arc<Placement>),
+    Remembered(Vec<PartPlaces>, Arc<Placement>),
     /// A request with an identity that was stored before.
     Before(Arc<Placement>),
 }
@@ -138,7 +139,7 @@ enum Stored {
 impl Stored {
     fn answer(self) -> Answer {
         match self {
-            Self::Plain(bases) | Self::Remembered(bases, _) => Answer::Stored(bases),
+            Self::Plain(parts) | Self::Remembered(parts, _) => Answer::Stored(parts),
             Self::Before(placement) => Answer::Duplicate(placement),
         }
     }
@@ -168,27 +169,25 @@ fn find(
             None => return Err(faulty("a request has no outcome")),
         },
     };
-    let mut bases = Vec::with_capacity(spans.len());
+    let mut parts = Vec::with_capacity(spans.len());
     for span in spans {
-        let batch = span.batch as usize;
-        let runs = published.batches.get(batch).map(Vec::as_slice).unwrap_or_default();
-        match (partitions.get(batch), offset_of(runs, span.first)) {
-            (Some(partition), Some(offset)) => bases.push((*partition, offset)),
-            _ => return Err(faulty("rows of a request were not stored")),
-        }
+        let part = partitions.get(span.batch as usize).and_then(|partition| find_span(span, *partition, published));
+        parts.push(part.ok_or_else(|| faulty("rows of a request were neither stored nor duplicates"))?);
     }
     Ok(match remembered {
-        None => Stored::Plain(bases),
-        Some(placement) => Stored::Remembered(bases, placement),
+        None => Stored::Plain(parts),
+        Some(placement) => Stored::Remembered(parts, placement),
     })
 }
 
-/// Offset of a row, if it was stored.
-fn offset_of(runs: &[StoredRows], row: u32) -> Option<Offset> {
-    let after = runs.partition_point(|run| run.first <= row);
-    let run = runs[..after].last()?;
-    let within = row - run.first;
-    (within < run.rows).then(|| run.base.plus(u64::from(within)))
+/// Where the rows of a span are; `None` if that is not known of each of them.
+fn find_span(span: &Span, partition: Partition, published: &Published) -> Option<PartPlaces> {
+    let (batch, end) = (span.batch as usize, span.first + span.rows);
+    let (base, stored) = StoredRows::within(published.batches.get(batch)?, span.first, end);
+    let dropped = published.duplicates.get(batch).map(Vec::as_slice).unwrap_or_default();
+    let duplicates: Vec<_> = DuplicateRows::within(dropped, span.first, end).collect();
+    let known = stored + duplicates.iter().map(|run| run.rows).sum::<u32>();
+    (known == span.rows).then(|| PartPlaces { partition, base: base.unwrap_or_default(), duplicates })
 }
 
 /// An outcome that does not fit its publish. Cannot happen while both sides follow the same rules; then the answer must

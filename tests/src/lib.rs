@@ -2,6 +2,7 @@
 //!
 //! - [`process`] runs `brigade serve` as a child that may be killed, [`binary`] finds or builds it,
 //! - [`http`] and [`raw`] talk to it, well-behaved and not,
+//! - [`webhook`] is posted to by it,
 //! - [`history`] remembers what was sent and checks what is stored against it,
 //! - [`load`] publishes and consumes like real clients, through crashes,
 //! - [`dataset`] makes log lines to send, [`metrics`] reads the node's own counters,
@@ -17,3 +18,4 @@ pub mod metrics;
 pub mod process;
 pub mod raw;
 pub mod sim;
+pub mod webhook;

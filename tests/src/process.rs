@@ -73,7 +73,12 @@ impl Process {
 
     /// A second node on the data of this one, not started yet. It must not outlive this one.
     pub fn rival(&self) -> Self {
-        let mut rival = Self::prepare(self.options.clone());
+        self.rival_with(self.options.clone())
+    }
+
+    /// Like [`Self::rival`], with options of its own.
+    pub fn rival_with(&self, options: Options) -> Self {
+        let mut rival = Self::prepare(options);
         rival.data.clone_from(&self.data);
         rival
     }

@@ -17,6 +17,8 @@
 //! | `sim/network.rs` | requests between nodes |
 //! | `sim/chaos.rs`, `sim/chaos/` | the trouble |
 //! | `sim/clients.rs` | clients, which send and read at any node |
+//! | `sim/queue.rs` | consumers of queue subscriptions |
+//! | `sim/transactions.rs` | a client of transactions |
 //! | `sim/sets.rs`, `sim/verify.rs` | the end: everything becomes whole, and every region alone tells the same |
 //!
 //! [`crate::history`] judges what clients saw. What cannot be simulated honestly in one runtime: a paused node sends and
@@ -30,9 +32,11 @@ mod link;
 mod log;
 mod network;
 mod node;
+mod queue;
 mod region;
 mod sets;
 mod trace;
+mod transactions;
 mod verify;
 mod weather;
 mod world;
@@ -132,7 +136,9 @@ async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, V
     world.network.set_loss(world.weather.loss);
     let founding = verify::founding(world).await.map_err(one)?;
     let stop = Stop::default();
-    let clients = clients::start(world, random, &stop);
+    let queues = queue::queues();
+    let ledger = transactions::Ledger::default();
+    let clients = clients::start(world, &queues, &ledger, random, &stop);
     tokio::time::timeout(TROUBLE, chaos::run(world, random)).await.ok();
 
     world.say("calm");
@@ -157,6 +163,8 @@ async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, V
         return Err(vec![format!("after a restart there is something else: {}", difference(&first, &second))]);
     }
     let summary = check(&world.recorder.history(), &second)?;
+    transactions::finish(world, &queues[0], &ledger, &second).await?;
+    queue::finish(world, &queues).await?;
     sets::whole(world).await.map_err(one)?;
     verify::idle(world, if seed.is_multiple_of(8) { IDLE_LONG } else { IDLE }).await.map_err(one)?;
     verify::every_region_alone(world, &founding).await.map_err(one)?;

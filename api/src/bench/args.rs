@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 
+use super::queue::QueueCommand;
+
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
     /// Messages published and acknowledged a second
@@ -12,6 +14,9 @@ pub(super) enum BenchCommand {
     Read(ReadArgs),
     /// Latency of one message at a time, beside that of a bare PUT of the same size
     AckLatency(AckArgs),
+    /// What a queue subscription does
+    #[command(subcommand)]
+    Queue(QueueCommand),
     /// Publish, publish one message a request, read, and ack latency
     All(AllArgs),
     /// Write JSON web-server log lines to standard output

@@ -29,8 +29,8 @@ const MAX_FIELDS: usize = 32;
 pub(super) struct Target {
     /// `HOST:PORT`.
     authority: String,
-    /// Path of the topic's messages.
-    path: String,
+    /// Path of the topic.
+    topic: String,
 }
 
 /// A request, ready to be sent.
@@ -45,24 +45,30 @@ impl Target {
         let wrong = |why: &str| ClientError::Address { address: base.to_string(), why: why.to_owned() };
         let host = base.host_str().ok_or_else(|| wrong("it names no host"))?;
         let port = base.port_or_known_default().ok_or_else(|| wrong("it names no port"))?;
-        let path = format!("{}/v1/topics/{topic}/messages", base.path().trim_end_matches('/'));
-        Ok(Self { authority: format!("{host}:{port}"), path })
+        let topic = format!("{}/v1/topics/{topic}", base.path().trim_end_matches('/'));
+        Ok(Self { authority: format!("{host}:{port}"), topic })
     }
 
     /// A publish request.
     pub(super) fn publish(&self, media_type: &str, body: Bytes) -> Request {
-        let Self { authority, path } = self;
+        self.post("messages", media_type, body)
+    }
+
+    /// A request to the topic's resource at `path`.
+    pub(super) fn post(&self, path: &str, media_type: &str, body: Bytes) -> Request {
+        let Self { authority, topic } = self;
         let length = body.len();
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: {authority}\r\ncontent-type: {media_type}\r\ncontent-length: {length}\r\n\r\n"
+            "POST {topic}/{path} HTTP/1.1\r\nhost: {authority}\r\ncontent-type: {media_type}\r\ncontent-length: {length}\r\n\r\n"
         );
         Request { head: head.into_bytes(), body }
     }
 
     /// A read request.
     pub(super) fn read(&self, media_type: &str, query: &str) -> Request {
-        let Self { authority, path } = self;
-        let head = format!("GET {path}?{query} HTTP/1.1\r\nhost: {authority}\r\naccept: {media_type}\r\n\r\n");
+        let Self { authority, topic } = self;
+        let head =
+            format!("GET {topic}/messages?{query} HTTP/1.1\r\nhost: {authority}\r\naccept: {media_type}\r\n\r\n");
         Request { head: head.into_bytes(), body: Bytes::new() }
     }
 }
@@ -107,9 +113,14 @@ impl Connection {
         &self.target
     }
 
-    /// Sends a request and reads its answer to the end.
+    /// Sends a request and reads its answer to the end, which is thrown away.
     pub(super) async fn exchange(&mut self, request: Request) -> Outcome {
-        match self.try_exchange(request).await {
+        self.exchange_into(request, None).await
+    }
+
+    /// Sends a request and reads its answer to the end; its body comes into `keep` if its status is 2xx.
+    pub(super) async fn exchange_into(&mut self, request: Request, keep: Option<&mut Vec<u8>>) -> Outcome {
+        match self.try_exchange(request, keep).await {
             Some(outcome) => outcome,
             None => {
                 self.stream = None;
@@ -118,7 +129,7 @@ impl Connection {
         }
     }
 
-    async fn try_exchange(&mut self, request: Request) -> Option<Outcome> {
+    async fn try_exchange(&mut self, request: Request, keep: Option<&mut Vec<u8>>) -> Option<Outcome> {
         if self.stream.is_none() {
             let stream = TcpStream::connect(&self.target.authority).await.ok()?;
             stream.set_nodelay(true).ok()?;
@@ -128,7 +139,15 @@ impl Connection {
         send(stream, request).await?;
         let (head, begun) = read_head(stream, &mut self.buffer).await?;
         if (200..300).contains(&head.status) {
-            drain(stream, &mut self.buffer, head.length.checked_sub(begun.len() as u64)?).await?;
+            let left = head.length.checked_sub(begun.len() as u64)?;
+            match keep {
+                None => drain(stream, &mut self.buffer, left).await?,
+                Some(body) => {
+                    body.clear();
+                    body.extend_from_slice(&self.buffer[begun]);
+                    collect(stream, body, left).await?;
+                }
+            }
             return Some(Outcome::Done(head, head.length));
         }
         let mut body = self.buffer[begun].to_vec();
@@ -194,6 +213,12 @@ async fn drain(stream: &mut TcpStream, buffer: &mut [u8], mut left: u64) -> Opti
         left -= read as u64;
     }
     Some(())
+}
+
+async fn collect(stream: &mut TcpStream, body: &mut Vec<u8>, left: u64) -> Option<()> {
+    body.reserve(usize::try_from(left).ok()?);
+    let read = stream.take(left).read_to_end(body).await.ok()?;
+    (read as u64 == left).then_some(())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::{
     report::Report,
     tally::{Tally, Window},
     topic::BenchTopic,
-    window::{self, Measured},
+    window::{self, Counted, Measured},
 };
 use crate::cli::{CliError, Context};
 
@@ -27,11 +27,7 @@ pub(super) async fn run(
         Arc::new(Bodies::build(load.message.seed, messages, load.message.message_bytes as usize, load.publish_format)?);
     let target = Target::new(context.client.base(), &topic.name)?;
     let connections = usize::from(load.connections);
-    let schedule = load.rate.map(|rate| Schedule {
-        begin: Instant::now(),
-        interval: Duration::from_secs_f64(f64::from(load.messages_per_request) / f64::from(rate)),
-        step: connections as u32,
-    });
+    let schedule = load.rate.map(|rate| Schedule::new(rate, load.messages_per_request, connections as u32));
     let Measured { tally, seconds, used } =
         window::measure(context, name, &load.time, connections, |number, window| {
             let worker = Worker {
@@ -51,7 +47,7 @@ pub(super) async fn run(
 
 /// When requests ought to start, whatever became of those before them.
 #[derive(Clone, Copy, Debug)]
-struct Schedule {
+pub(super) struct Schedule {
     begin: Instant,
     interval: Duration,
     /// Requests are dealt out to the connections in turn.
@@ -59,7 +55,13 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn at(&self, round: u32, number: u32) -> Instant {
+    /// `rate` messages a second from now on.
+    pub(super) fn new(rate: u32, messages_per_request: u32, connections: u32) -> Self {
+        let interval = Duration::from_secs_f64(f64::from(messages_per_request) / f64::from(rate));
+        Self { begin: Instant::now(), interval, step: connections }
+    }
+
+    pub(super) fn at(&self, round: u32, number: u32) -> Instant {
         let request = f64::from(round) * f64::from(self.step) + f64::from(number);
         self.begin + self.interval.mul_f64(request)
     }

@@ -11,7 +11,7 @@ use super::{
     report::Report,
     tally::{Tally, Window},
     topic::BenchTopic,
-    window::{self, Measured},
+    window::{self, Counted, Measured},
 };
 use crate::{
     cli::{CliError, Context},

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     ack::AckReport,
+    queue::QueueReport,
     tally::{Latency, Tally},
     usage::Used,
 };
@@ -71,6 +72,8 @@ pub(super) struct Reports {
     pub(super) scenarios: Vec<Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ack_latency: Option<AckReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) queue: Option<QueueReport>,
 }
 
 impl Reports {
@@ -83,7 +86,8 @@ impl Reports {
             self.server()?;
             self.errors()?;
         }
-        self.ack_latency.as_ref().map_or(Ok(()), ack_latency)
+        self.ack_latency.as_ref().map_or(Ok(()), ack_latency)?;
+        self.queue.as_ref().map_or(Ok(()), QueueReport::show)
     }
 
     fn throughput(&self) -> Result<(), CliError> {

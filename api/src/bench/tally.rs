@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::window;
+use super::window::{self, Counted};
 
 /// The time in which requests count: those that end in it.
 #[derive(Clone, Copy, Debug)]
@@ -26,11 +26,27 @@ pub(super) struct Tally {
     pub(super) latency: Latencies,
 }
 
-impl Tally {
-    pub(super) fn new(window: Window) -> Self {
+impl Counted for Tally {
+    fn new(window: Window) -> Self {
         Self { window, requests: 0, messages: 0, body_bytes: 0, errors: BTreeMap::new(), latency: Latencies::default() }
     }
 
+    fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.messages += other.messages;
+        self.body_bytes += other.body_bytes;
+        for (code, count) in other.errors {
+            *self.errors.entry(code).or_default() += count;
+        }
+        self.latency.add(&other.latency);
+    }
+
+    fn messages(&self) -> u64 {
+        self.messages
+    }
+}
+
+impl Tally {
     /// A request that succeeded at `now`.
     pub(super) fn done(&mut self, started: Instant, now: Instant, messages: u64, body_bytes: u64) {
         if self.counts(now) {
@@ -57,16 +73,6 @@ impl Tally {
     fn counts(&self, now: Instant) -> bool {
         (self.window.from..self.window.to).contains(&now)
     }
-
-    pub(super) fn add(&mut self, other: Self) {
-        self.requests += other.requests;
-        self.messages += other.messages;
-        self.body_bytes += other.body_bytes;
-        for (code, count) in other.errors {
-            *self.errors.entry(code).or_default() += count;
-        }
-        self.latency.add(&other.latency);
-    }
 }
 
 /// Latencies in microseconds, three digits exact.
@@ -86,7 +92,7 @@ impl Latencies {
         let _ = self.0.record(micros);
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         // Both resize themselves, so that every value has its place.
         let _ = self.0.add(&other.0);
     }
@@ -113,7 +119,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Tally, Window};
+    use super::{Counted, Tally, Window};
 
     #[test]
     fn only_the_window_counts() {

@@ -64,6 +64,11 @@ impl Usage {
     }
 }
 
+/// Processor time of this process.
+pub(super) fn own_cpu_seconds() -> Option<f64> {
+    crate::http::cpu_seconds()
+}
+
 /// What the server used during a measurement.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Used {

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     args::TimeArgs,
-    tally::{Tally, Window},
+    tally::Window,
     usage::{Usage, Used},
 };
 use crate::{
@@ -20,24 +20,35 @@ use crate::{
 /// How often the server's memory is looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
+/// What a task counts in the window, to be added up.
+pub(super) trait Counted: Send + 'static {
+    /// Nothing counted yet.
+    fn new(window: Window) -> Self;
+    /// Adds what another task has counted.
+    fn add(&mut self, other: Self);
+    /// Messages that the server's costs are shared out to.
+    fn messages(&self) -> u64;
+}
+
 /// What was measured.
-pub(super) struct Measured {
-    pub(super) tally: Tally,
+pub(super) struct Measured<T> {
+    pub(super) tally: T,
     pub(super) seconds: f64,
     /// Unknown when the server has no metrics.
     pub(super) used: Option<Used>,
 }
 
 /// Runs `tasks` tasks, each of which ends with its window.
-pub(super) async fn measure<F>(
+pub(super) async fn measure<T, F>(
     context: &Context,
     label: &str,
     time: &TimeArgs,
     tasks: usize,
     task: impl Fn(usize, Window) -> F,
-) -> Result<Measured, CliError>
+) -> Result<Measured<T>, CliError>
 where
-    F: Future<Output = Result<Tally, CliError>> + Send + 'static,
+    T: Counted,
+    F: Future<Output = Result<T, CliError>> + Send + 'static,
 {
     let from = Instant::now() + Duration::from_secs(time.warmup_seconds);
     let window = Window { from, to: from + Duration::from_secs(time.seconds) };
@@ -47,13 +58,13 @@ where
         running.spawn(task(number, window));
     }
     let (before, after, peak) = watch(&context.client, window).await;
-    let mut tally = Tally::new(window);
+    let mut tally = T::new(window);
     while let Some(ended) = running.join_next().await {
         tally.add(ended.map_err(|e| CliError::Failed(format!("a task of the load generator failed: {e}")))??);
     }
     drop(ticker);
     let used = before.zip(after).map(|(before, after)| {
-        let used = after.since(&before, tally.messages);
+        let used = after.since(&before, tally.messages());
         Used { peak_memory_bytes: peak.map(|bytes| bytes as u64), ..used }
     });
     Ok(Measured { tally, seconds: time.seconds as f64, used })

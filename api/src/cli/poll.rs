@@ -1,5 +1,7 @@
 //! `brigade poll`.
 
+mod member;
+
 use std::{collections::BTreeMap, io, time::Duration};
 
 use clap::Args;
@@ -7,8 +9,11 @@ use clap::Args;
 use super::{
     CliError, Context,
     print::{Printer, Style},
+    settle::MAX_VISIBILITY_MS,
 };
-use crate::client::{PollRequest, Position, RetryPolicy, SubscriptionStart};
+use crate::client::{ErrorKind, PollRequest, Position, RetryPolicy, SubscriptionStart};
+
+mod queue;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -18,10 +23,23 @@ Examples:
       look at the next ten without committing
   brigade poll orders billing --commit --follow
       go on for ever
+  brigade poll orders billing --member $HOSTNAME --follow
+      share the partitions with the other members of the subscription
+  brigade poll jobs workers --max 10 --visibility-ms 60000
+      of a queue: take ten messages for a minute, and print them with their receipts
+  brigade poll jobs workers --ack --follow
+      of a queue: acknowledge every message after it was printed
 
-A subscription is a named, durable cursor over all partitions of a topic. Without --commit the
-next call prints the same messages again. Positions are committed after the messages were handed
-to standard output: a message may come twice after a crash, and is never skipped.";
+A stream is a named, durable cursor over all partitions of a topic. Without --commit the next call
+prints the same messages again. Positions are committed after the messages were handed to standard
+output: a message may come twice after a crash, and is never skipped.
+
+A member of a stream reads the partitions that the server assigns to it, and commits what it printed.
+Of all members with names of their own each partition has one; they share anew when one joins or goes.
+
+A queue gives each message to one consumer for a while. Without --ack, settle it by its receipt with
+`brigade ack`, `nack`, `extend` or `reject`, or it comes again. Queues are not made by --create, but by
+`brigade subscription create TOPIC NAME --kind queue`.";
 
 /// How long a follower's request waits on the server, in milliseconds.
 const FOLLOW_WAIT_MS: u64 = 20_000;
@@ -37,20 +55,45 @@ pub struct PollArgs {
     pub topic: String,
     /// Name of the subscription
     pub subscription: String,
-    /// Create the subscription if it does not exist
+    /// Create the subscription, a stream, if it does not exist
     #[arg(long)]
     pub create: bool,
     /// Where a created subscription begins: earliest, latest or milliseconds since the Unix epoch
     #[arg(long, value_name = "PLACE", default_value = "earliest", requires = "create", value_parser = start)]
     pub start: SubscriptionStart,
-    /// Commit the positions of the printed messages
-    #[arg(long)]
+    /// Of a stream: commit the positions of the printed messages
+    #[arg(long, conflicts_with = "ack")]
     pub commit: bool,
+    /// Of a stream: join as a member of this name, read what is assigned to it, and commit it
+    #[arg(long, value_name = "NAME", conflicts_with = "ack")]
+    pub member: Option<String>,
+    /// How long others wait for this member when nothing is heard of it, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000, requires = "member", value_parser = clap::value_parser!(u64).range(brigade_ingest::SESSION_MS))]
+    pub session_ms: u64,
+    /// Of a queue: acknowledge the printed messages
+    #[arg(long, conflicts_with = "create")]
+    pub ack: bool,
+    /// Of a queue: how long the receipts are good, in milliseconds [default: as the subscription says]
+    #[arg(
+        long,
+        visible_alias = "visibility",
+        alias = "visibility-timeout-ms",
+        value_name = "MS",
+        conflicts_with = "create",
+        value_parser = clap::value_parser!(u64).range(1..=MAX_VISIBILITY_MS)
+    )]
+    pub visibility_ms: Option<u64>,
     /// Most messages [default: all there are]
     #[arg(long, value_name = "N")]
     pub max: Option<u64>,
     /// How long to wait for the first message, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60_000))]
+    #[arg(
+        long,
+        visible_alias = "wait",
+        value_name = "MS",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(..=60_000)
+    )]
     pub wait_ms: u64,
     /// Go on waiting for new messages
     #[arg(long, short, conflicts_with = "wait_ms")]
@@ -66,7 +109,8 @@ pub struct PollArgs {
     pub retry_seconds: u32,
 }
 
-fn start(text: &str) -> Result<SubscriptionStart, String> {
+/// Where a subscription begins, as arguments say it.
+pub(super) fn start(text: &str) -> Result<SubscriptionStart, String> {
     match text {
         "earliest" => Ok(SubscriptionStart::Earliest),
         "latest" => Ok(SubscriptionStart::Latest),
@@ -76,13 +120,26 @@ fn start(text: &str) -> Result<SubscriptionStart, String> {
 
 /// Runs `brigade poll`.
 pub(super) async fn run(context: &Context, args: PollArgs) -> Result<(), CliError> {
-    let client = &context.client;
     let policy =
         RetryPolicy { give_up_after: Duration::from_secs(args.retry_seconds.into()), ..RetryPolicy::default() };
-    if args.create {
-        client.create_subscription(&args.topic, &args.subscription, args.start).await?;
+    if is_queue(context, &args, &policy).await? {
+        if args.member.is_some() {
+            let problem =
+                format!("{} is a queue: it has no members, any number of consumers may poll it", args.subscription);
+            return Err(CliError::Usage(problem));
+        }
+        return queue::run(context, &args, &policy).await;
     }
+    if args.ack || args.visibility_ms.is_some() {
+        let problem = format!("{} is a stream: --ack and --visibility-ms are for queues", args.subscription);
+        return Err(CliError::Usage(problem));
+    }
+    let client = &context.client;
     let mut printer = Printer::new(io::stdout().lock(), Style::choose(args.values, context.output))?;
+    if let Some(name) = &args.member {
+        let received = member::run(context, &args, name, &policy, &mut printer).await;
+        return received.and(printer.flush());
+    }
     let mut remaining = args.max.unwrap_or(u64::MAX);
     let mut wait_ms = if args.follow { FOLLOW_WAIT_MS } else { args.wait_ms };
     // Where to read on without a commit.
@@ -93,6 +150,7 @@ pub(super) async fn run(context: &Context, args: PollArgs) -> Result<(), CliErro
             max_bytes: POLL_BYTES,
             wait_ms,
             positions: positions.iter().map(|(&partition, &offset)| Position { partition, offset }).collect(),
+            member: None,
         };
         let (polled, _) = client.retry(&policy, || client.poll(&args.topic, &args.subscription, &request)).await?;
         if polled.messages.is_empty() && !args.follow {
@@ -114,4 +172,16 @@ pub(super) async fn run(context: &Context, args: PollArgs) -> Result<(), CliErro
         }
     }
     printer.flush()
+}
+
+/// Whether the subscription is a queue; it is created as a stream before if that was asked for and there is none.
+async fn is_queue(context: &Context, args: &PollArgs, policy: &RetryPolicy) -> Result<bool, CliError> {
+    let (client, topic, name) = (&context.client, &args.topic, &args.subscription);
+    let subscription = match client.retry(policy, || client.subscription(topic, name)).await.map(|found| found.0) {
+        Err(error) if args.create && error.kind() == ErrorKind::NotFound => {
+            client.create_subscription(topic, name, args.start).await?
+        }
+        found => found?,
+    };
+    Ok(subscription.kind == "queue")
 }

@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write};
 
 use super::{CliError, OutputFormat};
-use crate::client::Message;
+use crate::client::{Handed, Message};
 
 /// What is printed of each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(super) enum Style {
     Json,
     /// Partition, offset, key and value in columns.
     Table,
+    /// The same, and of each message how often it was delivered and its receipt.
+    Receipts,
 }
 
 impl Style {
@@ -37,8 +39,13 @@ pub(super) struct Printer<W: Write> {
 impl<W: Write> Printer<W> {
     pub(super) fn new(out: W, style: Style) -> Result<Self, CliError> {
         let mut out = BufWriter::with_capacity(256 * 1024, out);
-        if style == Style::Table {
-            writeln!(out, "{:>9}  {:>12}  {:<24}  VALUE", "PARTITION", "OFFSET", "KEY")?;
+        match style {
+            Style::Table => writeln!(out, "{:>9}  {:>12}  {:<24}  VALUE", "PARTITION", "OFFSET", "KEY")?,
+            Style::Receipts => {
+                let (partition, offset, delivery, receipt) = ("PARTITION", "OFFSET", "DELIVERY", "RECEIPT");
+                writeln!(out, "{partition:>9}  {offset:>12}  {delivery:>8}  {receipt:<82}  {:<24}  VALUE", "KEY")?;
+            }
+            Style::Values | Style::Json => {}
         }
         Ok(Self { out, style })
     }
@@ -61,7 +68,12 @@ impl<W: Write> Printer<W> {
         let key = message.key().map_err(|e| broken(e.to_string()))?;
         let key = key.map_or_else(|| "-".to_owned(), |key| printable(&key));
         let value = value.map_or_else(|| "(tombstone)".to_owned(), |value| printable(&value));
-        writeln!(self.out, "{:>9}  {:>12}  {key:<24}  {value}", message.partition, message.offset)?;
+        write!(self.out, "{:>9}  {:>12}  ", message.partition, message.offset)?;
+        if self.style == Style::Receipts {
+            let handed = Handed::parse(json).map_err(|e| broken(e.to_string()))?;
+            write!(self.out, "{:>8}  {:<82}  ", handed.delivery_count, handed.receipt)?;
+        }
+        writeln!(self.out, "{key:<24}  {value}")?;
         Ok(())
     }
 
@@ -72,7 +84,7 @@ impl<W: Write> Printer<W> {
 }
 
 /// Text that keeps to its line and does nothing to a terminal.
-fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.into_owned() }
 }
@@ -104,5 +116,8 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert!(lines[1].ends_with(r"a\tb"), "{table}");
         assert!(lines[2].ends_with("(tombstone)"), "{table}");
+        let delivered = ONE.replace(r#""timestamp":1"#, r#""timestamp":1,"receipt":"abc","delivery_count":2"#);
+        let table = printed(Style::Receipts, &[&delivered]);
+        assert!(table.lines().nth(1).is_some_and(|line| line.contains(" 2  abc ")), "{table}");
     }
 }

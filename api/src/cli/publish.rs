@@ -22,7 +22,8 @@ Examples:
       each line is a message; its key is taken from the JSON in it
   brigade publish orders --ndjson --file messages.ndjson
       each line is a message object; all fields but one value are optional:
-      {\"key\":\"k\",\"value\":\"text or any JSON\",\"headers\":{\"a\":\"b\"},\"timestamp\":MS,\"partition\":0}
+      {\"key\":\"k\",\"value\":\"text or any JSON\",\"headers\":{\"a\":\"b\"},\"timestamp\":MS,\"partition\":0,
+       \"group\":\"g\",\"priority\":9,\"delay_ms\":MS,\"ttl_ms\":MS,\"deduplication_id\":\"id\"}
 
 Requests carry a producer id and a sequence, so that one that is repeated (server away, connection
 broken) is stored once. Several are in flight at once, which may store them in another order;
@@ -41,7 +42,8 @@ pub struct PublishArgs {
     #[arg(long, short, value_name = "PATH")]
     pub file: Option<PathBuf>,
     /// Lines are message objects rather than text values
-    #[arg(long, conflicts_with_all = ["key", "key_field", "header", "partition", "timestamp"])]
+    #[arg(long, conflicts_with_all = ["key", "key_field", "header", "partition", "timestamp", "group",
+        "priority", "delay", "ttl", "deduplication_id"])]
     pub ndjson: bool,
     /// Key of all messages
     #[arg(long, short, conflicts_with = "key_field")]
@@ -58,6 +60,21 @@ pub struct PublishArgs {
     /// Timestamp of all messages in milliseconds since the Unix epoch [default: time of publishing]
     #[arg(long, value_name = "MS")]
     pub timestamp: Option<i64>,
+    /// Group of all messages: they go to one partition, whatever their keys are
+    #[arg(long)]
+    pub group: Option<String>,
+    /// Priority of all messages, 0 to 9, 9 first [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9))]
+    pub priority: Option<u8>,
+    /// How long queue subscriptions wait before they deliver the messages, in milliseconds
+    #[arg(long, visible_alias = "delay-ms", value_name = "MS")]
+    pub delay: Option<u64>,
+    /// How long queue subscriptions may deliver the messages, in milliseconds
+    #[arg(long, visible_alias = "ttl-ms", value_name = "MS")]
+    pub ttl: Option<u64>,
+    /// Store the one message only if none with this id was stored lately
+    #[arg(long, value_name = "ID")]
+    pub deduplication_id: Option<String>,
     /// Most messages of one request
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub batch_messages: u32,

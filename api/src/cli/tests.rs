@@ -139,3 +139,40 @@ fn bench_and_bucket_arguments() {
         assert!(parse(wrong).is_err(), "{wrong:?}");
     }
 }
+
+#[test]
+fn queue_arguments() {
+    for right in [
+        &["subscription", "create", "t", "s"][..],
+        &["subscription", "create", "t", "s", "--kind", "queue", "--filter", "a = 1", "--ordered", "--start", "latest"],
+        &["subscription", "update", "t", "s", "--no-push"],
+        &["subscription", "describe", "t", "s"],
+        &["subscription", "seek", "t", "s", "--position", "0:5", "--position", "1:0"],
+        &["subscription", "seek", "t", "s", "--to", "1700000000000"],
+        &["poll", "t", "s", "--ack", "--visibility", "5000", "--wait", "100"],
+        &["ack", "t", "s", "r", "r2"],
+        &["nack", "t", "s", "--delay", "43200000"],
+        &["extend", "t", "s", "r", "--visibility-ms", "1"],
+        &["reject", "t", "s"],
+        &["dead-letters", "list", "t", "s", "--filter", "a exists"],
+        &["dead-letters", "redrive", "t", "s", "--per-second", "10", "--max", "5"],
+        &["dead-letters", "purge", "t", "s"],
+    ] {
+        assert!(parse(right).is_ok(), "{right:?}: {:?}", parse(right).err());
+    }
+    for wrong in [
+        &["subscription", "create", "t", "s", "--kind", "heap"][..],
+        &["subscription", "seek", "t", "s"],
+        &["subscription", "seek", "t", "s", "--to", "latest", "--position", "0:5"],
+        &["poll", "t", "s", "--ack", "--commit"],
+        &["poll", "t", "s", "--visibility-ms", "0"],
+        &["poll", "t", "s", "--visibility-ms", "43200001"],
+        &["nack", "t", "s", "--delay-ms", "43200001"],
+        &["extend", "t", "s", "r", "--visibility-ms", "0"],
+        &["ack", "t"],
+        &["dead-letters", "purge", "t", "s", "--per-second", "1"],
+        &["dead-letters", "redrive", "t", "s", "--per-second", "0"],
+    ] {
+        assert!(parse(wrong).is_err(), "{wrong:?}");
+    }
+}

@@ -78,12 +78,15 @@ struct SettingsArgs {
     /// Compression of stored batches: none, lz4 or zstd [default of a new topic: lz4]
     #[arg(long, value_name = "CODEC")]
     compression: Option<String>,
+    /// How long the deduplication id of a message is remembered; 0 for not at all [default of a new topic: 300000]
+    #[arg(long, value_name = "MS")]
+    deduplication_window_ms: Option<u32>,
 }
 
 impl From<SettingsArgs> for TopicSettings {
     fn from(args: SettingsArgs) -> Self {
-        let SettingsArgs { partitions, max_message_bytes, compression } = args;
-        Self { partitions, max_message_bytes, compression, replication: None }
+        let SettingsArgs { partitions, max_message_bytes, compression, deduplication_window_ms } = args;
+        Self { partitions, max_message_bytes, compression, deduplication_window_ms, replication: None }
     }
 }
 
@@ -143,11 +146,12 @@ fn show(context: &Context, topic: &Topic) -> Result<(), CliError> {
     }
     let settings = &topic.settings;
     print_line(format_args!(
-        "topic {}: partitions {}, messages up to {}, compression {}, replication {}",
+        "topic {}: partitions {}, messages up to {}, compression {}, deduplication window {} ms, replication {}",
         topic.name,
         settings.partitions.unwrap_or(1),
         bytes(settings.max_message_bytes.unwrap_or(0)),
         settings.compression.as_deref().unwrap_or("?"),
+        settings.deduplication_window_ms.map_or_else(|| "?".to_owned(), |window| window.to_string()),
         settings.replication.as_deref().unwrap_or("?"),
     ))?;
     let mut rows = table(&["partition", "log start", "high watermark", "messages", "bytes"], &[0, 1, 2, 3, 4]);

@@ -142,15 +142,15 @@ struct ErrorFields {
     log_start: Option<u64>,
 }
 
+/// How long an answer asks to wait.
+pub(super) fn retry_after(response: &reqwest::Response) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
+}
+
 /// Reads an answer that was not a success.
 pub(super) async fn refusal(response: reqwest::Response) -> ClientError {
-    let status = response.status().as_u16();
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|seconds| seconds.trim().parse().ok())
-        .map(Duration::from_secs);
+    let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
     let body = response.bytes().await.unwrap_or_default();
     ClientError::Refused(Box::new(parse_refusal(status, retry_after, &body)))
 }

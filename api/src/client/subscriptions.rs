@@ -20,6 +20,9 @@ pub struct PollRequest {
     /// Read on from here instead of the committed positions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub positions: Vec<Position>,
+    /// Read only what is assigned to this member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
 }
 
 /// The answer to a poll.

@@ -18,6 +18,9 @@ pub struct TopicSettings {
     /// Compression of stored batches: `none`, `lz4` or `zstd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<String>,
+    /// How long the deduplication id of a message is remembered, in milliseconds; 0 for not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deduplication_window_ms: Option<u32>,
     /// How messages are replicated over regions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replication: Option<String>,
@@ -118,17 +121,48 @@ pub enum SeekTo {
 pub struct Subscription {
     /// Name.
     pub name: String,
-    /// Kind: `stream`.
+    /// Kind: `stream` or `queue`.
     pub kind: String,
-    /// Committed positions, one a partition.
-    #[serde(default)]
+    /// Of a stream: committed positions, one a partition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub positions: Vec<SubscriptionPosition>,
-    /// Messages not yet committed, in all partitions.
+    /// Messages not yet committed or settled, in all partitions.
     #[serde(default)]
     pub lag: u64,
+    /// Of a queue: its settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<BTreeMap<String, Value>>,
+    /// Of a queue: how far each partition is settled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<QueuePartition>,
+    /// Of a queue: messages delivered under a receipt that is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u64>,
+    /// Of a queue: messages not ready yet, as far as they have been looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delayed: Option<u64>,
+    /// Of a queue: messages acknowledged by transactions that are not decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<u64>,
+    /// Of a queue: dead letters that are kept with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<u64>,
     /// Further fields.
     #[serde(flatten)]
     pub rest: BTreeMap<String, Value>,
+}
+
+/// How far a queue has settled a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuePartition {
+    /// Number of the partition.
+    pub partition: u32,
+    /// Everything before this offset is settled.
+    pub floor: u64,
+    /// Messages from there on that are not settled.
+    pub unsettled: u64,
+    /// One past the last readable offset.
+    pub high_watermark: u64,
 }
 
 /// A subscription's committed position in a partition.

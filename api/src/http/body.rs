@@ -7,12 +7,12 @@ use brigade_ingest::{Admission, Ingest, IngestError};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header::EXPECT};
 use hyper::body::Frame;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
 use super::error::{ApiError, kinds};
 
-/// Largest body of a request that is no publish: the longest list of positions takes about 50 KiB.
+/// Largest body that is read without room for it having been found: the longest list of positions takes about 50 KiB.
 const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 
 /// How much of a refused body is read and dropped, and for how long, so that a client that is still sending sees the
@@ -69,30 +69,62 @@ fn refused(error: IngestError, limits: BodyLimits) -> ApiError {
 
 /// Reads a small JSON document; no body at all counts as `{}`.
 pub(super) async fn document<T: DeserializeOwned>(
-    mut body: Body,
+    body: Body,
     headers: &HeaderMap,
     time: Duration,
 ) -> Result<T, ApiError> {
     let limits = BodyLimits { bytes: MAX_DOCUMENT_BYTES, time };
-    let announced = announced(&body, limits);
-    let read = match announced {
-        Ok(announced) => collect(&mut body, announced, limits, |_| Ok(())).await,
+    let bytes = whole(body, headers, limits, |_| Ok(())).await?;
+    object(if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes })
+}
+
+/// Reads a JSON document that may be a large one. Then it needs room in memory like a publish, until the permit is dropped;
+/// a small one has room always, so that what is in flight can be settled while there is none for more.
+pub(super) async fn large_document<T: DeserializeOwned>(
+    body: Body,
+    headers: &HeaderMap,
+    limits: BodyLimits,
+    ingest: &Ingest,
+) -> Result<(T, Option<Admission>), ApiError> {
+    let (mut admission, mut seen) = (None::<Admission>, 0);
+    let bytes = whole(body, headers, limits, |piece| {
+        seen += piece;
+        let room = match &mut admission {
+            Some(admission) => admission.grow(piece),
+            None if seen > MAX_DOCUMENT_BYTES => ingest.admit(seen).map(|room| admission = Some(room)),
+            None => Ok(()),
+        };
+        room.map_err(|error| refused(error, limits))
+    });
+    let bytes = bytes.await?;
+    let document = object(if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes })?;
+    Ok((document, admission))
+}
+
+/// Parses a JSON object.
+pub(super) fn object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ApiError> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        // Serde would take an array for the fields in their order.
+        return Err(ApiError::new(kinds::INVALID_JSON, "the body is not a JSON object"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| ApiError::new(kinds::INVALID_JSON, error.to_string()))
+}
+
+/// Reads a body to its end; one that is refused is discarded.
+async fn whole(
+    mut body: Body,
+    headers: &HeaderMap,
+    limits: BodyLimits,
+    take: impl FnMut(usize) -> Result<(), ApiError>,
+) -> Result<Bytes, ApiError> {
+    let read = match announced(&body, limits) {
+        Ok(announced) => collect(&mut body, announced, limits, take).await,
         Err(error) => Err(error),
     };
-    match read {
-        Ok(bytes) => {
-            let bytes: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
-            if bytes.trim_ascii_start().first() != Some(&b'{') {
-                // Serde would take an array for the fields in their order.
-                return Err(ApiError::new(kinds::INVALID_JSON, "the body is not a JSON object"));
-            }
-            serde_json::from_slice(bytes).map_err(|error| ApiError::new(kinds::INVALID_JSON, error.to_string()))
-        }
-        Err(error) => {
-            discard(&mut body, headers).await;
-            Err(error)
-        }
+    if read.is_err() {
+        discard(&mut body, headers).await;
     }
+    read
 }
 
 /// The announced length, if there is one and it is not too large.

@@ -3,7 +3,7 @@
 use axum::{body::Body, extract::RawPathParams};
 use brigade_index::{
     ids::ShardId,
-    names::{SubscriptionName, TopicName},
+    names::{MemberName, SubscriptionName, TopicName, TransactionId},
 };
 use http::{HeaderMap, request::Parts};
 
@@ -33,6 +33,16 @@ impl Call {
     /// The subscription in the path.
     pub(super) fn subscription(&self) -> Result<SubscriptionName, ApiError> {
         Ok(SubscriptionName::new(self.path_parameter("subscription")?)?)
+    }
+
+    /// The member in the path.
+    pub(super) fn member(&self) -> Result<MemberName, ApiError> {
+        Ok(MemberName::new(self.path_parameter("member")?)?)
+    }
+
+    /// The transaction in the path.
+    pub(super) fn transaction(&self) -> Result<TransactionId, ApiError> {
+        Ok(TransactionId::new(self.path_parameter("transaction")?)?)
     }
 
     /// Fails unless the shard in the path is the one there is.

@@ -203,21 +203,17 @@ mod tests {
     #[test]
     fn a_region_behind_shows_in_its_own_figures_and_in_those_of_partitions() {
         let status = ShardStatus {
-            shard: ShardId(0),
             state: "leading",
             ballot: Ballot { round: 3, nonce: 1 },
             committed: Sequence(9),
             sealed: Sequence(10),
             in_flight: 1,
             snapshot: Sequence(4),
-            snapshot_bytes: 0,
-            deposed_by: None,
-            store_problem: None,
             leader_since_ms: Some(1_000),
             takeover_ms: Some(70),
             voters: [0, 1, 2].map(RegionNo).into(),
             regions: vec![region(0, "a", "in_sync", 0), region(1, "b", "in_sync", 0), region(2, "c", "behind", 3)],
-            change: None,
+            ..ShardStatus::unknown(ShardId(0))
         };
         let mut registry = Registry::default();
         let (topics, partitions, takeovers, depositions, follows) = (2, 5, 4, 1, false);

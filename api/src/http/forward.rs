@@ -28,10 +28,11 @@ use super::{
     params::MAX_WAIT_MS,
     publish,
     route::Route,
+    transactions,
 };
 use crate::{
     peers::PeerError,
-    serve::{Absent, Node},
+    serve::{Absent, Node, left},
 };
 
 /// Says that a request was passed on by the node named; it is not passed on again.
@@ -65,6 +66,7 @@ pub(super) async fn forward(node: &Arc<Node>, route: Route, leader: &Leader, cal
     for own in [HOST, EXPECT, CONTENT_LENGTH] {
         parts.headers.remove(own);
     }
+    let caller = std::mem::take(&mut parts.extensions);
     parts.headers.insert(FORWARDED, name_of(&node.name));
     let refusal = Arc::new(OnceLock::new());
     let body = Body::new(Bounded::new(body, limits, refusal.clone()));
@@ -77,6 +79,10 @@ pub(super) async fn forward(node: &Arc<Node>, route: Route, leader: &Leader, cal
         biased;
         answer = timeout(limit, sending) => answer.map_err(|_| format!("no answer within {limit:?}")),
         () = async { changed.await; sleep(GRACE).await } => Err("another node took over in between".to_owned()),
+        // The leader sees that nobody waits for its messages any more. A client that only sends no more is not kept waiting.
+        () = async { left(&caller).await; sleep(GRACE).await }, if route == Route::Poll => {
+            return Err(ApiError::new(kinds::REQUEST_TIMEOUT, "the connection was closed while the request waited"));
+        }
         () = async { node.draining.cancelled().await; sleep(GRACE).await }, if !route.changes() => {
             return Err(ApiError::new(kinds::SHUTTING_DOWN, "the node is shutting down"));
         }
@@ -104,10 +110,19 @@ fn unanswered<T>(route: Route, leader: &Leader, failed: Result<Result<T, PeerErr
     };
     let message = format!("the request was passed on to the leader {}: {problem}", leader.node);
     if sent && route.changes() {
-        return ApiError::new(kinds::OUTCOME_UNKNOWN, message);
+        let error = ApiError::new(kinds::OUTCOME_UNKNOWN, message);
+        return match route {
+            Route::Publish => error,
+            Route::Transact => ApiError { hint: transactions::UNKNOWN_HINT.into(), ..error },
+            _ => error.repeatable(),
+        };
     }
-    let hint =
-        if route.changes() { "try again after Retry-After; nothing was stored" } else { "try again after Retry-After" };
+    let hint = match route {
+        // The leader may have delivered messages that nobody got.
+        Route::Poll if sent => "try again after Retry-After; what a queue delivered on the way comes again in its time",
+        _ if route.changes() => "try again after Retry-After; nothing was stored",
+        _ => "try again after Retry-After",
+    };
     ApiError { hint: hint.into(), ..ApiError::new(kinds::NOT_LEADER, message) }
 }
 
@@ -221,5 +236,29 @@ impl HttpBody for Bounded {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_happened_is_only_called_repeatable_where_it_is() {
+        let leader = Leader { node: "l".to_owned(), address: "http://l".to_owned(), time_ms: 0 };
+        let broken = || PeerError::Broken { address: String::new(), problem: "reset".to_owned() };
+        let hint = |route| {
+            let error = unanswered::<()>(route, &leader, Ok(Err(broken())));
+            assert_eq!(error.code, "outcome_unknown", "{route:?}");
+            error.hint
+        };
+        assert!(hint(Route::Publish).contains("Idempotency-Key"));
+        assert!(hint(Route::Transact).contains("with its id"));
+        for route in [Route::Ack, Route::Nack, Route::CommitTransaction, Route::Redrive, Route::AlterSubscription] {
+            assert!(hint(route).contains("repeat the request"), "{route:?}");
+        }
+        // Such a poll has stored nothing.
+        let polled = unanswered::<()>(Route::Poll, &leader, Ok(Err(broken())));
+        assert_eq!(polled.code, "not_leader");
     }
 }

@@ -16,16 +16,22 @@ use utoipa::{
 
 use self::{
     operations::{About, Body, Field, Shape, describe},
-    shapes::{ErrorBody, Message, Placements, Polled, Publication, Published, Read},
+    shapes::{
+        DeadLetters, ErrorBody, Message, Placements, Publication, Published, Purged, Read, Received, Redriven, Results,
+        TransactionBody,
+    },
 };
 use super::{
     cluster::ClusterView,
+    members::{AssignmentView, MemberBody, MemberList},
     poll::{CommitBody, PollBody, Positions},
+    queue::{ExtendBody, NackBody, PickBody, ReceiptsBody, RedriveBody},
     regions::{ChangeView, RegionList, RegionsBody},
     route::Route,
     shards::ShardList,
-    subscriptions::{SeekBody, SubscriptionBody, SubscriptionList, SubscriptionView},
+    subscriptions::{SubscriptionBody, SubscriptionList, SubscriptionView},
     topics::{TopicBody, TopicPage, TopicView},
+    transactions::{Transacted, TransactionList, TransactionView},
 };
 use crate::serve::{DeposedBody, LeaseAnswer};
 
@@ -61,7 +67,9 @@ fn operation(name: &str, path: &str, about: About) -> Operation {
     for (name, what) in [
         ("topic", "Name of the topic."),
         ("subscription", "Name of the subscription."),
+        ("member", "Name that the consumer chose for itself; no other may use it."),
         ("shard", "Number of the shard."),
+        ("transaction", "Id of the transaction."),
     ] {
         if path.contains(&format!("{{{name}}}")) {
             operation = operation.parameter(parameter(ParameterIn::Path, &(name, what)));
@@ -113,8 +121,12 @@ fn answer(what: &str, shapes: &[Shape]) -> Response {
 fn components() -> Components {
     let all = ComponentsBuilder::new();
     let all = with::<ErrorBody>(with::<Publication>(with::<Message>(with::<Placements>(with::<Published>(all)))));
-    let all = with::<Read>(with::<Polled>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(all)))));
-    let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(with::<SeekBody>(all))));
+    let all = with::<Read>(with::<Received>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(all)))));
+    let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(all)));
+    let all = with::<ReceiptsBody>(with::<NackBody>(with::<ExtendBody>(with::<Results>(with::<DeadLetters>(all)))));
+    let all = with::<RedriveBody>(with::<Redriven>(with::<PickBody>(with::<Purged>(all))));
+    let all = with::<TransactionBody>(with::<Transacted>(with::<TransactionView>(with::<TransactionList>(all))));
+    let all = with::<MemberBody>(with::<AssignmentView>(with::<MemberList>(all)));
     let all = with::<LeaseAnswer>(with::<DeposedBody>(all));
     let all = with::<RegionList>(with::<ShardList>(with::<RegionsBody>(with::<ChangeView>(all))));
     with::<PollBody>(with::<CommitBody>(with::<Positions>(with::<ClusterView>(all)))).build()

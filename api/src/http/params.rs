@@ -1,12 +1,13 @@
 //! Query parameters: each taken once, by name and with its range; what is left over is refused.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use brigade_index::ids::Offset;
 use brigade_ingest::ReadFrom;
 use url::form_urlencoded;
 
 use super::error::ApiError;
+use crate::wire::GivenAttributes;
 
 /// Most messages of one read or poll, by default and at most. The default is a page that a person can handle, the most
 /// what one publish may have.
@@ -49,12 +50,23 @@ impl<'a> Query<'a> {
     }
 
     /// A parameter as a positive number of at most `limits.1`, else `limits.0`.
-    fn positive(&mut self, name: &str, limits: (u64, u64)) -> Result<usize, ApiError> {
+    pub(super) fn positive(&mut self, name: &str, limits: (u64, u64)) -> Result<usize, ApiError> {
         let number = self.number(name, limits.1)?.unwrap_or(limits.0);
         if number == 0 {
             return Err(ApiError::parameter(name, "must be at least 1"));
         }
         Ok(usize::try_from(number).unwrap_or(usize::MAX))
+    }
+
+    /// A parameter as a whole number, which may be negative; its range is checked elsewhere.
+    fn integer(&mut self, name: &str) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let digits = text.strip_prefix('-').unwrap_or(&text);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(ApiError::parameter(name, format!("is {:?}; it must be a whole number", shown(&text))));
+        }
+        // What has more than 64 bits is out of every range.
+        Ok(Some(text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX })))
     }
 
     /// A timestamp in milliseconds since the Unix epoch.
@@ -85,13 +97,37 @@ fn sends_replacement(query: &str) -> bool {
 fn number(name: &str, text: &str, max: u64) -> Result<u64, ApiError> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits {
-        let shown: String = text.chars().take(40).collect();
-        return Err(ApiError::parameter(name, format!("is {shown:?}; it must be a whole number from 0 to {max}")));
+        let problem = format!("is {:?}; it must be a whole number from 0 to {max}", shown(text));
+        return Err(ApiError::parameter(name, problem));
     }
     match text.parse::<u64>() {
         Ok(number) if number <= max => Ok(number),
         _ => Err(ApiError::parameter(name, format!("is too large; at most {max}"))),
     }
+}
+
+/// A number within its limits: default, most, least.
+pub(super) fn within(name: &str, given: Option<u64>, limits: (u64, u64), least: u64) -> Result<usize, ApiError> {
+    let number = given.unwrap_or(limits.0);
+    if number < least || number > limits.1 {
+        return Err(ApiError::parameter(name, format!("is {number}; it must be between {least} and {}", limits.1)));
+    }
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+/// A time in milliseconds within its limits: default, most, least.
+pub(super) fn milliseconds(
+    name: &str,
+    given: Option<u64>,
+    limits: (u64, u64),
+    least: u64,
+) -> Result<Duration, ApiError> {
+    within(name, given, limits, least).map(|number| Duration::from_millis(number as u64))
+}
+
+/// The beginning of what a client sent, to be named in an error.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
 }
 
 /// Parameters of a read.
@@ -129,8 +165,8 @@ fn read_from(query: &mut Query<'_>) -> Result<Option<ReadFrom>, ApiError> {
         (Some("latest"), None) => Ok(Some(ReadFrom::Latest)),
         (Some(text), None) => {
             number("offset", text, u64::MAX).map(|offset| Some(ReadFrom::Offset(Offset(offset)))).map_err(|_| {
-                let shown: String = text.chars().take(40).collect();
-                ApiError::parameter("offset", format!("is {shown:?}; it must be a whole number, earliest or latest"))
+                let problem = format!("is {:?}; it must be a whole number, earliest or latest", shown(text));
+                ApiError::parameter("offset", problem)
             })
         }
     }
@@ -158,12 +194,25 @@ pub(super) struct RawParams<'a> {
     pub(super) key: Option<Cow<'a, str>>,
     pub(super) partition: Option<u32>,
     pub(super) timestamp_ms: Option<i64>,
+    pub(super) group: Option<Cow<'a, str>>,
+    /// But for the group.
+    pub(super) attributes: GivenAttributes<'static>,
+    pub(super) deduplication_id: Option<Cow<'a, str>>,
 }
 
 impl<'a> RawParams<'a> {
     pub(super) fn take(mut query: Query<'a>) -> Result<Self, ApiError> {
         let (key, partition, timestamp_ms) = (query.text("key"), query.partition()?, query.timestamp()?);
-        query.finish().map(|()| Self { key, partition, timestamp_ms })
+        let (group, deduplication_id) = (query.text("group"), query.text("deduplication_id"));
+        let attributes = GivenAttributes {
+            group: None,
+            priority: query.integer("priority")?,
+            delay_ms: query.integer("delay_ms")?,
+            deliver_at: query.integer("deliver_at")?,
+            ttl_ms: query.integer("ttl_ms")?,
+            expires_at: query.integer("expires_at")?,
+        };
+        query.finish().map(|()| Self { key, partition, timestamp_ms, group, attributes, deduplication_id })
     }
 }
 

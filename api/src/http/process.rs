@@ -46,7 +46,7 @@ fn resident_bytes() -> Option<i64> {
 }
 
 /// From the 14th and 15th field of the process's stat, in ticks of which Linux shows a hundred a second.
-fn cpu_seconds() -> Option<f64> {
+pub(crate) fn cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // The second field is a name in parentheses, which may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;

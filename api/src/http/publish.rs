@@ -21,14 +21,17 @@ use super::{
 use crate::{
     serve::Leading,
     settings::Settings,
-    wire::{MessageSink, RawMeta, Refusal, encode_placements, parse_arrow, parse_json, parse_ndjson, parse_raw},
+    wire::{
+        GivenAttributes, MessageSink, RawMeta, Refusal, encode_placements, parse_arrow, parse_json, parse_ndjson,
+        parse_raw,
+    },
 };
 
 const PRODUCER_ID: HeaderName = HeaderName::from_static("producer-id");
 const PRODUCER_SEQUENCE: HeaderName = HeaderName::from_static("producer-sequence");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const DUPLICATE: HeaderName = HeaderName::from_static("brigade-duplicate");
-const TRUE: HeaderValue = HeaderValue::from_static("true");
+pub(super) const DUPLICATE: HeaderName = HeaderName::from_static("brigade-duplicate");
+pub(super) const TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// Request headers with this prefix are headers of a message whose body is raw.
 const MESSAGE_HEADER_PREFIX: &str = "brigade-header-";
@@ -55,7 +58,7 @@ pub(super) async fn publish(node: Arc<Leading>, call: Call) -> Result<Response, 
     drop(body);
     let reply = node.ingest.publish(sink.0, admission).await?;
     let placed = reply.placed.iter().map(|(partition, offset)| (partition.0, offset.0));
-    let mut response = answer::json(StatusCode::OK, encode_placements(placed));
+    let mut response = answer::json(StatusCode::OK, encode_placements(placed, &reply.duplicates));
     if reply.duplicate {
         response.headers_mut().insert(DUPLICATE, TRUE);
     }
@@ -70,17 +73,22 @@ pub(super) fn limits(settings: &Settings) -> BodyLimits {
 }
 
 /// Adds messages to a draft as they are parsed.
-struct DraftSink(Draft);
+pub(super) struct DraftSink(pub(super) Draft);
 
 impl MessageSink for DraftSink {
-    fn push(&mut self, message: MessageRef<'_>, partition: Option<u32>) -> Result<(), Refusal> {
-        self.0.push(&message, partition).map_err(|error| refuse_message(&error))
+    fn push(
+        &mut self,
+        message: MessageRef<'_>,
+        partition: Option<u32>,
+        deduplication_id: Option<&str>,
+    ) -> Result<(), Refusal> {
+        self.0.push_once(&message, partition, deduplication_id).map_err(|error| refuse_message(&error))
     }
 }
 
 /// Formats of a publish body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+pub(super) enum Format {
     Json,
     NdJson,
     Bytes,
@@ -89,7 +97,7 @@ enum Format {
 }
 
 impl Format {
-    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
         if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
             let problem = format!("the content encoding {encoding:?} is not supported");
             return Err(ApiError::new(kinds::UNSUPPORTED_CONTENT_ENCODING, problem));
@@ -132,6 +140,8 @@ fn raw(
         key: params.key.as_ref().map(|key| key.as_bytes()),
         timestamp_ms: params.timestamp_ms,
         partition: params.partition,
+        attributes: GivenAttributes { group: params.group.as_deref(), ..params.attributes },
+        deduplication_id: params.deduplication_id.as_deref(),
         headers: message_headers(&parts.headers)?,
     };
     Ok(parse_raw(body, format == Format::Text, &meta, now_ms, sink)?)

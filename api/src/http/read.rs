@@ -89,16 +89,20 @@ fn resume_after(headers: &HeaderMap) -> Result<Option<ReadFrom>, ApiError> {
     Ok(Some(ReadFrom::Offset(Offset(offset))))
 }
 
-/// Slices as the encoders take them.
-pub(super) fn slices(slices: Vec<Slice>) -> Vec<MessageSlice> {
-    let convert = |slice: Slice| MessageSlice {
+/// A slice as the encoders take it.
+pub(super) fn slice(slice: Slice) -> MessageSlice {
+    MessageSlice {
         partition: slice.partition.0,
         base_offset: slice.base.0,
         messages: slice.messages,
         first: slice.first,
         rows: slice.rows,
-    };
-    slices.into_iter().map(convert).collect()
+    }
+}
+
+/// Slices as the encoders take them.
+pub(super) fn slices(slices: Vec<Slice>) -> Vec<MessageSlice> {
+    slices.into_iter().map(slice).collect()
 }
 
 fn encode(

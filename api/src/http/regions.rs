@@ -226,21 +226,18 @@ mod tests {
 
     fn status() -> ShardStatus {
         ShardStatus {
-            shard: ShardId(0),
             state: "leading",
             ballot: Ballot { round: 3, nonce: 1 },
             committed: Sequence(9),
             sealed: Sequence(10),
             in_flight: 1,
             snapshot: Sequence(4),
-            snapshot_bytes: 0,
-            deposed_by: None,
-            store_problem: None,
             leader_since_ms: Some(1_000),
             takeover_ms: Some(70),
             voters: [0, 1, 2].map(RegionNo).into(),
             regions: vec![region(0, "a", "in_sync"), region(1, "b", "unreachable"), region(3, "d", "joining")],
             change: Some("adding d".to_owned()),
+            ..ShardStatus::unknown(ShardId(0))
         }
     }
 

@@ -74,19 +74,50 @@ routes! {
     CreateSubscription = PUT "/v1/topics/{topic}/subscriptions/{subscription}";
     /// A subscription with its positions.
     GetSubscription = GET "/v1/topics/{topic}/subscriptions/{subscription}";
-    /// Moves a subscription.
-    SeekSubscription = PATCH "/v1/topics/{topic}/subscriptions/{subscription}";
+    /// Changes or moves a subscription.
+    AlterSubscription = PATCH "/v1/topics/{topic}/subscriptions/{subscription}";
     /// Deletes a subscription.
     DeleteSubscription = DELETE "/v1/topics/{topic}/subscriptions/{subscription}";
-    /// Reads on from the positions of a subscription.
+    /// Receives messages of a subscription.
     Poll = POST "/v1/topics/{topic}/subscriptions/{subscription}/poll";
     /// Commits positions of a subscription.
     Commit = POST "/v1/topics/{topic}/subscriptions/{subscription}/commit";
+    /// Members of a subscription, with what they read.
+    ListMembers = GET "/v1/topics/{topic}/subscriptions/{subscription}/members";
+    /// A member joins or lives, and is told what to read.
+    Heartbeat = POST "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
+    /// A member goes.
+    LeaveMembers = DELETE "/v1/topics/{topic}/subscriptions/{subscription}/members/{member}";
+    /// Acknowledges messages of a queue.
+    Ack = POST "/v1/topics/{topic}/subscriptions/{subscription}/ack";
+    /// Gives messages of a queue back.
+    Nack = POST "/v1/topics/{topic}/subscriptions/{subscription}/nack";
+    /// Extends the time of messages of a queue.
+    Extend = POST "/v1/topics/{topic}/subscriptions/{subscription}/extend";
+    /// Makes messages of a queue dead letters.
+    Reject = POST "/v1/topics/{topic}/subscriptions/{subscription}/reject";
+    /// Dead letters of a queue, paged.
+    DeadLetters = GET "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters";
+    /// Gives dead letters back.
+    Redrive = POST "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters/redrive";
+    /// Forgets dead letters.
+    PurgeDeadLetters = POST "/v1/topics/{topic}/subscriptions/{subscription}/dead-letters/purge";
+    /// Transactions that wait for a decision, paged.
+    ListTransactions = GET "/v1/transactions";
+    /// Publishes and acknowledges together, or prepares to.
+    Transact = POST "/v1/transactions";
+    /// What has become of a transaction.
+    GetTransaction = GET "/v1/transactions/{transaction}";
+    /// Lets a prepared transaction take effect.
+    CommitTransaction = POST "/v1/transactions/{transaction}/commit";
+    /// Gives a prepared transaction up.
+    RollBackTransaction = POST "/v1/transactions/{transaction}/rollback";
 }
 
 impl Route {
-    /// Whether it may change something that is stored.
+    /// Whether it may change something that is stored. A poll does not: what it delivers to nobody comes again.
     pub fn changes(self) -> bool {
-        self.method() != Method::GET && !matches!(self, Self::Poll | Self::Deposed)
+        let in_memory = matches!(self, Self::Poll | Self::Deposed | Self::Heartbeat | Self::LeaveMembers);
+        self.method() != Method::GET && !in_memory
     }
 }

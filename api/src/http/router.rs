@@ -9,6 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
+
+use brigade_index::shard::ProposeError;
 use futures::FutureExt;
 use http::{HeaderMap, Method, StatusCode, request::Parts};
 use tokio::time::{Instant, timeout_at};
@@ -19,11 +21,11 @@ use super::{
     cluster,
     error::{ApiError, kinds},
     forward::{self, forward, is_forwarded},
-    lease, ops, poll, publish, read, regions,
+    lease, members, ops, poll, publish, queue, read, regions,
     route::Route,
-    shards, subscriptions, topics,
+    shards, subscriptions, topics, transactions,
 };
-use crate::serve::{Absent, Leading, Node};
+use crate::serve::{Absent, Leading, Node, SELF_CHECK};
 
 /// Most header fields of a request: 64 headers of a message and what clients and proxies add. A hundred is what the
 /// HTTP library takes; it refuses more by itself, without a body.
@@ -64,10 +66,25 @@ fn handler(route: Route) -> MethodRouter<Arc<Node>> {
         Route::ListSubscriptions => led_by(route, subscriptions::list),
         Route::CreateSubscription => led_by(route, subscriptions::create),
         Route::GetSubscription => led_by(route, subscriptions::get),
-        Route::SeekSubscription => led_by(route, subscriptions::seek),
+        Route::AlterSubscription => led_by(route, subscriptions::alter),
         Route::DeleteSubscription => led_by(route, subscriptions::delete),
         Route::Poll => led_by(route, poll::poll),
         Route::Commit => led_by(route, poll::commit),
+        Route::ListMembers => led_by(route, members::list),
+        Route::Heartbeat => led_by(route, members::heartbeat),
+        Route::LeaveMembers => led_by(route, members::leave),
+        Route::Ack => led_by(route, queue::ack),
+        Route::Nack => led_by(route, queue::nack),
+        Route::Extend => led_by(route, queue::extend),
+        Route::Reject => led_by(route, queue::reject),
+        Route::DeadLetters => led_by(route, queue::list),
+        Route::Redrive => led_by(route, queue::redrive),
+        Route::PurgeDeadLetters => led_by(route, queue::purge),
+        Route::ListTransactions => led_by(route, transactions::list),
+        Route::Transact => led_by(route, transactions::transact),
+        Route::GetTransaction => led_by(route, transactions::get),
+        Route::CommitTransaction => led_by(route, transactions::commit),
+        Route::RollBackTransaction => led_by(route, transactions::roll_back),
     }
 }
 
@@ -104,7 +121,10 @@ where
             match seated(&node, forwarded).await {
                 Ok(leading) => {
                     node.seat.asked(&leading);
-                    handle(leading.clone(), call).await.map_err(|error| doubted(&leading, error))
+                    match handle(leading.clone(), call).await {
+                        Err(error) if depends_on_state(&error) => Err(doubted(&leading, error).await),
+                        answer => answer,
+                    }
                 }
                 Err(absent) => match absent.leader.as_ref().filter(|_| absent.lives && !forwarded) {
                     Some(leader) => forward(&node, route, leader, call).await,
@@ -115,14 +135,32 @@ where
     })
 }
 
-/// Whoever only reads what some region shows as committed may know too little: what it does not find, there may be.
-fn doubted(leading: &Leading, error: ApiError) -> ApiError {
-    let depends = matches!(error.status.as_u16(), 404 | 409 | 410 | 416) || error.code == kinds::PARTITION_NOT_FOUND.1;
-    if depends && leading.shard.status().state == "reading" {
+/// Whether a refusal is only as true as what this node knows is complete. A receipt is foreign, too, to who does not know that
+/// the subscription was created anew.
+fn depends_on_state(error: &ApiError) -> bool {
+    let stateful = [kinds::PARTITION_NOT_FOUND.1, kinds::RECEIPT_FOREIGN.1];
+    matches!(error.status.as_u16(), 404 | 409 | 410 | 416) || stateful.contains(&error.code)
+}
+
+/// Whoever only reads what some region shows as committed may know too little: what it does not find, there may be. And a
+/// leader that has committed nothing for a while may have been deposed without knowing: before it denies anything it
+/// commits an entry, which only a leader can.
+async fn doubted(leading: &Leading, error: ApiError) -> ApiError {
+    if leading.shard.status().state == "reading" {
         let message = format!("too few regions answer to know whether this is so: {}", error.message);
         return ApiError::new(kinds::QUORUM_UNAVAILABLE, message);
     }
-    error
+    if !leading.shard.is_quiet(SELF_CHECK) {
+        return error;
+    }
+    match leading.shard.propose(Vec::new()).await {
+        Ok(_) => error,
+        // That entry's fate is of no importance; the request itself stored nothing.
+        Err(ProposeError::Unknown(problem)) => {
+            ApiError::new(kinds::NOT_LEADER, format!("it is not known whether this node still leads: {problem}"))
+        }
+        Err(problem) => problem.into(),
+    }
 }
 
 /// A handler that tells what is known: the leader knows best, and without one every node tells what it knows.

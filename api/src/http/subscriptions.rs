@@ -1,17 +1,18 @@
-//! Subscriptions of kind `stream`: creating, describing, moving, deleting. Receiving is in `http/poll.rs`.
+//! Subscriptions: creating, describing, changing, moving, deleting. Receiving is in `http/poll.rs`, settling what a queue
+//! delivered in `http/queue.rs`.
+
+mod place;
+mod settings;
+mod view;
 
 use std::sync::Arc;
 
 use axum::response::Response;
 use brigade_index::{
-    command::{Command, Rejection},
-    ids::{Offset, Partition, TopicId},
+    command::{Command, QueuePatch, QueueSettings, Rejection},
     names::{SubscriptionName, TopicName},
-    state::{Subscription, Topic},
 };
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::{
     answer, body,
@@ -21,177 +22,220 @@ use super::{
 };
 use crate::serve::Leading;
 
-/// A subscription as a client creates it.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SubscriptionBody {
-    /// `stream`, the default.
-    kind: Option<String>,
-    /// Where it starts; by default at the earliest message.
-    start: Option<Start>,
-}
+pub(super) use place::{Position, committed, distinct};
+pub(super) use settings::SubscriptionBody;
+pub(super) use view::{SubscriptionList, SubscriptionView};
 
-/// Where a subscription starts.
-#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Start {
-    /// At the log start.
-    Earliest,
-    /// At the high watermark.
-    Latest,
-    /// At the first message of this time (milliseconds since the Unix epoch) or later.
-    Timestamp(i64),
-}
-
-/// How a subscription is moved.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SeekBody {
-    /// Where to.
-    seek: Seek,
-}
-
-/// Where a subscription is moved.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Seek {
-    /// To the log start.
-    Earliest,
-    /// To the high watermark.
-    Latest,
-    /// To the first message of this time (milliseconds since the Unix epoch) or later.
-    Timestamp(i64),
-    /// To these positions; other partitions stay.
-    Positions(Vec<Position>),
-}
-
-/// The next offset of a partition.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Position {
-    pub(super) partition: u32,
-    /// The next offset to be read.
-    pub(super) offset: u64,
-}
-
-/// A subscription.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SubscriptionView {
-    name: String,
-    kind: &'static str,
-    topic: String,
-    /// Milliseconds since the Unix epoch.
-    created_ms: i64,
-    positions: Vec<PositionView>,
-    /// Messages that are not committed yet, of all partitions.
-    lag: u64,
-}
-
-/// A committed position.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct PositionView {
-    partition: u32,
-    /// The next offset to be read.
-    offset: u64,
-    high_watermark: u64,
-    /// Messages that are not committed yet.
-    lag: u64,
-}
-
-/// All subscriptions of a topic.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SubscriptionList {
-    subscriptions: Vec<SubscriptionView>,
-}
-
-impl SubscriptionView {
-    fn new(topic: &Topic, name: &SubscriptionName, subscription: &Subscription) -> Self {
-        let position = |((partition, log), offset): ((u32, &brigade_index::state::PartitionLog), Offset)| {
-            let high_watermark = log.high_watermark.0;
-            PositionView { partition, offset: offset.0, high_watermark, lag: high_watermark.saturating_sub(offset.0) }
-        };
-        let partitions = (0..).zip(&topic.partitions).zip(committed(topic, subscription));
-        let positions: Vec<_> = partitions.map(position).collect();
-        let lag = positions.iter().map(|position| position.lag).sum();
-        let (name, topic) = (name.to_string(), topic.name.to_string());
-        Self { name, kind: "stream", topic, created_ms: subscription.created_ms, positions, lag }
-    }
-}
-
-/// Committed positions of all partitions; those added since the last commit are at their log start.
-pub(super) fn committed(topic: &Topic, subscription: &Subscription) -> Vec<Offset> {
-    let known = subscription.positions.iter().copied();
-    known.chain(topic.partitions.iter().skip(subscription.positions.len()).map(|log| log.log_start)).collect()
-}
+use self::{
+    place::{Seek, Start, resolve},
+    settings::Given,
+};
 
 /// `PUT /v1/topics/{topic}/subscriptions/{subscription}`
 pub(super) async fn create(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let (topic, name) = names(&call)?;
     let Call { parts, body, .. } = call;
     let body: SubscriptionBody = body::document(body, &parts.headers, body_time(&node)).await?;
+    if body.seek.is_some() {
+        return Err(ApiError::new(kinds::INVALID_SETTINGS, "seek moves a subscription that exists; use start"));
+    }
+    let start = body.start.unwrap_or(Start::Earliest);
     match body.kind.as_deref() {
-        None | Some("stream") => {}
-        Some("queue") => return Err(ApiError::new(kinds::KIND_UNAVAILABLE, "this version has no queue subscriptions")),
-        Some(kind) => return Err(ApiError::new(kinds::INVALID_JSON, format!("kind is {kind:?}; there is \"stream\""))),
+        None | Some("stream") => {
+            body.none_of_a_stream()?;
+            create_stream(&node, &topic, name, start).await
+        }
+        Some("queue") => {
+            let new = body.apply(&QueueSettings::default(), &node)?;
+            create_queue(&node, &topic, name, start, new).await
+        }
+        Some(kind) => {
+            let problem = format!("kind is {kind:?}; there are \"stream\" and \"queue\"");
+            Err(ApiError::new(kinds::INVALID_JSON, problem))
+        }
     }
-    if let Ok(existing) = view(&node, &topic, &name) {
-        return answer::value(StatusCode::OK, &existing);
+}
+
+async fn create_stream(
+    node: &Leading,
+    topic: &TopicName,
+    name: SubscriptionName,
+    start: Start,
+) -> Result<Response, ApiError> {
+    if let Some(existing) = existing(node, topic, &name, "stream").await? {
+        return Ok(existing);
     }
-    let id = topic_id(&node, &topic)?;
-    let positions = match body.start.unwrap_or(Start::Earliest) {
-        Start::Earliest => resolve(&node, id, &Seek::Earliest).await?,
-        Start::Latest => resolve(&node, id, &Seek::Latest).await?,
-        Start::Timestamp(timestamp) => resolve(&node, id, &Seek::Timestamp(timestamp)).await?,
-    };
-    let command = Command::CreateSubscription { topic: id, name: name.clone(), positions };
-    let status = match apply(&node, command).await? {
-        Ok(_) => StatusCode::CREATED,
-        // Somebody was faster.
-        Err(Rejection::SubscriptionExists) => StatusCode::OK,
-        Err(rejection) => return Err(rejection.into()),
-    };
-    answer::value(status, &view(&node, &topic, &name)?)
+    let id = topic_id(node, topic)?;
+    let positions = resolve(node, id, &start.into()).await?;
+    match apply(node, Command::CreateSubscription { topic: id, name: name.clone(), positions }).await? {
+        Ok(_) => answer::value(StatusCode::CREATED, &view::of(node, topic, &name).await?),
+        Err(rejection) => faster(node, topic, &name, "stream", rejection).await,
+    }
+}
+
+async fn create_queue(
+    node: &Leading,
+    topic: &TopicName,
+    name: SubscriptionName,
+    start: Start,
+    new: Given,
+) -> Result<Response, ApiError> {
+    if let Some(existing) = existing(node, topic, &name, "queue").await? {
+        differs(node, topic, &name, &new.patch)?;
+        return Ok(existing);
+    }
+    let id = topic_id(node, topic)?;
+    let positions = resolve(node, id, &start.into()).await?;
+    let mut secret = [0; 32];
+    for part in secret.chunks_exact_mut(8) {
+        part.copy_from_slice(&node.env.entropy.next_u64().to_be_bytes());
+    }
+    let patch = new.patch;
+    let command = Command::CreateQueue { topic: id, name: name.clone(), settings: new.settings, secret, positions };
+    match apply(node, command).await? {
+        Ok(_) => {
+            let view = view::of(node, topic, &name).await?.with_secret(new.secret);
+            answer::value(StatusCode::CREATED, &view)
+        }
+        Err(rejection) => {
+            let existing = faster(node, topic, &name, "queue", rejection).await?;
+            differs(node, topic, &name, &patch)?;
+            Ok(existing)
+        }
+    }
+}
+
+/// Refuses to create a queue that exists with other settings than those that are named. The secret of pushes is not compared:
+/// one that is not named is drawn anew each time.
+fn differs(node: &Leading, topic: &TopicName, name: &SubscriptionName, patch: &QueuePatch) -> Result<(), ApiError> {
+    let state = node.shard.state();
+    let found = state.topic_named(topic).and_then(|topic| topic.subscriptions.get(name)?.queue());
+    let Some(present) = found.map(|queue| queue.settings.as_ref()) else { return Ok(()) };
+    let mut asked = present.patched(patch);
+    if let (Some(asked), Some(present)) = (&mut asked.push, &present.push) {
+        asked.secret.clone_from(&present.secret);
+    }
+    if asked == *present {
+        return Ok(());
+    }
+    let problem = format!("the subscription {name} exists with other settings");
+    Err(ApiError::new(kinds::SUBSCRIPTION_EXISTS, problem))
+}
+
+/// The answer to creating a subscription that exists, if it does.
+async fn existing(
+    node: &Leading,
+    topic: &TopicName,
+    name: &SubscriptionName,
+    kind: &str,
+) -> Result<Option<Response>, ApiError> {
+    match kind_of(node, topic, name) {
+        Ok(found) if found == kind => answer::value(StatusCode::OK, &view::of(node, topic, name).await?).map(Some),
+        Ok(found) => {
+            let problem = format!("the subscription {name} exists and is of kind {found}");
+            Err(ApiError::new(kinds::SUBSCRIPTION_EXISTS, problem))
+        }
+        // Whether the topic exists shows when the subscription is created.
+        Err(_) => Ok(None),
+    }
+}
+
+/// The answer when a subscription was not created: perhaps somebody else did it meanwhile.
+async fn faster(
+    node: &Leading,
+    topic: &TopicName,
+    name: &SubscriptionName,
+    kind: &str,
+    rejection: Rejection,
+) -> Result<Response, ApiError> {
+    if rejection == Rejection::SubscriptionExists
+        && let Some(existing) = existing(node, topic, name, kind).await?
+    {
+        return Ok(existing);
+    }
+    Err(rejection.into())
 }
 
 /// `GET /v1/topics/{topic}/subscriptions/{subscription}`
 pub(super) async fn get(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let (topic, name) = names(&call)?;
-    answer::value(StatusCode::OK, &view(&node, &topic, &name)?)
+    answer::value(StatusCode::OK, &view::of(&node, &topic, &name).await?)
 }
 
 /// `GET /v1/topics/{topic}/subscriptions`
 pub(super) async fn list(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let topic = call.topic()?;
     call.query()?.finish()?;
-    let list = {
-        let state = node.shard.state();
-        let topic = state.topic_named(&topic).ok_or_else(|| not_found(&topic))?;
-        let view = |(name, subscription)| SubscriptionView::new(topic, name, subscription);
-        SubscriptionList { subscriptions: topic.subscriptions.iter().map(view).collect() }
-    };
-    answer::value(StatusCode::OK, &list)
+    answer::value(StatusCode::OK, &view::all(&node, &topic).await?)
 }
 
 /// `PATCH /v1/topics/{topic}/subscriptions/{subscription}`
-pub(super) async fn seek(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
+pub(super) async fn alter(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let (topic, name) = names(&call)?;
     let Call { parts, body, .. } = call;
-    let SeekBody { seek } = body::document(body, &parts.headers, body_time(&node)).await?;
-    view(&node, &topic, &name)?;
-    let id = topic_id(&node, &topic)?;
-    let positions = resolve(&node, id, &seek).await?;
-    if !positions.is_empty() {
-        apply(&node, Command::CommitPositions { topic: id, name: name.clone(), positions, seek: true }).await??;
+    let mut body: SubscriptionBody = body::document(body, &parts.headers, body_time(&node)).await?;
+    if body.kind.is_some() || body.start.is_some() {
+        let problem = "kind and start are given when a subscription is created; use seek to move it";
+        return Err(ApiError::new(kinds::INVALID_SETTINGS, problem));
     }
-    answer::value(StatusCode::OK, &view(&node, &topic, &name)?)
+    if body.seek.is_some() && body.first_setting().is_some() {
+        return Err(ApiError::new(kinds::INVALID_SETTINGS, "move the subscription and change its settings one by one"));
+    }
+    let mut secret = None;
+    match (kind_of(&node, &topic, &name)?, body.seek.take()) {
+        ("stream", seek) => {
+            body.none_of_a_stream()?;
+            let seek = seek.ok_or_else(|| ApiError::new(kinds::INVALID_JSON, "missing field `seek`"))?;
+            seek_stream(&node, &topic, &name, &seek).await?;
+        }
+        (_, Some(seek)) => {
+            let queue = node.ingest.queue(&topic, &name)?;
+            let positions = resolve(&node, topic_id(&node, &topic)?, &seek).await?;
+            if !positions.is_empty() {
+                queue.seek(positions).await.map_err(|error| ApiError::from(error).repeatable())?;
+            }
+        }
+        (_, None) => secret = alter_queue(&node, &topic, &name, body).await?,
+    }
+    answer::value(StatusCode::OK, &view::of(&node, &topic, &name).await?.with_secret(secret))
+}
+
+async fn seek_stream(node: &Leading, topic: &TopicName, name: &SubscriptionName, seek: &Seek) -> Result<(), ApiError> {
+    let topic = topic_id(node, topic)?;
+    let positions = resolve(node, topic, seek).await?;
+    if !positions.is_empty() {
+        apply(node, Command::CommitPositions { topic, name: name.clone(), positions, seek: true }).await??;
+    }
+    Ok(())
+}
+
+/// Changes settings; gives the push secret if that was set.
+async fn alter_queue(
+    node: &Leading,
+    topic: &TopicName,
+    name: &SubscriptionName,
+    body: SubscriptionBody,
+) -> Result<Option<String>, ApiError> {
+    let queue = node.ingest.queue(topic, name)?;
+    let present = queue.settings()?;
+    let given = body.apply(&present, node)?;
+    if given.settings != *present {
+        queue.alter(given.patch).await.map_err(|error| ApiError::from(error).repeatable())?;
+    }
+    Ok(given.secret)
 }
 
 /// `DELETE /v1/topics/{topic}/subscriptions/{subscription}`
 pub(super) async fn delete(node: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let (topic, name) = names(&call)?;
-    view(&node, &topic, &name)?;
+    kind_of(&node, &topic, &name)?;
+    let queue = node.ingest.queue(&topic, &name);
     let topic = topic_id(&node, &topic)?;
     apply(&node, Command::DeleteSubscription { topic, name }).await??;
+    if let Ok(queue) = queue {
+        // What works for it finds it gone and ends.
+        queue.begin_again().await;
+    }
     Ok(answer::empty())
 }
 
@@ -205,44 +249,10 @@ pub(super) fn no_subscription(name: &SubscriptionName) -> ApiError {
     ApiError::new(kinds::SUBSCRIPTION_NOT_FOUND, format!("the topic has no subscription {name}"))
 }
 
-fn view(node: &Leading, topic: &TopicName, name: &SubscriptionName) -> Result<SubscriptionView, ApiError> {
+/// What a subscription is.
+pub(super) fn kind_of(node: &Leading, topic: &TopicName, name: &SubscriptionName) -> Result<&'static str, ApiError> {
     let state = node.shard.state();
     let topic = state.topic_named(topic).ok_or_else(|| not_found(topic))?;
     let subscription = topic.subscriptions.get(name).ok_or_else(|| no_subscription(name))?;
-    Ok(SubscriptionView::new(topic, name, subscription))
-}
-
-/// Positions that a seek means at present.
-async fn resolve(node: &Leading, topic: TopicId, seek: &Seek) -> Result<Vec<(Partition, Offset)>, ApiError> {
-    let bounds: Vec<_> = {
-        let state = node.shard.state();
-        let topic = state.topic(topic).ok_or(Rejection::TopicNotFound)?;
-        topic.partitions.iter().map(|log| (log.log_start, log.high_watermark)).collect()
-    };
-    let partitions = (0..).map(Partition).zip(bounds);
-    match seek {
-        Seek::Earliest => Ok(partitions.map(|(partition, (start, _))| (partition, start)).collect()),
-        Seek::Latest => Ok(partitions.map(|(partition, (_, end))| (partition, end)).collect()),
-        Seek::Timestamp(timestamp) if *timestamp < 0 => Err(ApiError::parameter("timestamp", "must not be negative")),
-        Seek::Timestamp(timestamp) => {
-            let mut positions = Vec::new();
-            for (partition, _) in partitions {
-                positions.push((partition, node.ingest.offset_at(topic, partition, *timestamp).await?));
-            }
-            Ok(positions)
-        }
-        Seek::Positions(positions) => distinct(positions),
-    }
-}
-
-/// Positions as the shard takes them; none may be named twice.
-pub(super) fn distinct(positions: &[Position]) -> Result<Vec<(Partition, Offset)>, ApiError> {
-    let mut sorted: Vec<_> =
-        positions.iter().map(|position| (Partition(position.partition), Offset(position.offset))).collect();
-    sorted.sort_unstable();
-    if let Some(pair) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        let problem = format!("partition {} is named twice", pair[0].0);
-        return Err(ApiError::new(kinds::INVALID_POSITION, problem));
-    }
-    Ok(sorted)
+    Ok(subscription.kind_name())
 }

@@ -14,9 +14,13 @@ use crate::{
 };
 
 mod errors;
+mod members;
 mod messages;
 mod overview;
+mod push;
+mod queue;
 mod surface;
+mod transactions;
 
 fn settings() -> Settings {
     toml::from_str("[[regions]]\nname = \"local\"\nurl = \"memory://\"\n").unwrap()
@@ -62,4 +66,14 @@ async fn call(router: &Router, method: Method, path: &str, body: impl Into<Body>
 
 async fn get(router: &Router, path: &str) -> Answer {
     call(router, Method::GET, path, Body::empty()).await
+}
+
+/// With a body of text or of JSON.
+async fn put(router: &Router, path: &str, body: impl ToString) -> Answer {
+    call(router, Method::PUT, path, body.to_string()).await
+}
+
+/// With a body of text or of JSON.
+async fn post(router: &Router, path: &str, body: impl ToString) -> Answer {
+    call(router, Method::POST, path, body.to_string()).await
 }

@@ -36,18 +36,21 @@ pub(super) struct TopicBody {
     /// Compression of stored batches: `none`, `lz4` (default) or `zstd`.
     #[schema(value_type = Option<String>)]
     compression: Option<Compression>,
+    /// How long the deduplication id of a message is remembered, in milliseconds: at most 86400000, 0 for not at all.
+    /// Default 300000, which is five minutes.
+    deduplication_window_ms: Option<u32>,
     /// `sync`, the only value so far.
     replication: Option<String>,
 }
 
 impl TopicBody {
     fn patch(self) -> Result<SettingsPatch, ApiError> {
-        if let Some(replication) = self.replication.filter(|replication| replication != "sync") {
+        if let Some(replication) = self.replication.as_ref().filter(|replication| *replication != "sync") {
             let problem = format!("replication {replication:?} is not available; it is \"sync\"");
             return Err(ApiError::new(kinds::INVALID_SETTINGS, problem));
         }
-        let (partitions, max_message_bytes, compression) = (self.partitions, self.max_message_bytes, self.compression);
-        Ok(SettingsPatch { partitions, max_message_bytes, compression })
+        let Self { partitions, max_message_bytes, compression, deduplication_window_ms, .. } = self;
+        Ok(SettingsPatch { partitions, max_message_bytes, compression, deduplication_window_ms })
     }
 }
 
@@ -78,6 +81,8 @@ pub(super) struct SettingsView {
     max_message_bytes: u32,
     #[schema(value_type = String)]
     compression: Compression,
+    /// How long the deduplication id of a message is remembered; 0 for not at all.
+    deduplication_window_ms: u32,
     replication: &'static str,
 }
 
@@ -109,6 +114,7 @@ impl TopicView {
             partitions: topic.settings.partitions,
             max_message_bytes: topic.settings.max_message_bytes,
             compression: topic.settings.compression,
+            deduplication_window_ms: topic.settings.deduplication_window_ms,
             replication: "sync",
         };
         let (name, id) = (topic.name.to_string(), topic.id.0);

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Node;
+use super::{Node, caller::Connection};
 use crate::http::{ApiError, kinds, router};
 
 /// Most bytes buffered for reading a connection. It bounds the headers of a request, and with the number of connections
@@ -113,7 +113,9 @@ impl Server {
         }
         let router = TowerToHyperService::new(self.router.clone());
         let draining = &self.node.draining;
-        let service = service_fn(|request: Request<Incoming>| {
+        let (stream, caller) = Connection::new(stream);
+        let service = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(caller.clone());
             let answer = router.call(request);
             async move {
                 let mut answer = answer.await?;

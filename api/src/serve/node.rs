@@ -21,6 +21,7 @@ use super::seat::{Seat, Surroundings, Task};
 use crate::{
     http::{HttpMetrics, ProcessMetrics, ShardMetrics},
     peers::{HttpPeers, Peers},
+    push::{AddressPolicy, BuildError, CidrError, Endpoints, PushMetrics, Pushing},
     settings::{Settings, absolute_url},
 };
 
@@ -75,6 +76,12 @@ pub enum StartError {
     /// The shard could not be taken over.
     #[error(transparent)]
     Shard(#[from] ShardStartError),
+    /// The settings name addresses that are none.
+    #[error(transparent)]
+    Addresses(#[from] CidrError),
+    /// Nothing could be posted to endpoints.
+    #[error(transparent)]
+    Push(#[from] BuildError),
 }
 
 /// Starts a node on the stores that `settings` name. It leads, or follows a leader that lives. It serves nobody until its
@@ -154,6 +161,7 @@ async fn prepare(
     let config = ShardConfig { shard: SHARD, node: name.clone(), address, window: DEFAULT_WINDOW };
     let settings = Arc::new(settings);
     let ingest = ingest_settings(&settings);
+    let pushing = pushing(&settings, &env)?;
     let (tasks, draining, stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
     let around = Surroundings {
         config,
@@ -163,6 +171,7 @@ async fn prepare(
         peers: peers.clone(),
         settings: settings.clone(),
         metrics: IngestMetrics::new(&ingest),
+        pushing,
         ingest,
         tasks: tasks.clone(),
         draining: draining.clone(),
@@ -172,6 +181,7 @@ async fn prepare(
     let mut registry = Registry::default();
     metrics.register(&mut registry);
     around.metrics.register(&mut registry);
+    around.pushing.metrics.register(&mut registry);
     http_metrics.register(&mut registry);
     registry.register_collector(Box::new(ProcessMetrics { started_ms: env.clock.now_ms() }));
     let task = Task::new(around);
@@ -181,6 +191,14 @@ async fn prepare(
     let node =
         Node { seat, peers, registry, http_metrics, env, settings, name, cluster_id, draining, tasks, waiting, stop };
     Ok(Starting { node, task })
+}
+
+fn pushing(settings: &Settings, env: &Env) -> Result<Pushing, StartError> {
+    let push = &settings.push;
+    let policy = AddressPolicy::new(&push.forbid, &push.allow)?;
+    let memory = usize::try_from(push.memory_mib << 20).unwrap_or(usize::MAX);
+    let endpoints = Endpoints::new(policy, memory, env.clone())?;
+    Ok(Pushing { endpoints, metrics: PushMetrics::default(), env: env.clone() })
 }
 
 fn ingest_settings(settings: &Settings) -> IngestSettings {

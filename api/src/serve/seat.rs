@@ -11,6 +11,7 @@ use std::{
 };
 
 use brigade_index::{
+    env::Env,
     format::Leader,
     ids::{Ballot, ShardId},
     shard::{ProposeError, Shard, ShardStatus},
@@ -20,7 +21,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::settings::Settings;
+use crate::{push::Endpoints, settings::Settings};
 
 mod probe;
 mod task;
@@ -34,8 +35,12 @@ pub struct Leading {
     pub shard: Shard,
     /// Its publish and read paths.
     pub ingest: Ingest,
+    /// What posts to URLs that clients name.
+    pub endpoints: Endpoints,
     /// Settings of the node.
     pub settings: Arc<Settings>,
+    /// Wall time and randomness.
+    pub env: Env,
     /// Cancelled when the node shuts down.
     pub draining: CancellationToken,
     /// Everything that runs for the node.
@@ -99,7 +104,7 @@ impl Known {
 
 /// How long a leader that nobody could tell that it was deposed may go on answering reads. A leader that is asked nothing
 /// never looks, and one that writes need not.
-const SELF_CHECK: Duration = Duration::from_secs(5);
+pub(crate) const SELF_CHECK: Duration = Duration::from_secs(5);
 
 /// A handle. Cheap to clone.
 #[derive(Clone)]

@@ -61,9 +61,24 @@ fn what_is_unknown_or_wrong_is_refused_with_its_name_and_place() {
     assert!(refusal("[lease]\nprobe_ms = 800", &[]).contains("lease.probe_ms"));
     assert!(refusal("", &[("BRIGADE_LEASE_TIMEOUT_MS", "0")]).contains("lease.timeout_ms"));
     assert!(refusal("[lease]\nusurp = true", &[]).contains("usurp"));
+    assert!(refusal("[push]\nforbid = [\"local\"]", &[]).contains("push.forbid"));
+    assert!(refusal("", &[("BRIGADE_PUSH_ALLOW", "10.0.0.0/8,private")]).contains("push.allow"));
     assert!(refusal("[log]\nfilter = \"a=loud\"", &[]).contains("log.filter"));
     let missing = ServeArgs { config: Some("/nonexistent/brigade.toml".into()), ..ServeArgs::default() };
     assert!(load(&missing, |_| None).unwrap_err().to_string().contains("/nonexistent/brigade.toml"));
+}
+
+#[test]
+fn addresses_that_are_not_posted_to_come_from_file_and_variables() {
+    let file = "[push]\nforbid = [\"private\"]\nmemory_mib = 8\n";
+    let variables = [("BRIGADE_PUSH_ALLOW", "10.1.0.0/16, fd00::/8")];
+    let push = load_with(file, &variables, ServeArgs::default()).unwrap().push;
+    assert_eq!(
+        (push.forbid, push.allow, push.memory_mib),
+        (vec!["private".to_owned()], vec!["10.1.0.0/16".to_owned(), "fd00::/8".to_owned()], 8)
+    );
+    let push = load_with(file, &[("BRIGADE_PUSH_FORBID", "loopback")], ServeArgs::default()).unwrap().push;
+    assert_eq!(push.forbid, ["loopback"]);
 }
 
 #[test]

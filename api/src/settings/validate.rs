@@ -7,6 +7,7 @@ use super::{
     Settings, SettingsError,
     regions::{check_region_count, check_regions},
 };
+use crate::push::AddressPolicy;
 
 /// Largest publish body: its messages must fit an entry together with an entry's target of others.
 const MAX_REQUEST_MIB: u64 = (MAX_ENTRY_BYTES as u64 / 2) >> 20;
@@ -56,6 +57,11 @@ impl Settings {
         within("http.max_connections", self.http.max_connections as u64, 1, 1_000_000)?;
         within("http.header_timeout_ms", self.http.header_timeout_ms, 1, MAX_TIMEOUT_MS)?;
         within("http.body_timeout_ms", self.http.body_timeout_ms, 1, MAX_TIMEOUT_MS)?;
+        within("push.memory_mib", self.push.memory_mib, 1, MAX_MEMORY_MIB)?;
+        // The policy takes both lists; each is tried alone to name the one that is wrong.
+        AddressPolicy::new(&self.push.forbid, &[])
+            .map_err(|problem| invalid("push.forbid", format!("{problem}, or as loopback or private")))?;
+        AddressPolicy::new(&[], &self.push.allow).map_err(|problem| invalid("push.allow", problem.to_string()))?;
         within("lease.timeout_ms", self.lease.timeout_ms, MIN_LEASE_MS, MAX_TIMEOUT_MS)?;
         within("lease.probe_ms", self.lease.probe_ms, 10, MAX_TIMEOUT_MS)?;
         if self.lease.probe_ms > self.lease.timeout_ms / 2 {

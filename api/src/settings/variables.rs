@@ -9,6 +9,8 @@ use super::{SettingsError, layers::put};
 enum Kind {
     Text,
     Number,
+    /// Several separated by commas.
+    List,
     /// `NAME=URL`, several separated by commas.
     Regions,
 }
@@ -31,6 +33,9 @@ const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("BRIGADE_MAX_CONNECTIONS", &["http", "max_connections"], Kind::Number),
     ("BRIGADE_HEADER_TIMEOUT_MS", &["http", "header_timeout_ms"], Kind::Number),
     ("BRIGADE_BODY_TIMEOUT_MS", &["http", "body_timeout_ms"], Kind::Number),
+    ("BRIGADE_PUSH_FORBID", &["push", "forbid"], Kind::List),
+    ("BRIGADE_PUSH_ALLOW", &["push", "allow"], Kind::List),
+    ("BRIGADE_PUSH_MEMORY_MIB", &["push", "memory_mib"], Kind::Number),
     ("BRIGADE_LEASE_TIMEOUT_MS", &["lease", "timeout_ms"], Kind::Number),
     ("BRIGADE_LEASE_PROBE_MS", &["lease", "probe_ms"], Kind::Number),
     ("BRIGADE_LOG_FORMAT", &["log", "format"], Kind::Text),
@@ -53,6 +58,10 @@ pub(super) fn lay_over(table: &mut Table, read: impl Fn(&str) -> Option<String>)
             Kind::Number => {
                 let number = text.parse::<u32>().map_err(|_| wrong(format!("{text:?} is not a whole number")))?;
                 put(table, place, Value::Integer(number.into()));
+            }
+            Kind::List => {
+                let items = text.split(',').map(|item| Value::String(item.trim().to_owned()));
+                put(table, place, Value::Array(items.collect()));
             }
             Kind::Regions => {
                 let regions = text.split(',').map(|region| {

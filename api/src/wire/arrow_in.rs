@@ -38,8 +38,9 @@ const MAX_METADATA_BYTES: usize = 256 * 1024;
 /// since the Unix epoch. All record batches together may decompress to `max_bytes`. Returns how many messages there were.
 ///
 /// Columns: `value` (Utf8, LargeUtf8, Binary or LargeBinary), and optional `key` (the same types), `timestamp`
-/// (Timestamp or Int64 milliseconds), `partition` (Int32, Int64 or UInt32), `kind` (UInt8: 0 text, 1 JSON, 2 bytes) and
-/// `headers` (Map of Utf8 to Utf8). Without a kind, strings are text and binaries are bytes. A value of kind 1 means
+/// (Timestamp or Int64 milliseconds), `partition` (Int32, Int64 or UInt32), `kind` (UInt8: 0 text, 1 JSON, 2 bytes),
+/// `headers` (Map of Utf8 to Utf8), `group` and `deduplication_id` (Utf8 or LargeUtf8), `priority` (UInt8, Int32, Int64
+/// or UInt32), `deliver_at` and `expires_at` (like `timestamp`). Without a kind, strings are text and binaries are bytes. A value of kind 1 means
 /// what it means as `value` in a JSON body.
 ///
 /// # Errors

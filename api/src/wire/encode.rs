@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use base64::{Engine, encoded_len, engine::general_purpose::STANDARD};
-use brigade_index::batch::{Messages, ValueKind};
+use brigade_index::batch::{Attributes, Messages, ValueKind};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Writes one message as a JSON object: `partition`, `offset`, `key` or `key_base64`, `value` or `value_base64`,
-/// `headers`, `timestamp`, then what `more` writes (`,"name":value`, or nothing). A tombstone has the value `null`, and
+/// `headers`, `timestamp`, those of `group`, `priority`, `deliver_at` and `expires_at` that it has, then what `more` writes (`,"name":value`, or nothing). A tombstone has the value `null`, and
 /// so has the key of a message without one.
 ///
 /// # Panics
@@ -50,8 +50,30 @@ pub fn write_message(
     }
     out.extend_from_slice(b"},\"timestamp\":");
     write_i64(out, messages.timestamps()[row]);
+    if !messages.attribute_set().is_empty() {
+        write_attributes(out, &messages.attributes(row));
+    }
     more(out);
     out.push(b'}');
+}
+
+fn write_attributes(out: &mut Vec<u8>, attributes: &Attributes<'_>) {
+    if let Some(group) = attributes.group {
+        out.extend_from_slice(b",\"group\":");
+        write_string(out, group);
+    }
+    if let Some(priority) = attributes.priority {
+        out.extend_from_slice(b",\"priority\":");
+        write_u64(out, u64::from(priority));
+    }
+    if let Some(time_ms) = attributes.deliver_at_ms {
+        out.extend_from_slice(b",\"deliver_at\":");
+        write_i64(out, time_ms);
+    }
+    if let Some(time_ms) = attributes.expires_at_ms {
+        out.extend_from_slice(b",\"expires_at\":");
+        write_i64(out, time_ms);
+    }
 }
 
 fn write_value(out: &mut Vec<u8>, messages: &Messages, row: usize) {
@@ -94,7 +116,7 @@ fn write_bytes(out: &mut Vec<u8>, item: &[u8], name: &[u8]) {
 }
 
 /// About how many bytes the slices will take as JSON.
-fn estimate(slices: &[MessageSlice]) -> usize {
+pub(super) fn estimate(slices: &[MessageSlice]) -> usize {
     let bytes_of = |slice: &MessageSlice| {
         let Range { start, end } = slice.range();
         let payload = |offsets: &[i32]| (offsets[end] - offsets[start]) as usize;
@@ -128,14 +150,19 @@ pub fn write_messages(out: &mut Vec<u8>, slices: &[MessageSlice]) {
 /// Writes `[{"partition":0,"offset":5},…]`.
 pub fn write_positions(out: &mut Vec<u8>, positions: impl Iterator<Item = (u32, u64)>) {
     out.push(b'[');
-    for (at, (partition, offset)) in positions.enumerate() {
-        out.extend_from_slice(if at == 0 { b"{\"partition\":" } else { b",{\"partition\":" });
-        write_u64(out, u64::from(partition));
-        out.extend_from_slice(b",\"offset\":");
-        write_u64(out, offset);
+    for (at, position) in positions.enumerate() {
+        write_position(out, at, position);
         out.push(b'}');
     }
     out.push(b']');
+}
+
+/// Writes the position number `at` of a list, but for its closing brace.
+fn write_position(out: &mut Vec<u8>, at: usize, (partition, offset): (u32, u64)) {
+    out.extend_from_slice(if at == 0 { b"{\"partition\":" } else { b",{\"partition\":" });
+    write_u64(out, u64::from(partition));
+    out.extend_from_slice(b",\"offset\":");
+    write_u64(out, offset);
 }
 
 /// The answer of a read: `{"messages":[…],"next_offset":13,"high_watermark":20}`.
@@ -187,11 +214,17 @@ pub fn encode_sse(slices: &[MessageSlice]) -> Bytes {
     out.into()
 }
 
-/// The answer of a publish: `{"messages":[{"partition":0,"offset":12},…]}`.
-pub fn encode_placements(placements: impl Iterator<Item = (u32, u64)>) -> Bytes {
-    let mut out = Vec::with_capacity(32 + 40 * placements.size_hint().0);
-    out.extend_from_slice(b"{\"messages\":");
-    write_positions(&mut out, placements);
-    out.push(b'}');
+/// The answer of a publish: `{"messages":[{"partition":0,"offset":12},…]}`. Those whose indexes are in `duplicates`, which
+/// is ascending, have `"duplicate":true` besides.
+pub fn encode_placements(placements: impl Iterator<Item = (u32, u64)>, duplicates: &[usize]) -> Bytes {
+    let mut out = Vec::with_capacity(32 + 40 * placements.size_hint().0 + 17 * duplicates.len());
+    let mut duplicates = duplicates.iter().peekable();
+    out.extend_from_slice(b"{\"messages\":[");
+    for (at, placement) in placements.enumerate() {
+        write_position(&mut out, at, placement);
+        let duplicate = duplicates.next_if(|duplicate| **duplicate == at).is_some();
+        out.extend_from_slice(if duplicate { b",\"duplicate\":true}" } else { b"}" });
+    }
+    out.extend_from_slice(b"]}");
     out.into()
 }

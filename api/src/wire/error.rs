@@ -16,6 +16,12 @@ pub mod codes {
     pub const TOO_MANY_MESSAGES: &str = "too_many_messages";
     /// More headers than one message may have.
     pub const TOO_MANY_HEADERS: &str = "too_many_headers";
+    /// A priority that does not exist.
+    pub const INVALID_PRIORITY: &str = "invalid_priority";
+    /// A message is to be delivered too far ahead, or in a negative time.
+    pub const DELAY_OUT_OF_RANGE: &str = "delay_out_of_range";
+    /// A message expires too far ahead, or has expired.
+    pub const TTL_OUT_OF_RANGE: &str = "ttl_out_of_range";
     /// The body decompresses to more than is allowed.
     pub const REQUEST_TOO_LARGE: &str = "request_too_large";
 }

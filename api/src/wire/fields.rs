@@ -6,9 +6,10 @@ use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
 
 use super::error::{Refusal, codes};
 
-const FIELDS: &str = "key, key_base64, value, value_base64, headers, timestamp and partition";
-pub(super) const FIELDS_HINT: &str =
-    "Fields of a message: key, key_base64, value, value_base64, headers, timestamp and partition, each at most once.";
+const FIELDS: &str = "key, key_base64, value, value_base64, headers, timestamp, partition, group, priority, delay_ms, \
+                      deliver_at, ttl_ms, expires_at and deduplication_id";
+pub(super) const FIELDS_HINT: &str = "Fields of a message: key, key_base64, value, value_base64, headers, timestamp, partition, group, priority, \
+     delay_ms, deliver_at, ttl_ms, expires_at and deduplication_id, each at most once.";
 
 /// A field of a message.
 #[derive(Clone, Copy)]
@@ -20,6 +21,13 @@ pub(super) enum Field {
     Headers,
     Timestamp,
     Partition,
+    Group,
+    Priority,
+    DelayMs,
+    DeliverAt,
+    TtlMs,
+    ExpiresAt,
+    DeduplicationId,
 }
 
 impl Field {
@@ -32,6 +40,13 @@ impl Field {
             "headers" => Self::Headers,
             "timestamp" => Self::Timestamp,
             "partition" => Self::Partition,
+            "group" => Self::Group,
+            "priority" => Self::Priority,
+            "delay_ms" => Self::DelayMs,
+            "deliver_at" => Self::DeliverAt,
+            "ttl_ms" => Self::TtlMs,
+            "expires_at" => Self::ExpiresAt,
+            "deduplication_id" => Self::DeduplicationId,
             _ => return None,
         })
     }
@@ -126,6 +141,37 @@ impl Visitor<'_> for OptionalNumber {
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
         Err(E::invalid_value(serde::de::Unexpected::Signed(number), &self))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+/// Any integer, brought into 64 bits: what is beyond is out of every range anyway. `null` is none.
+pub(super) struct OptionalInteger(pub(super) &'static str);
+
+impl<'de> DeserializeSeed<'de> for OptionalInteger {
+    type Value = Option<i64>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for OptionalInteger {
+    type Value = Option<i64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Some(i64::try_from(number).unwrap_or(i64::MAX)))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Some(number))
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {

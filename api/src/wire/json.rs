@@ -12,6 +12,8 @@ use super::{
 
 const SHAPE_HINT: &str = r#"The body is {"messages":[{"key":"k","value":"v"}]}."#;
 
+const LIST_HINT: &str = r#"A list of messages is [{"key":"k","value":"v"}]."#;
+
 /// Parses a JSON body and pushes its messages in their order; those without a timestamp get `now_ms`, milliseconds
 /// since the Unix epoch. Returns how many there were.
 ///
@@ -25,6 +27,18 @@ pub fn parse_json(body: &[u8], now_ms: i64, sink: &mut impl MessageSink) -> Resu
     let result = Body(&mut reader).deserialize(&mut deserializer).and_then(|()| deserializer.end());
     result.map_err(|error| reader.error(&error, 0))?;
     if reader.count == 0 { Err(WireError::no_messages(SHAPE_HINT)) } else { Ok(reader.count) }
+}
+
+/// Parses a list of messages that stands in a larger document, as [`parse_json`] does with a whole body.
+///
+/// # Errors
+/// Like [`parse_json`]; lines and columns are not named, since they would be those of the list.
+pub fn parse_message_list(list: &str, now_ms: i64, sink: &mut impl MessageSink) -> Result<usize, WireError> {
+    let mut reader = Reader::new(sink, now_ms);
+    let mut deserializer = serde_json::Deserializer::from_str(list);
+    let result = List(&mut reader).deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    result.map_err(|error| reader.error_in_list(&error))?;
+    if reader.count == 0 { Err(WireError::no_messages(LIST_HINT)) } else { Ok(reader.count) }
 }
 
 /// The body as text. Checked once for all, which is cheaper than string by string.

@@ -12,9 +12,10 @@ use serde_json::value::RawValue;
 
 use super::{
     MessageSink,
+    attributes::GivenAttributes,
     document::{self, Document},
     error::{Place, Refusal, WireError, codes},
-    fields::{FIELDS_HINT, Field, FieldName, OptionalNumber, OptionalText},
+    fields::{FIELDS_HINT, Field, FieldName, OptionalInteger, OptionalNumber, OptionalText},
 };
 
 /// Reads message objects and pushes them to a sink. Its buffers live as long as the body, so that a message costs no
@@ -45,11 +46,23 @@ impl<'s, 'de, S: MessageSink> Reader<'s, 'de, S> {
         E::custom("refused")
     }
 
+    /// The error of a list within a larger document, whose lines nobody knows here.
+    pub(super) fn error_in_list(&mut self, error: &serde_json::Error) -> WireError {
+        let index = self.inside.then_some(self.count);
+        let refusal = self.refusal_of(error);
+        WireError::at(Place { index, line: None }, refusal)
+    }
+
     /// The error of the body. `lines_before` is the number of lines before the text that serde was given.
     pub(super) fn error(&mut self, error: &serde_json::Error, lines_before: usize) -> WireError {
         let line = (error.line() > 0).then(|| (lines_before + error.line(), error.column()));
         let place = Place { index: self.inside.then_some(self.count), line };
-        let refusal = self.refusal.take().unwrap_or_else(|| {
+        let refusal = self.refusal_of(error);
+        WireError::at(place, refusal)
+    }
+
+    fn refusal_of(&mut self, error: &serde_json::Error) -> Refusal {
+        self.refusal.take().unwrap_or_else(|| {
             let mut text = error.to_string();
             let position = format!(" at line {} column {}", error.line(), error.column());
             text.truncate(text.strip_suffix(&position).map_or(text.len(), str::len));
@@ -58,8 +71,7 @@ impl<'s, 'de, S: MessageSink> Reader<'s, 'de, S> {
             } else {
                 Refusal::new(codes::INVALID_JSON, text, "Send well-formed JSON, complete and in UTF-8.")
             }
-        });
-        WireError::at(place, refusal)
+        })
     }
 
     fn push(&mut self, draft: &Draft<'de>) -> Result<(), Refusal> {
@@ -74,8 +86,9 @@ impl<'s, 'de, S: MessageSink> Reader<'s, 'de, S> {
             DraftKey::Scratch => Some(self.key.as_slice()),
         };
         let timestamp_ms = draft.timestamp_ms.unwrap_or(self.now_ms);
-        let message = MessageRef { key, value, kind, headers: &self.headers, timestamp_ms };
-        push_message(self.sink, message, draft.partition)
+        let attributes = GivenAttributes { group: draft.group.as_deref(), ..draft.attributes }.resolve(self.now_ms)?;
+        let message = MessageRef { key, value, kind, headers: &self.headers, timestamp_ms, attributes };
+        push_message(self.sink, message, draft.partition, draft.deduplication_id.as_deref())
     }
 }
 
@@ -84,6 +97,7 @@ pub(super) fn push_message(
     sink: &mut impl MessageSink,
     message: MessageRef<'_>,
     partition: Option<u32>,
+    deduplication_id: Option<&str>,
 ) -> Result<(), Refusal> {
     if message.value.is_none() && message.key.is_none() {
         return Err(Refusal::invalid(
@@ -91,7 +105,7 @@ pub(super) fn push_message(
             "Give a value; without one the message is a tombstone, which needs the key that it deletes.",
         ));
     }
-    sink.push(message, partition)
+    sink.push(message, partition, deduplication_id)
 }
 
 pub(super) fn too_many_messages() -> Refusal {
@@ -108,11 +122,15 @@ pub(super) fn too_many_headers() -> Refusal {
 #[derive(Default)]
 struct Draft<'de> {
     /// One bit for each field that was given.
-    seen: u8,
+    seen: u16,
     key: DraftKey<'de>,
     value: DraftValue<'de>,
     timestamp_ms: Option<i64>,
     partition: Option<u32>,
+    group: Option<Cow<'de, str>>,
+    /// But for the group.
+    attributes: GivenAttributes<'static>,
+    deduplication_id: Option<Cow<'de, str>>,
 }
 
 #[derive(Default)]
@@ -182,7 +200,7 @@ impl<'de, S: MessageSink> Visitor<'de> for One<'_, '_, 'de, S> {
         reader.headers.clear();
         let mut draft = Draft::default();
         while let Some(field) = map.next_key_seed(FieldName(&mut reader.refusal))? {
-            let bit = 1 << field as u8;
+            let bit = 1_u16 << field as u8;
             if draft.seen & bit != 0 {
                 let refusal = Refusal::new(codes::INVALID_JSON, "the message has a field twice", FIELDS_HINT);
                 return Err(reader.refuse(refusal));
@@ -196,6 +214,9 @@ impl<'de, S: MessageSink> Visitor<'de> for One<'_, '_, 'de, S> {
         Ok(())
     }
 }
+
+const SPAN: &str = "a whole number of milliseconds";
+const INSTANT: &str = "a time in whole milliseconds since the Unix epoch";
 
 fn read_field<'de, S: MessageSink, A: MapAccess<'de>>(
     reader: &mut Reader<'_, 'de, S>,
@@ -243,6 +264,17 @@ fn read_field<'de, S: MessageSink, A: MapAccess<'de>>(
             let number = map.next_value_seed(OptionalNumber { what, max: u64::from(u32::MAX) })?;
             draft.partition = number.and_then(|number| u32::try_from(number).ok());
         }
+        Field::Group => draft.group = map.next_value_seed(OptionalText("a string as group"))?,
+        Field::DeduplicationId => {
+            draft.deduplication_id = map.next_value_seed(OptionalText("a string as deduplication_id"))?;
+        }
+        Field::Priority => {
+            draft.attributes.priority = map.next_value_seed(OptionalInteger("a priority, which is an integer"))?;
+        }
+        Field::DelayMs => draft.attributes.delay_ms = map.next_value_seed(OptionalInteger(SPAN))?,
+        Field::DeliverAt => draft.attributes.deliver_at = map.next_value_seed(OptionalInteger(INSTANT))?,
+        Field::TtlMs => draft.attributes.ttl_ms = map.next_value_seed(OptionalInteger(SPAN))?,
+        Field::ExpiresAt => draft.attributes.expires_at = map.next_value_seed(OptionalInteger(INSTANT))?,
     }
     Ok(())
 }

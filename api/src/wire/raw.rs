@@ -9,6 +9,7 @@ use brigade_index::{
 
 use super::{
     MessageSink,
+    attributes::GivenAttributes,
     error::{Place, Refusal, WireError},
     message::{push_message, too_many_headers},
 };
@@ -22,6 +23,10 @@ pub struct RawMeta<'a> {
     pub timestamp_ms: Option<i64>,
     /// Partition that the client asked for.
     pub partition: Option<u32>,
+    /// Attributes.
+    pub attributes: GivenAttributes<'a>,
+    /// Id by which the message is stored once.
+    pub deduplication_id: Option<&'a str>,
     /// Headers in their order.
     pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
@@ -30,7 +35,8 @@ pub struct RawMeta<'a> {
 /// epoch. An empty body is an empty value, not a tombstone. Returns 1.
 ///
 /// # Errors
-/// When text is not UTF-8, the timestamp is negative, there are too many headers, or the sink refuses the message.
+/// When text is not UTF-8, the timestamp is negative, an attribute is out of range, there are too many headers, or the
+/// sink refuses the message.
 pub fn parse_raw(
     body: &[u8],
     text: bool,
@@ -51,8 +57,10 @@ pub fn parse_raw(
     if meta.headers.len() > MAX_HEADERS {
         return Err(refuse(too_many_headers()));
     }
+    let attributes = meta.attributes.resolve(now_ms).map_err(refuse)?;
     let kind = if text { ValueKind::Text } else { ValueKind::Binary };
-    let message = MessageRef { key: meta.key, value: Some(body), kind, headers: &meta.headers, timestamp_ms };
-    push_message(sink, message, meta.partition).map_err(refuse)?;
+    let message =
+        MessageRef { key: meta.key, value: Some(body), kind, headers: &meta.headers, timestamp_ms, attributes };
+    push_message(sink, message, meta.partition, meta.deduplication_id).map_err(refuse)?;
     Ok(1)
 }

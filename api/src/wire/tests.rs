@@ -1,3 +1,4 @@
+mod attributes;
 mod bad_arrow;
 mod bad_input;
 mod foreign;
@@ -6,7 +7,7 @@ mod shapes;
 
 use std::borrow::Cow;
 
-use brigade_index::batch::{Columns, MessageRef, Messages, ValueKind};
+use brigade_index::batch::{Attributes, Columns, MessageRef, Messages, ValueKind};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -21,6 +22,10 @@ struct Owned {
     headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     timestamp_ms: i64,
     partition: Option<u32>,
+    group: Option<String>,
+    priority: Option<u8>,
+    times: [Option<i64>; 2],
+    deduplication_id: Option<String>,
 }
 
 impl Owned {
@@ -31,6 +36,12 @@ impl Owned {
             kind: self.kind,
             headers: &self.headers,
             timestamp_ms: self.timestamp_ms,
+            attributes: Attributes {
+                group: self.group.as_deref(),
+                priority: self.priority,
+                deliver_at_ms: self.times[0],
+                expires_at_ms: self.times[1],
+            },
         }
     }
 }
@@ -40,7 +51,12 @@ impl Owned {
 struct Sink(Vec<Owned>);
 
 impl MessageSink for Sink {
-    fn push(&mut self, message: MessageRef<'_>, partition: Option<u32>) -> Result<(), Refusal> {
+    fn push(
+        &mut self,
+        message: MessageRef<'_>,
+        partition: Option<u32>,
+        deduplication_id: Option<&str>,
+    ) -> Result<(), Refusal> {
         if message.value.is_some_and(|value| value.len() > 100) {
             return Err(Refusal::new("message_too_large", "the value is too long", "Shorten it."));
         }
@@ -52,6 +68,10 @@ impl MessageSink for Sink {
             headers: message.headers.iter().map(|(name, value)| (own(name), own(value))).collect(),
             timestamp_ms: message.timestamp_ms,
             partition,
+            group: message.attributes.group.map(str::to_owned),
+            priority: message.attributes.priority,
+            times: [message.attributes.deliver_at_ms, message.attributes.expires_at_ms],
+            deduplication_id: deduplication_id.map(str::to_owned),
         });
         Ok(())
     }
@@ -133,10 +153,15 @@ fn message() -> impl Strategy<Value = Owned> {
     ];
     let header = (text(8), text(8)).prop_map(|(name, value)| (Cow::Owned(name), Cow::Owned(value)));
     let headers = proptest::collection::vec(header, 0..4);
-    (key, value(), headers, 0..=i64::MAX, proptest::option::of(any::<u32>())).prop_map(
-        |(key, (value, kind), headers, timestamp_ms, partition)| {
+    let time = || proptest::option::weighted(0.2, 0..i64::MAX);
+    let group = proptest::option::weighted(0.2, text(6));
+    let attributes = (group, proptest::option::weighted(0.2, 0..=9u8), [time(), time()]);
+    let attributes = prop_oneof![Just((None, None, [None, None])), attributes];
+    (key, value(), headers, 0..=i64::MAX, proptest::option::of(any::<u32>()), attributes).prop_map(
+        |(key, (value, kind), headers, timestamp_ms, partition, (group, priority, times))| {
             let key = if value.is_none() { key.or_else(|| Some(Vec::new())) } else { key };
-            Owned { key, value, kind, headers, timestamp_ms, partition }
+            let deduplication_id = None;
+            Owned { key, value, kind, headers, timestamp_ms, partition, group, priority, times, deduplication_id }
         },
     )
 }

@@ -98,6 +98,40 @@ async fn poll_commits_what_it_printed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_is_polled_and_acknowledged() {
+    let mock = Mock::start().await;
+    done(brigade(&mock, &["publish", "t", "a", "b", "c"], "").await);
+    let table = done(brigade(&mock, &["poll", "t", "q", "--max", "1"], "").await);
+    assert!(table.contains("RECEIPT") && table.contains("  r0  ") && table.lines().count() == 2, "{table}");
+    assert!(mock.stored.lock().unwrap().settled.is_empty());
+    let json = done(brigade(&mock, &["poll", "t", "q", "--max", "1", "--output", "json"], "").await);
+    assert_eq!(done(brigade(&mock, &["poll", "t", "q", "--ack", "--visibility", "5"], "").await), "c\n");
+    assert_eq!(done(brigade(&mock, &["ack", "t", "q"], &json).await), "acknowledged: 1\n");
+    let nack = ["nack", "t", "q", "r0", "--delay-ms", "7"];
+    assert_eq!(done(brigade(&mock, &nack, "").await), "given back: 1\n");
+    let extend = ["extend", "t", "q", "r0", "--visibility-ms", "9"];
+    assert_eq!(done(brigade(&mock, &extend, "").await), "new\n");
+    let settled = std::mem::take(&mut mock.stored.lock().unwrap().settled);
+    let wanted = [
+        ("ack", json!({"receipts": ["r2"]})),
+        ("ack", json!({"receipts": ["r1"]})),
+        ("nack", json!({"receipts": ["r0"], "delay_ms": 7})),
+        ("extend", json!({"receipts": ["r0"], "visibility_timeout_ms": 9})),
+    ];
+    assert_eq!(settled, wanted.map(|(action, body)| (action.to_owned(), body)));
+    for (receipts, says) in [(&["x"][..], "1 of 1 receipts"), (&["r1", "x", "y"], "2 of 3 receipts")] {
+        let refused = brigade(&mock, &[&["reject", "t", "q"], receipts].concat(), "").await;
+        assert_eq!(refused.status.code(), Some(4));
+        assert!(text(&refused.stderr).contains(says), "{refused:?}");
+    }
+    assert_eq!(brigade(&mock, &["poll", "t", "q", "--commit"], "").await.status.code(), Some(2));
+    assert_eq!(brigade(&mock, &["poll", "t", "s", "--ack"], "").await.status.code(), Some(2));
+    assert_eq!(brigade(&mock, &["poll", "t", "nowhere"], "").await.status.code(), Some(3));
+    let shown = done(brigade(&mock, &["subscription", "get", "t", "q"], "").await);
+    assert!(shown.starts_with("queue q: lag 3, in flight 1") && shown.contains("1,234"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn regions_are_listed_and_changed() {
     let mock = Mock::start().await;
     let table = done(brigade(&mock, &["region", "list"], "").await);

@@ -39,6 +39,8 @@ pub(crate) struct Stored {
     pub(crate) faults: VecDeque<Fault>,
     pub(crate) committed: BTreeMap<usize, usize>,
     pub(crate) puts: u64,
+    /// Calls that settle messages of the queue `q`: what, and the body.
+    pub(crate) settled: Vec<(String, Value)>,
     /// Regions that vote, as name and URL; one when none are here.
     pub(crate) regions: Vec<Value>,
     /// How often a change of the regions is still seen under way.
@@ -59,9 +61,11 @@ impl Mock {
         let router = Router::new()
             .route("/v1/topics/{topic}", put(topic).get(topic).delete(async || StatusCode::NO_CONTENT))
             .route("/v1/topics/{topic}/messages", post(publish).get(read))
-            .route("/v1/topics/{topic}/subscriptions/{name}", put(subscribe))
+            .route("/v1/topics/{topic}/subscriptions/{name}", put(subscribe).get(subscription))
             .route("/v1/topics/{topic}/subscriptions/{name}/poll", post(poll))
             .route("/v1/topics/{topic}/subscriptions/{name}/commit", post(commit))
+            .route("/v1/topics/{topic}/subscriptions/q/poll", post(receive))
+            .route("/v1/topics/{topic}/subscriptions/q/{action}", post(settle))
             .route("/v1/regions", get(regions).put(change_regions))
             .route("/v1/shards", get(async || Json(shards())))
             .route("/metrics", get(metrics))
@@ -192,6 +196,16 @@ async fn subscribe(Path((_, name)): Path<(String, String)>, Json(body): Json<Val
     Json(json!({"name": name, "kind": body["kind"]})).into_response()
 }
 
+async fn subscription(Path((_, name)): Path<(String, String)>) -> Response {
+    match name.as_str() {
+        "nowhere" => error(404, "subscription_not_found", "there is no subscription of this name"),
+        "q" => Json(json!({"name": name, "kind": "queue", "settings": {"filter": null}, "lag": 3, "in_flight": 1,
+            "partitions": [{"partition": 0, "floor": 1_234, "unsettled": 3, "high_watermark": 1_240}]}))
+        .into_response(),
+        _ => Json(json!({"name": name, "kind": "stream"})).into_response(),
+    }
+}
+
 async fn poll(State(stored): State<Shared>, Json(body): Json<Value>) -> Response {
     let stored = stored.lock().unwrap();
     let mut most = body["max_messages"].as_u64().unwrap() as usize;
@@ -210,6 +224,44 @@ async fn poll(State(stored): State<Shared>, Json(body): Json<Value>) -> Response
         }
     }
     Json(json!({"messages": messages, "positions": positions})).into_response()
+}
+
+/// Gives every message once, with its offset as the receipt.
+async fn receive(State(stored): State<Shared>, Json(body): Json<Value>) -> Response {
+    assert!(body.get("positions").is_none(), "a queue has none");
+    let mut stored = stored.lock().unwrap();
+    let most = body["max_messages"].as_u64().unwrap() as usize;
+    let from = stored.committed.get(&0).copied().unwrap_or(0);
+    let page = &stored.partitions[0][from..];
+    let mut page = page[..page.len().min(most)].to_vec();
+    for message in &mut page {
+        message["receipt"] = json!(format!("r{}", message["offset"]));
+        message["delivery_count"] = json!(1);
+    }
+    stored.committed.insert(0, from + page.len());
+    Json(json!({"messages": page})).into_response()
+}
+
+/// Knows receipts that begin with `r`.
+async fn settle(
+    State(stored): State<Shared>,
+    Path((_, action)): Path<(String, String)>,
+    Json(body): Json<Value>,
+) -> Response {
+    let refused = json!({"code": "receipt_expired", "message": "its time is over", "hint": "look at the mock"});
+    let receipts = body["receipts"].as_array().unwrap();
+    let is_good = |receipt: &Value| receipt.as_str().unwrap().starts_with('r');
+    let result = |receipt: &Value| match (is_good(receipt), action.as_str()) {
+        (false, _) => json!({"receipt": receipt, "error": refused}),
+        (true, "extend") => json!({"receipt": receipt, "status": "extended", "new_receipt": "new", "deadline": 5}),
+        (true, _) => json!({"receipt": receipt, "status": "acknowledged"}),
+    };
+    let results: Vec<_> = receipts.iter().map(result).collect();
+    stored.lock().unwrap().settled.push((action.clone(), body.clone()));
+    match receipts.is_empty() || receipts.iter().any(is_good) {
+        true => Json(json!({"results": results})).into_response(),
+        false => (StatusCode::GONE, Json(json!({"error": refused, "results": results}))).into_response(),
+    }
 }
 
 async fn commit(State(stored): State<Shared>, Json(body): Json<Value>) -> Response {

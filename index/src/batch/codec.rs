@@ -1,7 +1,8 @@
 //! The stored form of a batch: one encapsulated Arrow IPC record-batch message, its buffers compressed.
 //!
-//! The schema message is not stored with every batch; it is constant ([`super::batch_schema`]). A reader that wants an
-//! Arrow stream puts the schema message in front.
+//! The schema message is not stored with every batch; it is constant ([`super::batch_schema`]), but for the columns of
+//! attributes. A batch that has some of these ends with one byte behind its message that says which
+//! ([`AttributeSet`]). A reader that wants an Arrow stream puts the schema message in front.
 
 use std::collections::HashMap;
 
@@ -19,8 +20,9 @@ use arrow::{
 use bytes::Bytes;
 
 use super::{
+    attributes::AttributeSet,
     columns::Columns,
-    schema::{Messages, batch_schema},
+    schema::{Messages, attributes_of, batch_schema_with},
 };
 
 /// Compression of stored batches.
@@ -48,6 +50,9 @@ pub enum BatchError {
     /// The batch has other columns than those of stored batches.
     #[error("the batch has other columns than stored batches have")]
     Schema,
+    /// A column has another type than in stored batches.
+    #[error("column {0} of the batch has another type than in stored batches")]
+    ColumnType(&'static str),
 }
 
 /// Buffers begin at multiples of this many bytes. Arrow recommends 64, which would add half a KiB to a batch of one
@@ -84,10 +89,10 @@ pub fn check_decoded_size(header: &arrow::ipc::RecordBatch<'_>, body: &[u8], lim
     if total > limit { Err(BatchError::Malformed("it decompresses to more than is allowed")) } else { Ok(()) }
 }
 
-/// Encodes a record batch with [`batch_schema`] as one encapsulated IPC message.
+/// Encodes a record batch with one of the schemas of [`batch_schema_with`] as one encapsulated IPC message.
 ///
 /// # Errors
-/// When Arrow refuses the batch.
+/// When Arrow refuses the batch, or it has other columns.
 pub fn encode(batch: &RecordBatch, compression: Compression) -> Result<Bytes, BatchError> {
     let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)?;
     let options = options.try_with_compression(match compression {
@@ -100,13 +105,17 @@ pub fn encode(batch: &RecordBatch, compression: Compression) -> Result<Bytes, Ba
     let (_, encoded) = IpcDataGenerator::default().encode(batch, &mut dictionaries, &options, &mut context)?;
     let mut out = Vec::with_capacity(encoded.ipc_message.len() + encoded.arrow_data.len() + 16);
     write_message(&mut out, encoded, &options)?;
+    let attributes = attributes_of(&batch.schema())?;
+    if !attributes.is_empty() {
+        out.push(attributes.0);
+    }
     Ok(out.into())
 }
 
 /// Decodes what [`encode`] made. Never panics on foreign bytes; columns that were not compressed are not copied.
 ///
 /// # Errors
-/// When the bytes are not one whole record-batch message with [`batch_schema`].
+/// When the bytes are not one whole record-batch message with the columns that they say.
 pub fn decode(bytes: &Bytes) -> Result<Messages, BatchError> {
     let prefix = bytes.get(..8).ok_or(BatchError::Malformed("shorter than its prefix"))?;
     if prefix[..4] != CONTINUATION {
@@ -117,13 +126,19 @@ pub fn decode(bytes: &Bytes) -> Result<Messages, BatchError> {
     let message = root_as_message(metadata).map_err(|_| BatchError::Malformed("its metadata is no IPC message"))?;
     let header = message.header_as_record_batch().ok_or(BatchError::Malformed("not a record-batch message"))?;
     let body = Buffer::from(bytes.slice(8 + metadata_len..));
-    if body.len() < usize::try_from(message.bodyLength()).unwrap_or(usize::MAX) {
-        return Err(BatchError::Malformed("its body is cut off"));
-    }
+    let body_len = usize::try_from(message.bodyLength()).unwrap_or(usize::MAX);
+    let attributes = match body.get(body_len..) {
+        None => return Err(BatchError::Malformed("its body is cut off")),
+        Some([]) => AttributeSet::default(),
+        // Columns of attributes that only a newer version knows lie behind those known here, and are left unread.
+        Some([bits]) => AttributeSet(bits & AttributeSet::ALL.0),
+        Some(_) => return Err(BatchError::Malformed("there is something unknown behind it")),
+    };
     check_decoded_size(&header, &body, Columns::MAX_BYTES)?;
     // Arrow asserts here and there what it should refuse. Stored batches are checked against their checksum before they
     // come here, so this is the second line of defence.
-    let read = || read_record_batch(&body, header, batch_schema(), &HashMap::new(), None, &message.version());
+    let schema = batch_schema_with(attributes);
+    let read = || read_record_batch(&body, header, schema, &HashMap::new(), None, &message.version());
     let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
     Messages::new(read.map_err(|_| BatchError::Malformed("Arrow cannot read it"))??)
 }

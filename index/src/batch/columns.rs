@@ -10,7 +10,10 @@ use arrow::{
     buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer},
 };
 
-use super::schema::{batch_schema, header_fields, headers_field};
+use super::{
+    attributes::{AttributeColumns, AttributeSet, Attributes},
+    schema::{batch_schema_with, header_fields, headers_field},
+};
 
 /// How a value was given, and how it is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +51,8 @@ pub struct MessageRef<'a> {
     pub headers: &'a [(Cow<'a, str>, Cow<'a, str>)],
     /// Milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
+    /// What queue subscriptions deliver by.
+    pub attributes: Attributes<'a>,
 }
 
 impl MessageRef<'_> {
@@ -64,10 +69,10 @@ impl MessageRef<'_> {
 
 /// Variable-length items: their bytes end to end, and where each one ends.
 #[derive(Debug)]
-struct VarBytes {
-    bytes: Vec<u8>,
+pub(super) struct VarBytes {
+    pub(super) bytes: Vec<u8>,
     /// Starts with 0; always one more than there are items. 32 bits suffice: `Columns` is bounded far below 2 GiB.
-    ends: Vec<i32>,
+    pub(super) ends: Vec<i32>,
 }
 
 impl Default for VarBytes {
@@ -77,23 +82,23 @@ impl Default for VarBytes {
 }
 
 impl VarBytes {
-    fn push(&mut self, item: &[u8]) {
+    pub(super) fn push(&mut self, item: &[u8]) {
         self.bytes.extend_from_slice(item);
         self.ends.push(end_of(self.bytes.len()));
     }
 
-    fn append(&mut self, other: &Self) {
+    pub(super) fn append(&mut self, other: &Self) {
         let shift = end_of(self.bytes.len());
         self.bytes.extend_from_slice(&other.bytes);
         self.ends.extend(other.ends[1..].iter().map(|end| end + shift));
     }
 
-    fn finish(self) -> (OffsetBuffer<i32>, Buffer) {
+    pub(super) fn finish(self) -> (OffsetBuffer<i32>, Buffer) {
         (OffsetBuffer::new(ScalarBuffer::from(self.ends)), Buffer::from_vec(self.bytes))
     }
 }
 
-fn end_of(bytes: usize) -> i32 {
+pub(super) fn end_of(bytes: usize) -> i32 {
     i32::try_from(bytes).expect("columns are bounded by Columns::MAX_BYTES")
 }
 
@@ -132,6 +137,8 @@ pub struct Columns {
     headers: HeaderEnds,
     header_names: VarBytes,
     header_values: VarBytes,
+    /// `None` as long as no message has one.
+    attributes: Option<Box<AttributeColumns>>,
 }
 
 #[derive(Debug)]
@@ -157,13 +164,20 @@ impl Columns {
         self.timestamps.is_empty()
     }
 
-    /// Approximate bytes held: payload and 32 bytes a message for its fixed parts.
+    /// Approximate bytes held: payload, attributes, and 32 bytes a message for its fixed parts.
     pub fn bytes(&self) -> usize {
-        self.keys.bytes.len()
-            + self.values.bytes.len()
-            + self.header_names.bytes.len()
-            + self.header_values.bytes.len()
-            + 32 * self.rows()
+        let attributes = self.attributes.as_ref().map_or(0, |attributes| attributes.bytes());
+        self.payload_bytes() + attributes + 32 * self.rows()
+    }
+
+    /// Bytes of keys, values and headers.
+    pub fn payload_bytes(&self) -> usize {
+        self.keys.bytes.len() + self.values.bytes.len() + self.header_names.bytes.len() + self.header_values.bytes.len()
+    }
+
+    /// Which attributes the messages use.
+    pub fn attribute_set(&self) -> AttributeSet {
+        self.attributes.as_ref().map_or(AttributeSet::default(), |attributes| attributes.set())
     }
 
     /// Adds a message at the end.
@@ -172,6 +186,10 @@ impl Columns {
     /// When the columns would exceed [`Self::MAX_BYTES`]; callers bound their requests far below.
     pub fn push(&mut self, message: &MessageRef<'_>) {
         assert!(self.bytes() + message.size() < Self::MAX_BYTES, "columns are bounded");
+        if !message.attributes.set().is_empty() {
+            let row = self.rows();
+            self.attributes.get_or_insert_default().push(row, &message.attributes);
+        }
         self.timestamps.push(message.timestamp_ms);
         self.kinds.push(message.kind as u8);
         self.keys.push(message.key.unwrap_or_default());
@@ -195,6 +213,10 @@ impl Columns {
             return;
         }
         assert!(self.bytes() + other.bytes() < Self::MAX_BYTES, "columns are bounded");
+        if let Some(attributes) = &other.attributes {
+            let shift = self.rows();
+            self.attributes.get_or_insert_default().append(attributes, shift);
+        }
         self.timestamps.extend_from_slice(&other.timestamps);
         self.kinds.extend_from_slice(&other.kinds);
         self.keys.append(&other.keys);
@@ -214,8 +236,9 @@ impl Columns {
         (min, max)
     }
 
-    /// The columns as an Arrow record batch with [`batch_schema`]. Copies no payload.
+    /// The columns as an Arrow record batch with [`batch_schema_with`] the attributes used. Copies no payload.
     pub fn into_record_batch(self) -> RecordBatch {
+        let (rows, set) = (self.rows(), self.attribute_set());
         let (key_ends, key_bytes) = self.keys.finish();
         let (value_ends, value_bytes) = self.values.finish();
         let (name_ends, name_bytes) = self.header_names.finish();
@@ -229,13 +252,14 @@ impl Columns {
             None,
         );
         let headers = OffsetBuffer::new(ScalarBuffer::from(self.headers.0));
-        let columns: Vec<ArrayRef> = vec![
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(TimestampMillisecondArray::from(self.timestamps).with_timezone("UTC")),
             Arc::new(BinaryArray::new(key_ends, key_bytes, self.keys_present.finish())),
             Arc::new(BinaryArray::new(value_ends, value_bytes, self.values_present.finish())),
             Arc::new(UInt8Array::from(self.kinds)),
             Arc::new(MapArray::new(headers_field(), headers, entries, None, false)),
         ];
-        RecordBatch::try_new(batch_schema(), columns).expect("columns follow the batch schema")
+        columns.extend(self.attributes.into_iter().flat_map(|attributes| attributes.into_arrays(rows)));
+        RecordBatch::try_new(batch_schema_with(set), columns).expect("columns follow the batch schema")
     }
 }

@@ -1,26 +1,53 @@
 //! The Arrow schema of stored batches, and typed access to a decoded one.
 //!
 //! Offset and partition are not stored: a batch gets its offsets when its entry is applied, so they belong to the
-//! index. Columns added later come at the end, and readers of an older batch see them as null.
+//! index. Columns added later come at the end, and readers of an older batch see them as null; those of attributes are
+//! there only if a message of the batch uses them.
 
 use std::sync::{Arc, LazyLock};
 
 use arrow::{
-    array::{Array, AsArray, BinaryArray, MapArray, RecordBatch, StringArray},
+    array::{Array, ArrayRef, AsArray, BinaryArray, MapArray, RecordBatch, StringArray},
     datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit, TimestampMillisecondType, UInt8Type},
 };
 
-use super::{BatchError, columns::ValueKind};
+use super::{
+    BatchError,
+    attributes::{AttributeSet, Attributes},
+    columns::ValueKind,
+};
 
-static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    Arc::new(Schema::new(vec![
-        Field::new("timestamp", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
-        Field::new("key", DataType::Binary, true),
-        Field::new("value", DataType::Binary, true),
-        Field::new("kind", DataType::UInt8, false),
-        Field::new("headers", DataType::Map(headers_field(), false), false),
-    ]))
+/// Schemas of stored batches, by the attributes that they use.
+static SCHEMAS: LazyLock<[SchemaRef; 16]> = LazyLock::new(|| {
+    std::array::from_fn(|bits| {
+        let mut fields = vec![
+            Field::new("timestamp", instant(), false),
+            Field::new("key", DataType::Binary, true),
+            Field::new("value", DataType::Binary, true),
+            Field::new("kind", DataType::UInt8, false),
+            Field::new("headers", DataType::Map(headers_field(), false), false),
+        ];
+        let set = AttributeSet(bits as u8);
+        let used = AttributeSet::COLUMNS.iter().filter(|(attribute, _)| set.contains(*attribute));
+        fields.extend(used.map(|(attribute, name)| Field::new(*name, attribute_type(*attribute), true)));
+        Arc::new(Schema::new(fields))
+    })
 });
+
+/// Number of columns that every batch has.
+const PLAIN_COLUMNS: usize = 5;
+
+fn instant() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}
+
+fn attribute_type(attribute: AttributeSet) -> DataType {
+    match attribute {
+        AttributeSet::GROUP => DataType::Utf8,
+        AttributeSet::PRIORITY => DataType::UInt8,
+        _ => instant(),
+    }
+}
 
 static HEADER_FIELDS: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, false)])
@@ -34,27 +61,66 @@ pub(super) fn headers_field() -> Arc<Field> {
     Arc::new(Field::new("entries", DataType::Struct(header_fields()), false))
 }
 
-/// Schema of a stored batch: `timestamp`, `key`, `value`, `kind` (see [`ValueKind`]), `headers`.
+/// Schema of a stored batch without attributes: `timestamp`, `key`, `value`, `kind` (see [`ValueKind`]), `headers`.
 pub fn batch_schema() -> SchemaRef {
-    SCHEMA.clone()
+    batch_schema_with(AttributeSet::default())
+}
+
+/// Schema of a stored batch: [`batch_schema`], then those of `group`, `priority`, `deliver_at` and `expires_at` that are
+/// in `attributes`, all of them nullable.
+pub fn batch_schema_with(attributes: AttributeSet) -> SchemaRef {
+    SCHEMAS[usize::from(attributes.0 & AttributeSet::ALL.0)].clone()
+}
+
+/// Where the columns of attributes are in a batch with this schema, by their order in [`AttributeSet::COLUMNS`]; 0 for
+/// those that it does not have.
+fn find_attributes(schema: &Schema) -> Result<(AttributeSet, [u8; 4]), BatchError> {
+    let (mut set, mut places) = (AttributeSet::default(), [0; 4]);
+    for (place, field) in schema.fields().iter().enumerate().skip(PLAIN_COLUMNS) {
+        let known = AttributeSet::COLUMNS.iter().position(|(_, name)| name == field.name());
+        let at = known.ok_or(BatchError::Schema)?;
+        let (attribute, name) = AttributeSet::COLUMNS[at];
+        if *field.data_type() != attribute_type(attribute) {
+            return Err(BatchError::ColumnType(name));
+        }
+        if places[at] > 0 {
+            return Err(BatchError::Schema);
+        }
+        // At most nine columns: each name is there once.
+        places[at] = place as u8;
+        set = set.union(attribute);
+    }
+    Ok((set, places))
+}
+
+/// Which attributes a batch with this schema has columns for.
+pub(super) fn attributes_of(schema: &Schema) -> Result<AttributeSet, BatchError> {
+    find_attributes(schema).map(|(set, _)| set)
 }
 
 /// A decoded batch with its columns at hand. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Messages {
     batch: RecordBatch,
+    attributes: AttributeSet,
+    /// Columns of the attributes, see [`find_attributes`].
+    places: [u8; 4],
 }
 
 impl Messages {
     /// Wraps a record batch.
     ///
     /// # Errors
-    /// When it does not have [`batch_schema`].
+    /// When it has not the columns of [`batch_schema`], or others behind them than those of attributes.
     pub fn new(batch: RecordBatch) -> Result<Self, BatchError> {
         let (got, want) = (batch.schema(), batch_schema());
-        let same = got.fields().len() == want.fields().len()
+        let same = got.fields().len() >= want.fields().len()
             && got.fields().iter().zip(want.fields()).all(|(a, b)| a.data_type() == b.data_type());
-        if same { Ok(Self { batch }) } else { Err(BatchError::Schema) }
+        if !same {
+            return Err(BatchError::Schema);
+        }
+        let (attributes, places) = find_attributes(&got)?;
+        Ok(Self { batch, attributes, places })
     }
 
     /// Number of messages.
@@ -111,5 +177,26 @@ impl Messages {
     pub fn value(&self, row: usize) -> Option<&[u8]> {
         let values = self.values();
         (!values.is_null(row)).then(|| values.value(row))
+    }
+
+    /// Which attributes there are columns for.
+    pub fn attribute_set(&self) -> AttributeSet {
+        self.attributes
+    }
+
+    /// Attributes of row `row`.
+    pub fn attributes(&self, row: usize) -> Attributes<'_> {
+        if self.attributes.is_empty() {
+            return Attributes::default();
+        }
+        let [group, priority, deliver_at, expires_at] =
+            self.places.map(|place| (place > 0).then(|| self.batch.column(place.into())).filter(|c| c.is_valid(row)));
+        let time = |column: &ArrayRef| column.as_primitive::<TimestampMillisecondType>().value(row);
+        Attributes {
+            group: group.map(|column| column.as_string::<i32>().value(row)),
+            priority: priority.map(|column| column.as_primitive::<UInt8Type>().value(row)),
+            deliver_at_ms: deliver_at.map(time),
+            expires_at_ms: expires_at.map(time),
+        }
     }
 }

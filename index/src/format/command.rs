@@ -4,12 +4,19 @@ use std::sync::Arc;
 
 use prost::{Message, Oneof};
 
-use super::frame::FrameError;
+use super::{
+    frame::FrameError,
+    queue::{StoredQueueCommand, StoredSettle},
+    transaction::{StoredDecide, StoredTransact},
+};
 use crate::{
-    batch::Compression,
-    command::{BatchRef, Command, IdempotentRequest, Identity, OwnedRows, Publish, SettingsPatch, TopicSettings},
+    batch::{AttributeSet, Compression},
+    command::{
+        BatchRef, Command, IdRow, IdempotentRequest, Identity, OwnedRows, Publish, SettingsPatch, TopicSettings,
+    },
     ids::{Offset, Partition, RegionNo, TopicId},
-    names::{NameError, ProducerId, RegionName, SubscriptionName, TopicName},
+    limits::DEFAULT_DEDUPLICATION_WINDOW_MS,
+    names::{NameError, ProducerId, RegionName, SubscriptionName, TopicName, TransactionId},
     region::{RegionRecord, RegionSet},
 };
 
@@ -21,6 +28,9 @@ pub(super) struct StoredSettings {
     pub(super) max_message_bytes: Option<u32>,
     #[prost(uint32, optional, tag = "3")]
     pub(super) compression: Option<u32>,
+    /// In a topic's settings only if it is not the default.
+    #[prost(uint32, optional, tag = "4")]
+    pub(super) deduplication_window_ms: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -81,6 +91,20 @@ struct StoredBatch {
     owned: Vec<StoredOwned>,
     #[prost(uint64, tag = "9")]
     payload_bytes: u64,
+    #[prost(uint32, tag = "10")]
+    attributes: u32,
+    #[prost(message, optional, tag = "11")]
+    ids: Option<StoredIds>,
+}
+
+/// Rows with a deduplication id.
+#[derive(Clone, PartialEq, Message)]
+struct StoredIds {
+    #[prost(uint32, repeated, tag = "1")]
+    rows: Vec<u32>,
+    /// Their hashes end to end, 16 bytes each, big-endian.
+    #[prost(bytes = "vec", tag = "2")]
+    hashes: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -106,7 +130,7 @@ struct DeleteTopic {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct StoredPublish {
+pub(super) struct StoredPublish {
     #[prost(uint64, tag = "1")]
     topic: u64,
     #[prost(message, repeated, tag = "2")]
@@ -152,6 +176,14 @@ struct RemoveRegion {
     number: u32,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct StoredBury {
+    #[prost(message, required, tag = "1")]
+    copies: StoredPublish,
+    #[prost(message, required, tag = "2")]
+    settle: StoredSettle,
+}
+
 #[derive(Clone, PartialEq, Oneof)]
 enum Stored {
     #[prost(message, tag = "1")]
@@ -174,12 +206,24 @@ enum Stored {
     RemoveRegion(RemoveRegion),
     #[prost(message, tag = "10")]
     SetVoters(StoredRegionSet),
+    #[prost(message, tag = "11")]
+    CreateQueue(StoredQueueCommand),
+    #[prost(message, tag = "12")]
+    AlterQueue(StoredQueueCommand),
+    #[prost(message, tag = "13")]
+    Settle(StoredSettle),
+    #[prost(message, tag = "14")]
+    Transact(StoredTransact),
+    #[prost(message, tag = "15")]
+    Decide(StoredDecide),
+    #[prost(message, tag = "16")]
+    Bury(StoredBury),
 }
 
 /// One stored command.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct StoredCommand {
-    #[prost(oneof = "Stored", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Stored", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
     command: Option<Stored>,
 }
 
@@ -247,6 +291,8 @@ impl From<&TopicSettings> for StoredSettings {
             partitions: Some(settings.partitions),
             max_message_bytes: Some(settings.max_message_bytes),
             compression: Some(compression_number(settings.compression)),
+            deduplication_window_ms: Some(settings.deduplication_window_ms)
+                .filter(|window| *window != DEFAULT_DEDUPLICATION_WINDOW_MS),
         }
     }
 }
@@ -257,6 +303,7 @@ impl StoredSettings {
             partitions: self.partitions,
             max_message_bytes: self.max_message_bytes,
             compression: self.compression.map(compression_from).transpose()?,
+            deduplication_window_ms: self.deduplication_window_ms,
         })
     }
 
@@ -289,11 +336,36 @@ pub(super) fn store_positions(positions: &[(Partition, Offset)]) -> Vec<StoredPo
     positions.iter().map(|(partition, offset)| StoredPosition { partition: partition.0, offset: offset.0 }).collect()
 }
 
-fn positions_from(stored: Vec<StoredPosition>) -> Vec<(Partition, Offset)> {
+pub(super) fn positions_from(stored: Vec<StoredPosition>) -> Vec<(Partition, Offset)> {
     stored.into_iter().map(|position| (Partition(position.partition), Offset(position.offset))).collect()
 }
 
-fn store_publish(publish: &Publish) -> StoredPublish {
+/// Bits that only a newer version knows are passed over.
+pub(super) fn attributes_from(bits: u32) -> AttributeSet {
+    AttributeSet(bits as u8 & AttributeSet::ALL.0)
+}
+
+fn store_ids(ids: &[IdRow]) -> Option<StoredIds> {
+    let rows = ids.iter().map(|id| id.row).collect();
+    let hashes = ids.iter().flat_map(|id| id.hash.to_be_bytes()).collect();
+    (!ids.is_empty()).then_some(StoredIds { rows, hashes })
+}
+
+fn ids_from(stored: StoredIds) -> Result<Vec<IdRow>, FrameError> {
+    let hashes = hashes_from(&stored.hashes, stored.rows.len())?;
+    Ok(stored.rows.into_iter().zip(hashes).map(|(row, hash)| IdRow { row, hash }).collect())
+}
+
+/// So many hashes of deduplication ids, 16 bytes each.
+pub(super) fn hashes_from(bytes: &[u8], count: usize) -> Result<impl Iterator<Item = u128>, FrameError> {
+    let (hashes, rest) = bytes.as_chunks::<16>();
+    if hashes.len() != count || !rest.is_empty() {
+        return Err(FrameError::Malformed("deduplication ids"));
+    }
+    Ok(hashes.iter().map(|hash| u128::from_be_bytes(*hash)))
+}
+
+pub(super) fn store_publish(publish: &Publish) -> StoredPublish {
     let request = |request: &IdempotentRequest| StoredRequest {
         identity: (&request.identity).into(),
         partition_count: request.partition_count,
@@ -310,6 +382,8 @@ fn store_publish(publish: &Publish) -> StoredPublish {
         min_timestamp_ms: batch.min_timestamp_ms,
         max_timestamp_ms: batch.max_timestamp_ms,
         owned: batch.owned.iter().map(owned).collect(),
+        attributes: batch.attributes.0.into(),
+        ids: store_ids(&batch.ids),
     };
     StoredPublish {
         topic: publish.topic.0,
@@ -318,7 +392,7 @@ fn store_publish(publish: &Publish) -> StoredPublish {
     }
 }
 
-fn publish_from(stored: StoredPublish) -> Result<Publish, FrameError> {
+pub(super) fn publish_from(stored: StoredPublish) -> Result<Publish, FrameError> {
     let request = |request: StoredRequest| {
         Ok(IdempotentRequest {
             identity: request.identity.identity()?,
@@ -327,21 +401,25 @@ fn publish_from(stored: StoredPublish) -> Result<Publish, FrameError> {
         })
     };
     let owned = |owned: StoredOwned| OwnedRows { first: owned.first, rows: owned.rows, request: owned.request };
-    let batch = |batch: StoredBatch| BatchRef {
-        partition: Partition(batch.partition),
-        at: batch.at,
-        len: batch.len,
-        crc: batch.crc,
-        rows: batch.rows,
-        payload_bytes: batch.payload_bytes,
-        min_timestamp_ms: batch.min_timestamp_ms,
-        max_timestamp_ms: batch.max_timestamp_ms,
-        owned: batch.owned.into_iter().map(owned).collect(),
+    let batch = |batch: StoredBatch| {
+        Ok(BatchRef {
+            partition: Partition(batch.partition),
+            at: batch.at,
+            len: batch.len,
+            crc: batch.crc,
+            rows: batch.rows,
+            payload_bytes: batch.payload_bytes,
+            min_timestamp_ms: batch.min_timestamp_ms,
+            max_timestamp_ms: batch.max_timestamp_ms,
+            owned: batch.owned.into_iter().map(owned).collect(),
+            attributes: attributes_from(batch.attributes),
+            ids: ids_from(batch.ids.unwrap_or_default())?,
+        })
     };
     Ok(Publish {
         topic: TopicId(stored.topic),
         requests: stored.requests.into_iter().map(request).collect::<Result<_, FrameError>>()?,
-        batches: stored.batches.into_iter().map(batch).collect(),
+        batches: stored.batches.into_iter().map(batch).collect::<Result<_, FrameError>>()?,
     })
 }
 
@@ -362,6 +440,7 @@ impl From<&Command> for StoredCommand {
                     partitions: patch.partitions,
                     max_message_bytes: patch.max_message_bytes,
                     compression: patch.compression.map(compression_number),
+                    deduplication_window_ms: patch.deduplication_window_ms,
                 };
                 Stored::AlterTopic(AlterTopic { topic: topic.0, settings })
             }
@@ -379,6 +458,18 @@ impl From<&Command> for StoredCommand {
             Command::AddRegion(region) => Stored::AddRegion(region.into()),
             Command::RemoveRegion(number) => Stored::RemoveRegion(RemoveRegion { number: number.0.into() }),
             Command::SetVoters(voters) => Stored::SetVoters(voters.into()),
+            Command::CreateQueue { topic, name, settings, secret, positions } => {
+                Stored::CreateQueue(StoredQueueCommand::create(*topic, name, settings, secret, positions))
+            }
+            Command::AlterQueue { topic, name, patch } => {
+                Stored::AlterQueue(StoredQueueCommand::alter(*topic, name, patch))
+            }
+            Command::Settle(settle) => Stored::Settle(settle.into()),
+            Command::Bury { copies, settle } => {
+                Stored::Bury(StoredBury { copies: store_publish(copies), settle: settle.into() })
+            }
+            Command::Transact(transact) => Stored::Transact(transact.into()),
+            Command::Decide { id, commit } => Stored::Decide(StoredDecide { id: id.to_string(), commit: *commit }),
         };
         Self { command: Some(stored) }
     }
@@ -414,6 +505,12 @@ impl TryFrom<StoredCommand> for Command {
             Stored::AddRegion(region) => Self::AddRegion(region.try_into()?),
             Stored::RemoveRegion(remove) => Self::RemoveRegion(region_number(remove.number)?),
             Stored::SetVoters(voters) => Self::SetVoters(voters.try_into()?),
+            Stored::CreateQueue(create) => create.into_create()?,
+            Stored::AlterQueue(alter) => alter.into_alter()?,
+            Stored::Settle(settle) => Self::Settle(settle.try_into()?),
+            Stored::Bury(bury) => Self::Bury { copies: publish_from(bury.copies)?, settle: bury.settle.try_into()? },
+            Stored::Transact(transact) => Self::Transact(transact.try_into()?),
+            Stored::Decide(decide) => Self::Decide { id: TransactionId::new(&decide.id)?, commit: decide.commit },
         })
     }
 }

@@ -4,20 +4,25 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
+use roaring::RoaringTreemap;
 
 use super::{
-    command::{StoredIdentity, StoredPosition, StoredRegion, StoredRegionSet, StoredSettings, region_number},
-    frame::{FrameError, Head, Kind},
+    command::{StoredIdentity, StoredRegion, StoredRegionSet, StoredSettings, attributes_from, region_number},
+    frame::{FrameError, Head, Kind as ObjectKind},
+    placement::{StoredBase, StoredDuplicates, bases_from, duplicates_from, store_bases, store_duplicates},
+    queue::{StoredDead, StoredQueueSettings, StoredRetry, secret_from},
+    remembered::StoredMessageIds,
+    transaction::{StoredDecided, StoredPrepared, store_transactions, transactions_from},
 };
 use crate::{
     command::{Identity, Placement},
-    ids::{Ballot, Offset, Partition, Sequence, TopicId, WriteId},
+    ids::{Ballot, Offset, Partition, Sequence, SubscriptionId, TopicId, WriteId},
     keys::Slot,
-    names::{ProducerId, SubscriptionName, TopicName},
+    names::{ProducerId, SubscriptionName, TopicName, TransactionId},
     region::{RegionRecord, RegionSet},
     state::{
-        BatchLocation, Deduplication, PartitionLog, ProducerWindow, Regions, RememberedKey, Run, ShardState,
-        Subscription, Topic,
+        BatchLocation, Deduplication, Kind, MessageIds, PartitionLog, ProducerWindow, Queue, QueuePartition, Regions,
+        RememberedKey, Run, ShardState, Subscription, Topic,
     },
 };
 
@@ -41,6 +46,8 @@ struct StoredRun {
     /// Relative to the smallest.
     #[prost(sint64, tag = "9")]
     timestamp_span_ms: i64,
+    #[prost(uint32, tag = "10")]
+    attributes: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -56,14 +63,8 @@ struct StoredPartition {
     first: u64,
     #[prost(message, repeated, tag = "5")]
     runs: Vec<StoredRun>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredBase {
-    #[prost(message, required, tag = "1")]
-    position: StoredPosition,
-    #[prost(uint32, tag = "2")]
-    rows: u32,
+    #[prost(uint32, tag = "6")]
+    attributes: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -78,6 +79,8 @@ struct StoredPlacement {
     keyless: u32,
     #[prost(message, repeated, tag = "5")]
     bases: Vec<StoredBase>,
+    #[prost(message, repeated, tag = "6")]
+    duplicates: Vec<StoredDuplicates>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -100,6 +103,44 @@ struct StoredSubscription {
     created_ms: i64,
     #[prost(uint64, repeated, tag = "3")]
     positions: Vec<u64>,
+    /// Present when it is a queue.
+    #[prost(message, optional, tag = "4")]
+    queue: Option<StoredQueue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredQueue {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(message, required, tag = "2")]
+    settings: StoredQueueSettings,
+    #[prost(bytes = "vec", tag = "3")]
+    secret: Vec<u8>,
+    #[prost(message, repeated, tag = "4")]
+    partitions: Vec<StoredQueuePartition>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredQueuePartition {
+    #[prost(uint64, tag = "1")]
+    floor: u64,
+    /// What is settled behind the floor, in the portable format of roaring bitmaps; empty when nothing is.
+    #[prost(bytes = "vec", tag = "2")]
+    settled: Vec<u8>,
+    #[prost(message, repeated, tag = "3")]
+    retries: Vec<StoredRetry>,
+    #[prost(message, repeated, tag = "4")]
+    dead: Vec<StoredDead>,
+    #[prost(message, repeated, tag = "5")]
+    held: Vec<StoredHeld>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredHeld {
+    #[prost(uint64, tag = "1")]
+    offset: u64,
+    #[prost(string, tag = "2")]
+    transaction: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -121,6 +162,8 @@ struct StoredTopic {
     keys: Vec<StoredPlacement>,
     #[prost(message, repeated, tag = "8")]
     subscriptions: Vec<StoredSubscription>,
+    #[prost(message, optional, tag = "9")]
+    ids: Option<StoredMessageIds>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -139,20 +182,32 @@ struct StoredState {
     voters: Option<StoredRegionSet>,
     #[prost(uint32, tag = "7")]
     next_region: u32,
+    #[prost(uint64, tag = "8")]
+    next_subscription: u64,
+    #[prost(message, repeated, tag = "9")]
+    prepared: Vec<StoredPrepared>,
+    /// Decided transactions, oldest first.
+    #[prost(message, repeated, tag = "10")]
+    decided: Vec<StoredDecided>,
 }
 
 /// Encodes the state as a snapshot object.
 pub fn encode_snapshot(state: &ShardState, id: WriteId) -> Bytes {
+    let (next_topic, next_subscription) = state.last_ids();
+    let (prepared, decided) = store_transactions(&state.transactions);
     let stored = StoredState {
         time_ms: state.time_ms,
-        next_topic: state.next_topic(),
+        next_topic,
         topics: state.topics().map(store_topic).collect(),
         regions: state.regions.iter().map(Into::into).collect(),
         voters: state.regions.voters().map(Into::into),
         next_region: state.regions.next_number().0.into(),
+        next_subscription,
+        prepared,
+        decided,
     };
     let head = Head {
-        kind: Kind::Snapshot,
+        kind: ObjectKind::Snapshot,
         id,
         ballot: Ballot::BOOTSTRAP,
         parent: Slot::default(),
@@ -171,7 +226,7 @@ pub fn encode_snapshot(state: &ShardState, id: WriteId) -> Bytes {
 /// When the bytes are no snapshot or damaged.
 pub fn decode_snapshot(bytes: &[u8]) -> Result<ShardState, FrameError> {
     let head = Head::decode(bytes)?;
-    if head.kind != Kind::Snapshot {
+    if head.kind != ObjectKind::Snapshot {
         return Err(FrameError::Malformed("kind of a snapshot"));
     }
     let stored = StoredState::decode(head.section(bytes)?).map_err(|_| FrameError::Malformed("snapshot"))?;
@@ -179,7 +234,10 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<ShardState, FrameError> {
     let records = stored.regions.into_iter().map(RegionRecord::try_from).collect::<Result<_, _>>()?;
     let voters = stored.voters.map(RegionSet::try_from).transpose()?;
     let regions = Regions::from_parts(records, voters, region_number(stored.next_region)?);
-    Ok(ShardState::from_parts(head.sequence, stored.time_ms, regions, stored.next_topic, topics))
+    let transactions = transactions_from(stored.prepared, stored.decided)?;
+    let last_ids = (stored.next_topic, stored.next_subscription);
+    let state = ShardState::from_parts((head.sequence, stored.time_ms), regions, last_ids, topics, transactions);
+    if state.can_decide() { Ok(state) } else { Err(FrameError::Malformed("prepared transaction")) }
 }
 
 fn store_topic(topic: &Topic) -> StoredTopic {
@@ -201,7 +259,8 @@ fn store_topic(topic: &Topic) -> StoredTopic {
     let subscription = |(name, subscription): (&SubscriptionName, &Subscription)| StoredSubscription {
         name: name.to_string(),
         created_ms: subscription.created_ms,
-        positions: subscription.positions.iter().map(|offset| offset.0).collect(),
+        positions: subscription.stream().unwrap_or_default().iter().map(|offset| offset.0).collect(),
+        queue: subscription.queue().map(store_queue),
     };
     StoredTopic {
         id: topic.id.0,
@@ -212,6 +271,7 @@ fn store_topic(topic: &Topic) -> StoredTopic {
         producers: dedup.producers.iter().map(producer).collect(),
         keys: dedup.key_order.iter().filter_map(key).collect(),
         subscriptions: topic.subscriptions.iter().map(subscription).collect(),
+        ids: (!topic.ids.is_empty()).then(|| (&topic.ids).into()),
     }
 }
 
@@ -225,42 +285,94 @@ fn store_partition(log: &PartitionLog) -> StoredPartition {
         crc: run.batch.crc,
         min_timestamp_ms: run.min_timestamp_ms,
         timestamp_span_ms: run.max_timestamp_ms.wrapping_sub(run.min_timestamp_ms),
+        attributes: run.attributes.0.into(),
     };
     StoredPartition {
         log_start: log.log_start.0,
         high_watermark: log.high_watermark.0,
         bytes: log.bytes,
+        attributes: log.attributes.0.into(),
         first: log.runs().first().map_or(0, |run| run.base.0),
         runs: log.runs().iter().map(run).collect(),
     }
 }
 
-fn store_placement(identity: &Identity, placement: &Placement, time_ms: i64) -> StoredPlacement {
-    let base = |(partition, offset, rows): &(Partition, Offset, u32)| StoredBase {
-        position: StoredPosition { partition: partition.0, offset: offset.0 },
-        rows: *rows,
+fn store_queue(queue: &Queue) -> StoredQueue {
+    let held = |(offset, transaction): (&Offset, &TransactionId)| StoredHeld {
+        offset: offset.0,
+        transaction: transaction.to_string(),
     };
+    let partition = |part: &QueuePartition| StoredQueuePartition {
+        floor: part.floor.0,
+        settled: store_settled(&part.settled),
+        retries: part.retries.iter().map(Into::into).collect(),
+        dead: part.dead.iter().map(Into::into).collect(),
+        held: part.held.iter().map(held).collect(),
+    };
+    StoredQueue {
+        id: queue.id.0,
+        settings: queue.settings.as_ref().into(),
+        secret: queue.secret.to_vec(),
+        partitions: queue.partitions.iter().map(partition).collect(),
+    }
+}
+
+fn store_settled(settled: &RoaringTreemap) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if !settled.is_empty() {
+        let mut settled = settled.clone();
+        settled.optimize();
+        settled.serialize_into(&mut bytes).expect("a vector takes every write");
+    }
+    bytes
+}
+
+fn queue_from(stored: StoredQueue) -> Result<Queue, FrameError> {
+    let held = |held: StoredHeld| Ok((Offset(held.offset), TransactionId::new(&held.transaction)?));
+    let partition = |part: StoredQueuePartition| {
+        let settled = match &*part.settled {
+            [] => RoaringTreemap::new(),
+            bytes => RoaringTreemap::deserialize_from(bytes).map_err(|_| FrameError::Malformed("settled messages"))?,
+        };
+        Ok(QueuePartition {
+            floor: Offset(part.floor),
+            settled,
+            retries: part.retries.into_iter().map(Into::into).collect(),
+            dead: part.dead.into_iter().map(TryInto::try_into).collect::<Result<_, FrameError>>()?,
+            held: part.held.into_iter().map(held).collect::<Result<_, FrameError>>()?,
+        })
+    };
+    Ok(Queue {
+        id: SubscriptionId(stored.id),
+        settings: Arc::new(stored.settings.settings()?),
+        secret: Arc::new(secret_from(&stored.secret)?),
+        partitions: stored.partitions.into_iter().map(partition).collect::<Result<_, FrameError>>()?,
+    })
+}
+
+fn store_placement(identity: &Identity, placement: &Placement, time_ms: i64) -> StoredPlacement {
     StoredPlacement {
         identity: identity.into(),
         time_ms,
         partition_count: placement.partition_count,
         keyless: placement.keyless.0,
-        bases: placement.bases.iter().map(base).collect(),
+        bases: store_bases(&placement.bases),
+        duplicates: store_duplicates(&placement.duplicates),
     }
 }
 
 fn placement_from(stored: StoredPlacement) -> (StoredIdentity, i64, Arc<Placement>) {
-    let base = |base: StoredBase| (Partition(base.position.partition), Offset(base.position.offset), base.rows);
     let placement = Placement {
         partition_count: stored.partition_count,
         keyless: Partition(stored.keyless),
-        bases: stored.bases.into_iter().map(base).collect(),
+        bases: bases_from(stored.bases),
+        duplicates: duplicates_from(stored.duplicates),
     };
     (stored.identity, stored.time_ms, Arc::new(placement))
 }
 
 fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
-    let mut dedup = Deduplication::default();
+    let mut producers = BTreeMap::new();
     for producer in stored.producers {
         let sequence = |placement| {
             let (identity, _, placement) = placement_from(placement);
@@ -271,18 +383,21 @@ fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
             forgotten_below: producer.forgotten_below,
             recent: producer.recent.into_iter().map(sequence).collect(),
         };
-        dedup.producers.insert(ProducerId::new(&producer.id)?, window);
+        producers.insert(ProducerId::new(&producer.id)?, window);
     }
-    for stored in stored.keys {
+    let key = |stored| {
         let (identity, time_ms, placement) = placement_from(stored);
         let key: Arc<str> = identity.key.ok_or(FrameError::Malformed("idempotency key"))?.into();
-        dedup.key_order.push_back(key.clone());
-        dedup.keys.insert(key, RememberedKey { time_ms, placement });
-    }
+        Ok((key, RememberedKey { time_ms, placement }))
+    };
+    let keys = stored.keys.into_iter().map(key).collect::<Result<_, FrameError>>()?;
     let mut subscriptions = BTreeMap::new();
     for stored in stored.subscriptions {
-        let positions = stored.positions.into_iter().map(Offset).collect();
-        let subscription = Subscription { created_ms: stored.created_ms, positions };
+        let kind = match stored.queue {
+            None => Kind::Stream(stored.positions.into_iter().map(Offset).collect()),
+            Some(queue) => Kind::Queue(Box::new(queue_from(queue)?)),
+        };
+        let subscription = Subscription { created_ms: stored.created_ms, kind };
         subscriptions.insert(SubscriptionName::new(&stored.name)?, subscription);
     }
     Ok(Topic {
@@ -291,7 +406,8 @@ fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
         created_ms: stored.created_ms,
         settings: Arc::new(stored.settings.settings()?),
         partitions: stored.partitions.into_iter().map(partition_from).collect::<Result<_, _>>()?,
-        dedup,
+        dedup: Deduplication::from_parts(producers, keys),
+        ids: stored.ids.map(MessageIds::try_from).transpose()?.unwrap_or_default(),
         subscriptions,
     })
 }
@@ -308,6 +424,7 @@ fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
             batch: BatchLocation { sequence, at: run.at, len: run.len, crc: run.crc },
             min_timestamp_ms: run.min_timestamp_ms,
             max_timestamp_ms: run.min_timestamp_ms.wrapping_add(run.timestamp_span_ms),
+            attributes: attributes_from(run.attributes),
         });
         base = base.plus(u64::from(run.rows));
     }
@@ -318,6 +435,7 @@ fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
         log_start: Offset(stored.log_start),
         high_watermark: Offset(stored.high_watermark),
         bytes: stored.bytes,
+        attributes: attributes_from(stored.attributes),
         runs,
     })
 }

@@ -1,6 +1,7 @@
 //! Every stored format: round trips of arbitrary content, refusal of damage, and bytes that never change.
 
 mod golden;
+mod queue;
 mod refused;
 
 use std::sync::Arc;
@@ -14,8 +15,10 @@ use proptest::{
 
 use super::*;
 use crate::{
-    batch::Compression,
-    command::{BatchRef, Command, IdempotentRequest, Identity, OwnedRows, Publish, SettingsPatch, TopicSettings},
+    batch::{AttributeSet, Compression},
+    command::{
+        BatchRef, Command, IdRow, IdempotentRequest, Identity, OwnedRows, Publish, SettingsPatch, TopicSettings,
+    },
     ids::{Ballot, Offset, Partition, RegionNo, Sequence, TopicId, WriteId},
     keys::Slot,
     names::{ProducerId, RegionName, SubscriptionName, TopicName},
@@ -101,9 +104,13 @@ prop_compose! {
         (partition, at, len, crc, rows) in any::<(u32, u64, u32, u32, u32)>(),
         (payload_bytes, min_timestamp_ms, max_timestamp_ms) in any::<(u64, i64, i64)>(),
         owned in vec(any::<(u32, u32, u32)>().prop_map(|(first, rows, request)| OwnedRows { first, rows, request }), 0..3),
+        attributes in (0..16u8).prop_map(AttributeSet),
+        ids in vec((any::<u32>(), any::<u128>()).prop_map(|(row, hash)| IdRow { row, hash }), 0..4),
     ) -> BatchRef {
         let partition = Partition(partition);
-        BatchRef { partition, at, len, crc, rows, payload_bytes, min_timestamp_ms, max_timestamp_ms, owned }
+        BatchRef {
+            partition, at, len, crc, rows, payload_bytes, min_timestamp_ms, max_timestamp_ms, owned, attributes, ids,
+        }
     }
 }
 
@@ -121,19 +128,22 @@ fn publish() -> impl Strategy<Value = Publish> {
 fn command() -> impl Strategy<Value = Command> {
     let topic = || any::<u64>().prop_map(TopicId);
     let subscription = || name().prop_map(|name| SubscriptionName::new(&name).unwrap());
-    let create = (name(), any::<(u32, u32)>(), compression()).prop_map(|(name, (partitions, bytes), compression)| {
-        let settings = TopicSettings { partitions, max_message_bytes: bytes, compression };
+    let create = (name(), any::<(u32, u32, u32)>(), compression()).prop_map(|(name, numbers, compression)| {
+        let (partitions, max_message_bytes, deduplication_window_ms) = numbers;
+        let settings = TopicSettings { partitions, max_message_bytes, compression, deduplication_window_ms };
         Command::CreateTopic { name: TopicName::new(&name).unwrap(), settings }
     });
-    let alter = (topic(), option::of(any::<u32>()), option::of(any::<u32>()), option::of(compression())).prop_map(
-        |(topic, partitions, max_message_bytes, compression)| Command::AlterTopic {
-            topic,
-            patch: SettingsPatch { partitions, max_message_bytes, compression },
+    let number = || option::of(any::<u32>());
+    let alter = (topic(), number(), number(), option::of(compression()), number()).prop_map(
+        |(topic, partitions, max_message_bytes, compression, deduplication_window_ms)| {
+            let patch = SettingsPatch { partitions, max_message_bytes, compression, deduplication_window_ms };
+            Command::AlterTopic { topic, patch }
         },
     );
     prop_oneof![
         create,
         alter,
+        queue::command(),
         topic().prop_map(|topic| Command::DeleteTopic { topic }),
         publish().prop_map(Command::Publish),
         (topic(), subscription(), positions()).prop_map(|(topic, name, positions)| Command::CreateSubscription {
@@ -231,10 +241,12 @@ fn fit(command: &mut Command, id: u64) {
         Command::CreateTopic { settings, .. } => {
             settings.partitions = 1 + settings.partitions % 3;
             settings.max_message_bytes = 1 + settings.max_message_bytes % 1000;
+            settings.deduplication_window_ms %= 1 << 24;
         }
         Command::AlterTopic { topic, patch } => {
             *topic = TopicId(id);
             patch.partitions = patch.partitions.map(|partitions| 1 + partitions % 5);
+            patch.deduplication_window_ms = patch.deduplication_window_ms.map(|window| window % (1 << 24));
         }
         Command::Publish(publish) => {
             publish.topic = TopicId(id);
@@ -247,6 +259,10 @@ fn fit(command: &mut Command, id: u64) {
                 for owned in &mut batch.owned {
                     *owned = OwnedRows { first: 0, rows: 1, request: owned.request % requests };
                 }
+                batch.ids.truncate(batch.rows as usize);
+                for (row, id) in (0..).zip(&mut batch.ids) {
+                    *id = IdRow { row, hash: id.hash % 4 };
+                }
             }
         }
         Command::DeleteTopic { topic } => *topic = TopicId(topic.0 % 10),
@@ -257,6 +273,12 @@ fn fit(command: &mut Command, id: u64) {
             });
         }
         Command::DeleteSubscription { topic, .. } => *topic = TopicId(id),
+        other @ (Command::CreateQueue { .. }
+        | Command::AlterQueue { .. }
+        | Command::Settle(_)
+        | Command::Bury { .. }
+        | Command::Transact(_)
+        | Command::Decide { .. }) => queue::fit(other, id),
         Command::AddRegion(region) => region.number.0 %= 20,
         Command::RemoveRegion(number) => number.0 %= 20,
         Command::SetVoters(voters) => {

@@ -63,11 +63,6 @@ impl Lane {
         possible
     }
 
-    /// Lets more appends be in flight.
-    pub fn set_window(&mut self, window: usize) {
-        self.window = window;
-    }
-
     /// The Takeover that every append carries as its parent.
     pub fn parent(&self) -> Slot {
         self.parent

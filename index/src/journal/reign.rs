@@ -256,7 +256,7 @@ impl Reign {
         accepted[set.quorum() - 1]
     }
 
-    /// Appends in flight to one region that does not catch up, and entries that are not committed.
+    /// Appends in flight to one region, and entries that are not committed, at most.
     pub fn window(&self) -> usize {
         self.window
     }
@@ -324,13 +324,6 @@ impl Reign {
     /// Appends to one region.
     pub fn lane(&self, region: RegionNo) -> Option<&Lane> {
         self.lanes.get(&region)
-    }
-
-    /// Lets more or fewer appends to a region be in flight.
-    pub fn set_window(&mut self, region: RegionNo, window: usize) {
-        if let Some(lane) = self.lanes.get_mut(&region) {
-            lane.set_window(window);
-        }
     }
 
     /// Where a region holds which entry.

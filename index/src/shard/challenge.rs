@@ -104,7 +104,8 @@ impl Challenge {
         self.election.look_again();
         self.failed.clear();
         self.read_all().await?;
-        if !self.election.could_win(|region| self.read().contains_key(&region)) {
+        let read = self.read();
+        if !self.election.could_win(|region| read.contains_key(&region)) {
             match self.open_unknown().await {
                 Ok(true) => self.read_all().await?,
                 Ok(false) => {}

@@ -49,9 +49,7 @@ pub(super) fn wanted(shared: &Shared, view: &View) -> BTreeSet<Sequence> {
         return BTreeSet::new();
     }
     let within = |sequence: &Sequence| ranges.iter().any(|(first, end)| first <= sequence && sequence < end);
-    let state = shared.state.read();
-    let logs = state.topics().flat_map(|topic| &topic.partitions);
-    logs.flat_map(|log| log.runs()).map(|run| run.batch.sequence).filter(within).collect()
+    shared.state.read().bodies().filter(within).collect()
 }
 
 /// Entries whose bodies are referenced and that the region should have as copies but has not.

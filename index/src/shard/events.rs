@@ -23,8 +23,8 @@ use crate::{
 
 /// Something that has happened to a region.
 pub(super) enum Event {
-    /// What was appended at this slot is there.
-    Landed(RegionNo, Slot),
+    /// What was appended at this slot is there; so many bytes of it were kept in memory until now.
+    Landed(RegionNo, Slot, u64),
     /// Something else is where an append was to go.
     Occupied(RegionNo, Slot),
     /// What is there.
@@ -33,8 +33,6 @@ pub(super) enum Event {
     Joined(RegionNo, Joined),
     /// A snapshot is in a region that is far behind and has promised.
     Installed(RegionNo, Box<Promise>, RegionStore, Install),
-    /// What lay at this slot, and was accepted, is not there any more.
-    Gone(RegionNo, Slot),
     /// Nothing that anybody needs to know.
     Nothing,
 }
@@ -59,6 +57,13 @@ pub(super) enum Source {
     Install(Sequence, Option<Install>),
 }
 
+impl Source {
+    /// Bytes that wait in memory from the start; of an old entry none, which is read only when its turn comes.
+    pub(super) fn bytes(&self) -> u64 {
+        if let Self::Memory(entry) = self { entry.bytes() } else { 0 }
+    }
+}
+
 /// First and longest pause between attempts of an append.
 const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_millis(1_000);
@@ -80,13 +85,13 @@ pub(super) async fn append(
     source: Source,
     stop: CancellationToken,
 ) -> Event {
-    let region = view.record.number;
+    let (region, bytes) = (view.record.number, source.bytes());
     let appended = stop.run_until_cancelled(async {
         let (payload, id) = payload(&shared, &view, &send, source).await;
         put(&shared, &view, send.slot, payload, id).await
     });
     match appended.await {
-        Some(Created::Landed) => Event::Landed(region, send.slot),
+        Some(Created::Landed) => Event::Landed(region, send.slot, bytes),
         Some(Created::Occupied) => Event::Occupied(region, send.slot),
         None => Event::Nothing,
     }

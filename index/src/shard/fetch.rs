@@ -7,7 +7,12 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep_until};
 
 use super::{FetchError, Shard, Shared, view::View};
-use crate::{format::checksum, state::BatchLocation, store::Component};
+use crate::{
+    format::checksum,
+    ids::{RegionNo, Sequence},
+    state::BatchLocation,
+    store::Component,
+};
 
 /// A region that has not answered by then is not waited for alone: the next one is asked, too.
 const HEDGE: Duration = Duration::from_millis(250);
@@ -46,8 +51,32 @@ impl Shard {
                     }
                 }
                 None if more => {}
-                None => return Err(worst),
+                None => return Err(self.shared.judge(batch.sequence, worst)),
             }
+        }
+    }
+}
+
+impl Shared {
+    /// What a batch is that no region gave: damaged only if every region that votes was asked. One that is out of reach
+    /// may have it whole.
+    fn judge(&self, sequence: Sequence, worst: FetchError) -> FetchError {
+        let asked = self.views_holding(sequence);
+        let asked = |region: RegionNo| asked.iter().any(|view| view.record.number == region);
+        let state = self.state.read();
+        let away: Vec<_> = state
+            .regions
+            .iter()
+            .filter(|record| state.regions.voters().is_some_and(|voters| voters.contains(record.number)))
+            .filter(|record| !asked(record.number))
+            .map(|record| record.name.to_string())
+            .collect();
+        match worst {
+            FetchError::Damaged { key, problem } if !away.is_empty() => {
+                let away = away.join(", ");
+                FetchError::Unavailable(format!("object {key}: {problem}; not reached: {away}"))
+            }
+            worst => worst,
         }
     }
 }

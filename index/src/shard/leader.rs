@@ -29,7 +29,7 @@ use super::{
     view::View,
 };
 use crate::{
-    format::{Leader, Value},
+    format::{Install, Leader, Value},
     ids::{RegionNo, Sequence},
     journal::{Candidate, Reign},
     keys::Slot,
@@ -90,12 +90,15 @@ struct Sealed {
 /// A region that is appended to.
 struct Sending {
     view: Arc<View>,
+    /// Bytes of young entries in flight.
+    bytes: u64,
     /// Cancelled when no more is sent.
     stop: CancellationToken,
 }
 
-/// Appends in flight to a region that catches up: enough to outrun what is published meanwhile.
-const CATCH_UP_WINDOW: usize = 24;
+/// Bytes of young entries in flight to one region. A region that is away holds no more than this in memory, for as long as
+/// it is away.
+const IN_FLIGHT_BYTES: u64 = 32 * 1024 * 1024;
 
 /// A region that is so many entries behind is given a snapshot, and the bodies of the entries before it as copies.
 pub(super) const INSTALL_ABOVE: u64 = if cfg!(test) { 500 } else { 20_000 };
@@ -120,6 +123,8 @@ pub(super) struct Leading {
     events: FuturesUnordered<Happening>,
     sending: BTreeMap<RegionNo, Sending>,
     joining: BTreeMap<RegionNo, CancellationToken>,
+    /// Snapshots put in place of entries in this reign.
+    installs: BTreeMap<RegionNo, Install>,
     /// Regions that were asked in the election and that the committed state does not know yet.
     early: BTreeMap<RegionNo, (RegionStore, Candidate)>,
     /// Regions that are being looked at on suspicion.
@@ -153,6 +158,7 @@ impl Leading {
             events: FuturesUnordered::new(),
             sending: BTreeMap::new(),
             joining: BTreeMap::new(),
+            installs: BTreeMap::new(),
             early: BTreeMap::new(),
             suspected: BTreeSet::new(),
             renew_at: None,
@@ -186,7 +192,11 @@ impl Leading {
                     }
                 }
                 message = self.inbox.recv(), if self.takes_more() => match message {
-                    Some(message) => self.hear(message),
+                    Some(message) => {
+                        if let Some(role) = self.hear(message) {
+                            break self.end(role);
+                        }
+                    }
                     // Every handle is gone: nobody can propose or wait any more.
                     None => break self.end(Role::Stopped),
                 },
@@ -198,7 +208,9 @@ impl Leading {
                     (self.renew_at, self.renewing) = (Some(Instant::now() + RENEW_AFTER), true);
                 }
             }
-            self.hear_more();
+            if let Some(role) = self.hear_more() {
+                break self.end(role);
+            }
         }
         self.refuse_the_rest().await;
     }
@@ -210,15 +222,18 @@ impl Leading {
     }
 
     /// Takes what else has come in, so that it shares the next entry.
-    fn hear_more(&mut self) {
-        while self.takes_more()
-            && let Ok(message) = self.inbox.try_recv()
-        {
-            self.hear(message);
+    fn hear_more(&mut self) -> Option<Role> {
+        while self.takes_more() {
+            let role = self.inbox.try_recv().ok().map(|message| self.hear(message))?;
+            if role.is_some() {
+                return role;
+            }
         }
+        None
     }
 
-    fn hear(&mut self, message: Message) {
+    /// Takes in what it is told. `Some` when the reign is over.
+    fn hear(&mut self, message: Message) -> Option<Role> {
         match message {
             Message::Propose(proposal) => self.queue.push_back(proposal),
             Message::Suspect => {
@@ -236,18 +251,19 @@ impl Leading {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.cuts(sequence, &durable));
             }
-            Message::Gone(region, slot) => self.events.push(Box::pin(async move { Event::Gone(region, slot) })),
+            Message::Gone(region, slot) => return self.gone(region, slot),
             Message::Shutdown(done) => {
                 self.stopping = Some(done);
                 self.inbox.close();
             }
         }
+        None
     }
 
     /// Takes in what has happened. `Some` when the reign is over.
     fn take(&mut self, event: Event) -> Option<Role> {
         match event {
-            Event::Landed(region, slot) => self.landed(region, slot),
+            Event::Landed(region, slot, bytes) => self.landed(region, slot, bytes),
             Event::Occupied(region, slot) => {
                 let sending = self.sending.get(&region)?;
                 let (store, stop) = (sending.view.store.clone(), sending.stop.clone());
@@ -255,17 +271,10 @@ impl Leading {
             }
             Event::Met(met) => return self.met(met),
             Event::Joined(region, joined) => return self.region_joined(region, joined),
-            Event::Installed(region, promise, store, snapshot) => {
-                self.shared.installs.lock().insert(region, snapshot);
-                let sequence = self.shared.installs.lock().get(&region).map(|install| install.snapshot.sequence);
-                return self.promised(region, &promise, store, sequence);
-            }
-            Event::Gone(region, slot) => {
-                self.sending.get(&region)?;
-                self.reign.distrust(region);
-                let problem = "it was accepted and is gone: the region was wiped, or restored from an old copy";
-                // Whether the others can be led, the next takeover finds out.
-                return self.break_region(region, slot, problem).map(|_| Role::Renewing);
+            Event::Installed(region, promise, store, install) => {
+                let sequence = install.snapshot.sequence;
+                self.installs.insert(region, install);
+                return self.promised(region, &promise, store, Some(sequence));
             }
             Event::Nothing => {}
         }

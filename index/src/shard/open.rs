@@ -168,7 +168,6 @@ fn shared_of(
         views: RwLock::default(),
         history: Mutex::default(),
         met: Mutex::default(),
-        installs: Mutex::default(),
         change: Mutex::new(None),
         snapshot: Mutex::new(snapshot::Progress { sequence: snapshot, bytes: 0 }),
         snapshotting: tokio::sync::Mutex::new(()),

@@ -259,21 +259,15 @@ mod tests {
         let mut regions: Vec<_> = (0..).zip(regions).map(|(number, state)| region(number, true, state)).collect();
         regions.push(region(3, false, "joining"));
         ShardStatus {
-            shard: ShardId(0),
             state,
             ballot: Ballot::default(),
             committed: Sequence(1),
             sealed: Sequence(1),
             in_flight: 0,
             snapshot: Sequence(0),
-            snapshot_bytes: 0,
-            deposed_by: None,
-            store_problem: None,
-            leader_since_ms: None,
-            takeover_ms: None,
             voters: (0..3).map(RegionNo).collect(),
             regions,
-            change: None,
+            ..ShardStatus::unknown(ShardId(0))
         }
     }
 

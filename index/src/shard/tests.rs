@@ -65,7 +65,14 @@ async fn create_topic(shard: &Shard, name: &str) -> TopicId {
 fn publish_of(topic: TopicId, text: &str, sequence: Option<u64>) -> (Command, Bytes) {
     let mut columns = Columns::default();
     let value = Some(text.as_bytes());
-    columns.push(&MessageRef { key: None, value, kind: ValueKind::Text, headers: &[], timestamp_ms: 1 });
+    columns.push(&MessageRef {
+        key: None,
+        value,
+        kind: ValueKind::Text,
+        headers: &[],
+        timestamp_ms: 1,
+        attributes: batch::Attributes::default(),
+    });
     let bytes = batch::encode(&columns.into_record_batch(), batch::Compression::Lz4).unwrap();
     let identity = sequence.map(|sequence| Identity::Producer(ProducerId::new("p").unwrap(), sequence));
     let owned = identity.iter().map(|_| OwnedRows { first: 0, rows: 1, request: 0 }).collect();
@@ -79,6 +86,8 @@ fn publish_of(topic: TopicId, text: &str, sequence: Option<u64>) -> (Command, By
         min_timestamp_ms: 1,
         max_timestamp_ms: 1,
         owned,
+        attributes: batch::AttributeSet::default(),
+        ids: Vec::new(),
     };
     let request = |identity| IdempotentRequest { identity, partition_count: 1, keyless: Partition(0) };
     let requests = identity.into_iter().map(request).collect();
@@ -204,7 +213,7 @@ async fn snapshot_and_journal_give_the_live_state() {
 }
 
 #[tokio::test]
-async fn waiting_readers_wake_when_a_partition_grows_and_when_its_topic_goes() {
+async fn who_waits_wakes_when_a_partition_grows_when_one_is_added_and_when_the_topic_goes() {
     let store = memory();
     let shard = start(&store, "a").await;
     let topic = create_topic(&shard, "t").await;
@@ -212,6 +221,13 @@ async fn waiting_readers_wake_when_a_partition_grows_and_when_its_topic_goes() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(!waiting.is_finished());
     publish(&shard, topic, "x", None).await;
+    tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+    let partitions = shard.state().topic(topic).unwrap().settings.partitions;
+    let waiting = tokio::spawn(shard.has_partition(topic, Partition(partitions)));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!waiting.is_finished());
+    let patch = crate::command::SettingsPatch { partitions: Some(partitions + 2), ..Default::default() };
+    shard.propose(vec![Command::AlterTopic { topic, patch }]).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
     let waiting = tokio::spawn(shard.grown_past(topic, Partition(0), Offset(1)));
     tokio::time::sleep(Duration::from_millis(20)).await;

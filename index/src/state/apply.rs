@@ -1,17 +1,21 @@
 //! Applying an entry: the one place where offsets are assigned and duplicates decided.
 
+mod queue;
+mod transaction;
+
 use std::{collections::BTreeMap, sync::Arc};
 
+use self::queue::{NewQueue, queue_mut, settle};
 use super::{
-    ShardState, Topic,
+    Kind, ShardState, Subscription, Topic,
     dedup::{Deduplication, Known},
+    message_ids::{MessageIds, Sifted},
     partition::{BatchLocation, PartitionLog, Run},
-    subscription::Subscription,
 };
 use crate::{
     command::{
-        Applied, BatchRef, Command, Outcome, Placement, Publish, Published, Rejection, RequestOutcome, SettingsPatch,
-        StoredRows, TopicSettings,
+        Applied, BatchRef, Command, DuplicateRows, IdempotentRequest, Outcome, Placement, Publish, Published,
+        Rejection, RequestOutcome, SettingsPatch, StoredRows, TopicSettings,
     },
     format::Value,
     ids::{Offset, Partition, Sequence, TopicId},
@@ -19,13 +23,15 @@ use crate::{
     names::{SubscriptionName, TopicName},
 };
 
-/// A partition that an entry added messages to, or a topic that it deleted.
+/// A partition that an entry added messages to, or a topic that it deleted or whose queue subscriptions it changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Touched {
-    /// The partition has a new high watermark.
+    /// The partition has a new high watermark, or is new.
     Grown(TopicId, Partition),
     /// The topic is gone.
     Deleted(TopicId),
+    /// A queue subscription of the topic was created, or has other settings, or a subscription was deleted.
+    Subscriptions(TopicId),
 }
 
 /// Where an entry's body begins, for locating its batches.
@@ -57,18 +63,26 @@ impl ShardState {
         let now = self.time_ms;
         match command {
             Command::CreateTopic { name, settings } => self.create_topic(name, settings),
-            Command::AlterTopic { topic, patch } => alter_topic(self.topic_mut(*topic)?, patch),
-            Command::DeleteTopic { topic } => {
-                let topic = self.topics.remove(topic).ok_or(Rejection::TopicNotFound)?;
-                self.names.remove(&topic.name);
-                touched.push(Touched::Deleted(topic.id));
-                Ok(Outcome::Done)
-            }
+            Command::AlterTopic { topic, patch } => alter_topic(self.topic_mut(*topic)?, patch, now, touched),
+            Command::DeleteTopic { topic } => self.delete_topic(*topic, touched),
             Command::Publish(publish) => publish_to(self.topic_mut(publish.topic)?, publish, body, now, touched),
             Command::CreateSubscription { topic, name, positions } => {
                 create_subscription(self.topic_mut(*topic)?, name, positions, now)
             }
+            Command::CreateQueue { topic, name, settings, secret, positions } => {
+                touched.push(Touched::Subscriptions(*topic));
+                self.create_queue(&NewQueue { topic: *topic, name, settings, secret: *secret, positions })
+            }
+            Command::AlterQueue { topic, name, patch } => {
+                touched.push(Touched::Subscriptions(*topic));
+                self.alter_queue(*topic, name, patch)
+            }
+            Command::Settle(settled) => settle(self.topic_mut(settled.topic)?, settled),
+            Command::Bury { copies, settle } => self.bury(copies, settle, body, touched),
+            Command::Transact(transact) => self.transact(transact, body, touched),
+            Command::Decide { id, commit } => self.decide(id, *commit, touched),
             Command::DeleteSubscription { topic, name } => {
+                touched.push(Touched::Subscriptions(*topic));
                 let topic = self.topic_mut(*topic)?;
                 topic.subscriptions.remove(name).map(|_| Outcome::Done).ok_or(Rejection::SubscriptionNotFound)
             }
@@ -83,6 +97,16 @@ impl ShardState {
 
     fn topic_mut(&mut self, id: TopicId) -> Result<&mut Topic, Rejection> {
         self.topics.get_mut(&id).ok_or(Rejection::TopicNotFound)
+    }
+
+    fn delete_topic(&mut self, id: TopicId, touched: &mut Vec<Touched>) -> Applied {
+        if let Some(transaction) = self.transactions.publishing_to(id) {
+            return Err(Rejection::TransactionPending(transaction.clone()));
+        }
+        let topic = self.topics.remove(&id).ok_or(Rejection::TopicNotFound)?;
+        self.names.remove(&topic.name);
+        touched.push(Touched::Deleted(id));
+        Ok(Outcome::Done)
     }
 
     fn create_topic(&mut self, name: &TopicName, settings: &TopicSettings) -> Applied {
@@ -104,6 +128,7 @@ impl ShardState {
             settings: Arc::new(settings.clone()),
             partitions: vec![PartitionLog::default(); settings.partitions as usize],
             dedup: Deduplication::default(),
+            ids: MessageIds::default(),
             subscriptions: BTreeMap::new(),
         };
         self.topics.insert(id, topic);
@@ -112,7 +137,7 @@ impl ShardState {
     }
 }
 
-fn alter_topic(topic: &mut Topic, patch: &SettingsPatch) -> Applied {
+fn alter_topic(topic: &mut Topic, patch: &SettingsPatch, now: i64, touched: &mut Vec<Touched>) -> Applied {
     let settings = topic.settings.patched(patch);
     if let Some(problem) = settings.problem() {
         return Err(Rejection::InvalidSettings(problem));
@@ -120,7 +145,10 @@ fn alter_topic(topic: &mut Topic, patch: &SettingsPatch) -> Applied {
     if settings.partitions < topic.settings.partitions {
         return Err(Rejection::InvalidSettings("partitions cannot become fewer"));
     }
+    let added = topic.settings.partitions..settings.partitions;
+    touched.extend(added.map(|partition| Touched::Grown(topic.id, Partition(partition))));
     topic.partitions.resize_with(settings.partitions as usize, PartitionLog::default);
+    topic.ids.forget(now, settings.deduplication_window_ms);
     topic.settings = Arc::new(settings);
     Ok(Outcome::Done)
 }
@@ -128,27 +156,68 @@ fn alter_topic(topic: &mut Topic, patch: &SettingsPatch) -> Applied {
 fn publish_to(topic: &mut Topic, publish: &Publish, body: Body, now: i64, touched: &mut Vec<Touched>) -> Applied {
     check_publish(topic, publish)?;
     let known = know_requests(topic, publish);
-    let mut bases = vec![Vec::new(); publish.requests.len()];
-    let mut batches = Vec::with_capacity(publish.batches.len());
-    for batch in &publish.batches {
-        let stored = store_batch(&mut topic.partitions[batch.partition.0 as usize], batch, &known, body, &mut bases);
-        if !stored.is_empty() {
-            touched.push(Touched::Grown(topic.id, batch.partition));
-        }
-        batches.push(stored);
-    }
-    let requests = publish.requests.iter().zip(known).zip(bases).map(|((request, known), bases)| match known {
+    let (batches, duplicates, placed) = store_batches(topic, publish, &known, body, now, touched);
+    let requests = publish.requests.iter().zip(known).zip(placed).map(|((request, known), placed)| match known {
         Known::Duplicate(placement) => RequestOutcome::Duplicate(placement),
         Known::TooOld => RequestOutcome::SequenceTooOld,
         Known::New => {
-            let (partition_count, keyless) = (request.partition_count, request.keyless);
-            let placement = Arc::new(Placement { partition_count, keyless, bases });
+            let placement = Arc::new(placed.of(request));
             topic.dedup.remember(&request.identity, placement.clone(), now);
             RequestOutcome::Stored(placement)
         }
     });
     let requests = requests.collect();
-    Ok(Outcome::Published(Published { batches, requests }))
+    Ok(Outcome::Published(Published { batches, duplicates, requests }))
+}
+
+/// Where the messages of a request with an identity went, see [`Placement`].
+#[derive(Clone, Default)]
+struct Placed {
+    bases: Vec<(Partition, Offset, u32)>,
+    duplicates: Vec<(Partition, DuplicateRows)>,
+}
+
+impl Placed {
+    fn of(self, request: &IdempotentRequest) -> Placement {
+        let (partition_count, keyless) = (request.partition_count, request.keyless);
+        Placement { partition_count, keyless, bases: self.bases, duplicates: self.duplicates }
+    }
+}
+
+/// For each batch what was stored and what was dropped, and for each request where its messages went.
+type StoredBatches = (Vec<Vec<StoredRows>>, Vec<Vec<DuplicateRows>>, Vec<Placed>);
+
+/// Stores the batches of a publish that was checked.
+fn store_batches(
+    topic: &mut Topic,
+    publish: &Publish,
+    known: &[Known],
+    body: Body,
+    now: i64,
+    touched: &mut Vec<Touched>,
+) -> StoredBatches {
+    topic.ids.forget(now, topic.settings.deduplication_window_ms);
+    let mut placed = vec![Placed::default(); publish.requests.len()];
+    let mut batches = Vec::with_capacity(publish.batches.len());
+    let mut duplicates = Vec::with_capacity(publish.batches.len());
+    for batch in &publish.batches {
+        let (stored, dropped) = store_batch(topic, batch, known, body, now);
+        let high_watermark = topic.partitions[batch.partition.0 as usize].high_watermark;
+        for owned in batch.owned.iter().filter(|owned| known[owned.request as usize] == Known::New) {
+            let (end, placed) = (owned.first + owned.rows, &mut placed[owned.request as usize]);
+            let (base, _) = StoredRows::within(&stored, owned.first, end);
+            // Where the next would be, if all of them are duplicates.
+            placed.bases.push((batch.partition, base.unwrap_or(high_watermark), owned.rows));
+            let within = DuplicateRows::within(&dropped, owned.first, end);
+            placed.duplicates.extend(within.map(|duplicates| (batch.partition, duplicates)));
+        }
+        if !stored.is_empty() {
+            touched.push(Touched::Grown(topic.id, batch.partition));
+        }
+        batches.push(stored);
+        duplicates.push(dropped);
+    }
+    (batches, duplicates, placed)
 }
 
 /// What is known of each request before any of them is stored; the second of two equal ones in the same publish cannot
@@ -173,6 +242,10 @@ fn check_publish(topic: &Topic, publish: &Publish) -> Result<(), Rejection> {
         if row > u64::from(batch.rows) || batch.rows == 0 {
             return Err(Rejection::Malformed("a batch has fewer rows than its requests"));
         }
+        let ascending = batch.ids.windows(2).all(|pair| pair[0].row < pair[1].row);
+        if !ascending || batch.ids.last().is_some_and(|id| id.row >= batch.rows) {
+            return Err(Rejection::Malformed("rows with deduplication ids are out of order"));
+        }
     }
     let mut identities: Vec<_> = publish.requests.iter().map(|request| &request.identity).collect();
     identities.sort_unstable();
@@ -182,15 +255,25 @@ fn check_publish(topic: &Topic, publish: &Publish) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Appends the rows of a batch that are not duplicates, as few runs as possible.
+/// Appends the rows of a batch that are not duplicates, as few runs as possible. Gives what was stored, and what was
+/// dropped for its deduplication ids.
 fn store_batch(
-    log: &mut PartitionLog,
+    topic: &mut Topic,
     batch: &BatchRef,
     known: &[Known],
     body: Body,
-    bases: &mut [Vec<(Partition, Offset, u32)>],
-) -> Vec<StoredRows> {
+    now: i64,
+) -> (Vec<StoredRows>, Vec<DuplicateRows>) {
+    let Topic { partitions, ids, settings, .. } = topic;
+    let log = &mut partitions[batch.partition.0 as usize];
     let location = BatchLocation { sequence: body.sequence, at: body.at + batch.at, len: batch.len, crc: batch.crc };
+    let repeated = batch.owned.iter().filter(|owned| known[owned.request as usize] != Known::New);
+    let repeated: Vec<_> = repeated.map(|owned| owned.first..owned.first + owned.rows).collect();
+    let Sifted { dropped, duplicates } = if batch.ids.is_empty() || settings.deduplication_window_ms == 0 {
+        Sifted { dropped: repeated, duplicates: Vec::new() }
+    } else {
+        ids.sift(batch, repeated, log.high_watermark, now)
+    };
     let mut stored = Vec::new();
     let mut append = |first: u32, end: u32| {
         if end > first {
@@ -201,31 +284,30 @@ fn store_batch(
                 batch: location,
                 min_timestamp_ms: batch.min_timestamp_ms,
                 max_timestamp_ms: batch.max_timestamp_ms,
+                attributes: batch.attributes,
             });
             stored.push(StoredRows { first, rows: end - first, base });
         }
     };
     let mut first = 0;
-    for owned in &batch.owned {
-        if known[owned.request as usize] != Known::New {
-            append(first, owned.first);
-            first = owned.first + owned.rows;
-        }
+    for gap in dropped {
+        append(first, gap.start);
+        first = gap.end;
     }
     append(first, batch.rows);
     log.bytes += batch.payload_bytes;
-    for owned in &batch.owned {
-        if let Some(base) = offset_of(&stored, owned.first) {
-            bases[owned.request as usize].push((batch.partition, base, owned.rows));
-        }
-    }
-    stored
+    (stored, duplicates)
 }
 
-/// Offset of a row, if it was stored.
-fn offset_of(stored: &[StoredRows], row: u32) -> Option<Offset> {
-    let run = stored.iter().find(|run| run.first <= row && row - run.first < run.rows)?;
-    Some(run.base.plus(u64::from(row - run.first)))
+/// Whether another subscription of that name fits into the topic.
+fn check_room(topic: &Topic, name: &SubscriptionName) -> Result<(), Rejection> {
+    if topic.subscriptions.contains_key(name) {
+        return Err(Rejection::SubscriptionExists);
+    }
+    if topic.subscriptions.len() >= MAX_SUBSCRIPTIONS {
+        return Err(Rejection::TooManySubscriptions);
+    }
+    Ok(())
 }
 
 fn create_subscription(
@@ -234,19 +316,13 @@ fn create_subscription(
     positions: &[(Partition, Offset)],
     created_ms: i64,
 ) -> Applied {
-    if topic.subscriptions.contains_key(name) {
-        return Err(Rejection::SubscriptionExists);
-    }
-    if topic.subscriptions.len() >= MAX_SUBSCRIPTIONS {
-        return Err(Rejection::TooManySubscriptions);
-    }
+    check_room(topic, name)?;
     check_positions(topic, positions)?;
-    let mut subscription =
-        Subscription { created_ms, positions: topic.partitions.iter().map(|log| log.log_start).collect() };
-    positions.iter().for_each(|(partition, offset)| subscription.positions[partition.0 as usize] = *offset);
-    let positions = subscription.positions.clone();
+    let mut starts: Vec<_> = topic.partitions.iter().map(|log| log.log_start).collect();
+    positions.iter().for_each(|(partition, offset)| starts[partition.0 as usize] = *offset);
+    let subscription = Subscription { created_ms, kind: Kind::Stream(starts.clone()) };
     topic.subscriptions.insert(name.clone(), subscription);
-    Ok(Outcome::Positions(positions))
+    Ok(Outcome::Positions(starts))
 }
 
 fn commit_positions(
@@ -258,13 +334,25 @@ fn commit_positions(
     check_positions(topic, positions)?;
     let starts: Vec<_> = topic.partitions.iter().map(|log| log.log_start).collect();
     let subscription = topic.subscriptions.get_mut(name).ok_or(Rejection::SubscriptionNotFound)?;
-    let known = subscription.positions.len();
-    subscription.positions.extend_from_slice(starts.get(known..).unwrap_or_default());
+    let known = match &mut subscription.kind {
+        Kind::Stream(known) => known,
+        Kind::Queue(_) if seek => return seek_queue(topic, name, positions),
+        Kind::Queue(_) => return Err(Rejection::WrongKind("queue")),
+    };
+    known.extend_from_slice(starts.get(known.len()..).unwrap_or_default());
     for (partition, offset) in positions {
-        let position = &mut subscription.positions[partition.0 as usize];
+        let position = &mut known[partition.0 as usize];
         *position = if seek { *offset } else { (*position).max(*offset) };
     }
-    Ok(Outcome::Positions(subscription.positions.clone()))
+    Ok(Outcome::Positions(known.clone()))
+}
+
+fn seek_queue(topic: &mut Topic, name: &SubscriptionName, positions: &[(Partition, Offset)]) -> Applied {
+    let queue = queue_mut(topic, name)?;
+    for (partition, offset) in positions {
+        queue.partition_mut(*partition).into_iter().for_each(|at| at.seek(*offset));
+    }
+    Ok(Outcome::Positions(queue.partitions.iter().map(super::QueuePartition::floor).collect()))
 }
 
 fn check_positions(topic: &Topic, positions: &[(Partition, Offset)]) -> Result<(), Rejection> {

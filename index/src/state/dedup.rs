@@ -9,7 +9,9 @@ use std::{
 
 use crate::{
     command::{Identity, Placement},
-    limits::{DEDUPLICATION_WINDOW_MS, MAX_IDEMPOTENCY_KEYS, MAX_PRODUCERS, PRODUCER_WINDOW},
+    limits::{
+        DEDUPLICATION_WINDOW_MS, MAX_IDEMPOTENCY_KEYS, MAX_PRODUCERS, MAX_REMEMBERED_DUPLICATES, PRODUCER_WINDOW,
+    },
     names::ProducerId,
 };
 
@@ -40,6 +42,8 @@ pub struct Deduplication {
     pub(crate) keys: BTreeMap<Arc<str>, RememberedKey>,
     /// Keys in the order in which they were stored, oldest first.
     pub(crate) key_order: VecDeque<Arc<str>>,
+    /// Runs of duplicates in all placements.
+    duplicates: usize,
 }
 
 /// What is known of a request.
@@ -72,8 +76,21 @@ impl Deduplication {
         }
     }
 
+    /// Puts it together from its parts: keys oldest first.
+    pub(crate) fn from_parts(
+        producers: BTreeMap<ProducerId, ProducerWindow>,
+        keys: Vec<(Arc<str>, RememberedKey)>,
+    ) -> Self {
+        let of_producers: usize = producers.values().map(ProducerWindow::duplicates).sum();
+        let of_keys: usize = keys.iter().map(|(_, key)| key.placement.duplicates.len()).sum();
+        let key_order = keys.iter().map(|(key, _)| key.clone()).collect();
+        let keys = keys.into_iter().collect();
+        Self { producers, keys, key_order, duplicates: of_producers + of_keys }
+    }
+
     /// Remembers a stored request and forgets what has fallen out of the windows.
     pub(crate) fn remember(&mut self, identity: &Identity, placement: Arc<Placement>, time_ms: i64) {
+        self.duplicates += placement.duplicates.len();
         match identity {
             Identity::Producer(id, sequence) => self.remember_sequence(id, *sequence, placement, time_ms),
             Identity::Key(key) => {
@@ -82,22 +99,21 @@ impl Deduplication {
                 self.forget_keys(time_ms);
             }
         }
+        self.forget_duplicates();
     }
 
     fn remember_sequence(&mut self, id: &ProducerId, sequence: u64, placement: Arc<Placement>, time_ms: i64) {
         if !self.producers.contains_key(id) && self.producers.len() >= MAX_PRODUCERS {
             // A scan for each new producer beyond the limit; few topics ever have so many.
             let idle = self.producers.iter().min_by_key(|&(id, window)| (window.last_ms, id));
-            let idle = idle.map(|(id, _)| id.clone());
-            idle.map(|id| self.producers.remove(&id));
+            let idle = idle.map(|(id, _)| id.clone()).and_then(|id| self.producers.remove(&id));
+            self.duplicates -= idle.map_or(0, |window| window.duplicates());
         }
         let window = self.producers.entry(id.clone()).or_default();
         window.last_ms = time_ms;
         window.recent.insert(sequence, placement);
-        if window.recent.len() > PRODUCER_WINDOW
-            && let Some((oldest, _)) = window.recent.pop_first()
-        {
-            window.forgotten_below = window.forgotten_below.max(oldest + 1);
+        if window.recent.len() > PRODUCER_WINDOW {
+            self.duplicates -= window.forget_oldest();
         }
     }
 
@@ -107,9 +123,43 @@ impl Deduplication {
             if !expired && self.key_order.len() <= MAX_IDEMPOTENCY_KEYS {
                 break;
             }
-            if let Some(oldest) = self.key_order.pop_front() {
-                self.keys.remove(&oldest);
-            }
+            self.forget_oldest_key();
         }
+    }
+
+    fn forget_oldest_key(&mut self) {
+        let key = self.key_order.pop_front().and_then(|oldest| self.keys.remove(&oldest));
+        self.duplicates -= key.map_or(0, |key| key.placement.duplicates.len());
+    }
+
+    /// Forgets the oldest keys, then the oldest sequences of the producers idle longest, until few enough duplicates are
+    /// remembered.
+    fn forget_duplicates(&mut self) {
+        while self.duplicates > MAX_REMEMBERED_DUPLICATES {
+            if self.key_order.len() > 1 {
+                self.forget_oldest_key();
+                continue;
+            }
+            let windows = self.producers.values_mut().filter(|window| window.recent.len() > 1);
+            let Some(window) = windows.filter(|window| window.duplicates() > 0).min_by_key(|window| window.last_ms)
+            else {
+                return;
+            };
+            self.duplicates -= window.forget_oldest();
+        }
+    }
+}
+
+impl ProducerWindow {
+    /// Runs of duplicates in its placements.
+    fn duplicates(&self) -> usize {
+        self.recent.values().map(|placement| placement.duplicates.len()).sum()
+    }
+
+    /// Forgets the lowest sequence; gives the number of runs of duplicates that went with it.
+    fn forget_oldest(&mut self) -> usize {
+        let Some((oldest, placement)) = self.recent.pop_first() else { return 0 };
+        self.forgotten_below = self.forgotten_below.max(oldest.saturating_add(1));
+        placement.duplicates.len()
     }
 }

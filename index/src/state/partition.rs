@@ -1,6 +1,9 @@
 //! One partition's log as the index sees it: runs of messages and where their bytes are.
 
-use crate::ids::{Offset, Sequence};
+use crate::{
+    batch::AttributeSet,
+    ids::{Offset, Sequence},
+};
 
 /// Where the bytes of a batch are: in the body of the entry `sequence`.
 ///
@@ -33,6 +36,8 @@ pub struct Run {
     pub min_timestamp_ms: i64,
     /// Largest timestamp of the batch, milliseconds since the Unix epoch.
     pub max_timestamp_ms: i64,
+    /// Which attributes messages of the batch use.
+    pub attributes: AttributeSet,
 }
 
 impl Run {
@@ -51,6 +56,8 @@ pub struct PartitionLog {
     pub high_watermark: Offset,
     /// Bytes of keys, values and headers published so far.
     pub bytes: u64,
+    /// Attributes that its messages have had so far.
+    pub(crate) attributes: AttributeSet,
     /// Runs in the order of their offsets, without gaps.
     pub(crate) runs: Vec<Run>,
 }
@@ -61,6 +68,7 @@ impl PartitionLog {
         run.base = self.high_watermark;
         self.high_watermark = run.end();
         assert!(run.rows > 0 && self.runs.last().is_none_or(|last| last.end() == run.base), "I7: offsets rise densely");
+        self.attributes = self.attributes.union(run.attributes);
         self.runs.push(run);
         run.base
     }
@@ -68,6 +76,11 @@ impl PartitionLog {
     /// Messages that can be read.
     pub const fn messages(&self) -> u64 {
         self.high_watermark.0 - self.log_start.0
+    }
+
+    /// Attributes that its messages have had so far: none has another.
+    pub fn attributes(&self) -> AttributeSet {
+        self.attributes
     }
 
     /// The runs, in the order of their offsets.

@@ -6,9 +6,10 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
+    batch::AttributeSet,
     command::{
-        Applied, BatchRef, Command, IdempotentRequest, Identity, Outcome, OwnedRows, Publish, Published, Rejection,
-        RequestOutcome,
+        Applied, BatchRef, Command, IdRow, IdempotentRequest, Identity, Outcome, OwnedRows, Publish, Published,
+        Rejection, RequestOutcome,
     },
     format::Value,
     ids::Offset,
@@ -66,9 +67,20 @@ fn publish_of(topic: TopicId, requests: &[Request]) -> Publish {
             let partition = Partition(partition as u32);
             let (at, len, crc, payload_bytes) = (0, 1, 0, u64::from(rows));
             let (min_timestamp_ms, max_timestamp_ms) = (0, 0);
-            let batch =
-                BatchRef { partition, at, len, crc, rows, payload_bytes, min_timestamp_ms, max_timestamp_ms, owned };
-            publish.batches.push(batch);
+            let (attributes, ids) = (AttributeSet::default(), Vec::new());
+            publish.batches.push(BatchRef {
+                partition,
+                at,
+                len,
+                crc,
+                rows,
+                payload_bytes,
+                min_timestamp_ms,
+                max_timestamp_ms,
+                owned,
+                attributes,
+                ids,
+            });
         }
     }
     publish
@@ -92,7 +104,9 @@ proptest! {
             });
             if requests.is_empty() { continue }
             let outcome = apply(&mut state, 0, Command::Publish(publish_of(topic, &requests)));
-            let Ok(Outcome::Published(Published { batches, requests: outcomes })) = outcome else { panic!("{outcome:?}") };
+            let Ok(Outcome::Published(Published { batches, requests: outcomes, .. })) = outcome else {
+                panic!("{outcome:?}")
+            };
             // The model: fresh rows of each partition in the order of the requests.
             let mut fresh = [0_u64; 2];
             let mut outcomes = outcomes.into_iter();
@@ -206,6 +220,10 @@ fn rejected_commands_change_nothing() {
     too_many_rows.batches[0].owned[0].rows = 9;
     let mut twice = good.clone();
     twice.requests.push(twice.requests[0].clone());
+    let mut ids_out_of_order = good.clone();
+    ids_out_of_order.batches[0].ids = [1, 0].map(|row| IdRow { row, hash: 7 }).to_vec();
+    let mut id_of_no_row = good.clone();
+    id_of_no_row.batches[0].ids = vec![IdRow { row: 2, hash: 7 }];
     let mut unknown = good.clone();
     unknown.topic = TopicId(99);
     let name = SubscriptionName::new("s").unwrap();
@@ -215,6 +233,8 @@ fn rejected_commands_change_nothing() {
         Command::Publish(overlapping),
         Command::Publish(too_many_rows),
         Command::Publish(twice),
+        Command::Publish(ids_out_of_order),
+        Command::Publish(id_of_no_row),
         Command::Publish(unknown),
         Command::CreateTopic { name: TopicName::new("t").unwrap(), settings: TopicSettings::default() },
         Command::CreateSubscription { topic, name: name.clone(), positions: positions.clone() },

@@ -35,6 +35,12 @@ pub(crate) struct MemoryLog {
     pub(crate) fault: Mutex<Fault>,
     pub(crate) not_ready: Mutex<Option<ProposeError>>,
     pub(crate) fetches: Mutex<u64>,
+    /// Whether nothing can be fetched at present.
+    pub(crate) unreachable: Mutex<bool>,
+    /// How much later than they take effect writes are answered.
+    pub(crate) late: Mutex<Duration>,
+    /// How often it was asked whether it is ready.
+    pub(crate) asked: Mutex<u64>,
     /// Proposals written so far: number of commands and bytes of the body.
     pub(crate) written: Mutex<Vec<(usize, usize)>>,
     bodies: Mutex<BTreeMap<Sequence, Bytes>>,
@@ -51,6 +57,9 @@ impl MemoryLog {
             fault: Mutex::default(),
             not_ready: Mutex::default(),
             fetches: Mutex::default(),
+            unreachable: Mutex::default(),
+            late: Mutex::default(),
+            asked: Mutex::default(),
             written: Mutex::default(),
             bodies: Mutex::default(),
             queue,
@@ -82,9 +91,17 @@ impl MemoryLog {
         let body: Bytes = body.concat().into();
         self.written.lock().push((commands.len(), body.len()));
         let (sequence, outcomes) = self.apply(commands, body);
-        done(match fault {
+        let answer = match fault {
             Fault::UnknownButStored => Err(ProposeError::Unknown("no answer".to_owned())),
             _ => Ok(Committed { sequence, body_at: BODY_AT, outcomes }),
+        };
+        let late = *self.late.lock();
+        if late.is_zero() {
+            return done(answer);
+        }
+        tokio::spawn(async move {
+            tokio::time::sleep(late).await;
+            done(answer);
         });
     }
 
@@ -123,9 +140,24 @@ impl MemoryLog {
         }
     }
 
+    pub(crate) async fn has_partition(&self, topic: TopicId, partition: Partition) {
+        let mut grown = self.grown.subscribe();
+        loop {
+            grown.borrow_and_update();
+            let waiting = self.state.read().topic(topic).is_some_and(|topic| topic.partition(partition).is_none());
+            if !waiting || grown.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     pub(crate) async fn fetch(&self, batch: &BatchLocation) -> Result<Bytes, FetchError> {
         *self.fetches.lock() += 1;
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        let unreachable = *self.unreachable.lock();
+        tokio::time::sleep(Duration::from_millis(if unreachable { 10 } else { 1 })).await;
+        if unreachable {
+            return Err(FetchError::Unavailable("unreachable".to_owned()));
+        }
         let bodies = self.bodies.lock();
         let at = (batch.at - BODY_AT) as usize;
         let bytes = bodies.get(&batch.sequence).and_then(|body| body.get(at..at + batch.len as usize));
@@ -141,6 +173,7 @@ impl MemoryLog {
     }
 
     pub(crate) fn ready(&self) -> Result<(), ProposeError> {
+        *self.asked.lock() += 1;
         self.not_ready.lock().clone().map_or(Ok(()), Err)
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use brigade_index::{
-    batch::{MessageRef, ValueKind, decode},
+    batch::{Attributes, MessageRef, ValueKind, decode},
     command::{Command, Identity, Outcome, Published, RequestOutcome, TopicSettings},
     format::Value,
     ids::{Offset, Sequence},
@@ -26,9 +26,16 @@ fn request(number: u32, topic: u64, parts: &[u32], rows: u32, bytes: usize, key:
             let mut value = [number.to_le_bytes(), row.to_le_bytes()].concat();
             value.resize(bytes.max(8), 0);
             let value = Some(value.as_slice());
-            columns.push(&MessageRef { key: None, value, kind: ValueKind::Binary, headers: &[], timestamp_ms: 1 });
+            columns.push(&MessageRef {
+                key: None,
+                value,
+                kind: ValueKind::Binary,
+                headers: &[],
+                timestamp_ms: 1,
+                attributes: Attributes::default(),
+            });
         }
-        (Partition(*partition), columns)
+        Part { partition: Partition(*partition), columns, ids: Vec::new() }
     });
     let identity = key.map(|key| IdempotentRequest {
         identity: Identity::Key(Arc::from(key)),

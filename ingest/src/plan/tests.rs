@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use brigade_index::{
-    batch::{Columns, MessageRef, ValueKind},
+    batch::{Attributes, Columns, MessageRef, ValueKind},
     ids::Sequence,
     state::BatchLocation,
 };
@@ -17,14 +17,22 @@ fn batch(sizes: &[usize]) -> Messages {
         let headers = [(Cow::Borrowed(""), Cow::Owned("x".repeat(size - 2 * (size / 3))))];
         let headers = if *size == 0 { &headers[..0] } else { &headers[..] };
         let (key, value) = (Some(key.as_slice()), Some(value.as_slice()));
-        columns.push(&MessageRef { key, value, kind: ValueKind::Text, headers, timestamp_ms: 0 });
+        columns.push(&MessageRef {
+            key,
+            value,
+            kind: ValueKind::Text,
+            headers,
+            timestamp_ms: 0,
+            attributes: Attributes::default(),
+        });
     }
     Messages::new(columns.into_record_batch()).unwrap()
 }
 
 fn run(base: u64, first_row: u32, rows: u32, len: u32) -> Run {
     let batch = BatchLocation { sequence: Sequence(1), at: base, len, crc: 0 };
-    Run { base: Offset(base), first_row, rows, batch, min_timestamp_ms: 0, max_timestamp_ms: 0 }
+    let attributes = brigade_index::batch::AttributeSet::default();
+    Run { base: Offset(base), first_row, rows, batch, min_timestamp_ms: 0, max_timestamp_ms: 0, attributes }
 }
 
 proptest! {

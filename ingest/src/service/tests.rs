@@ -1,12 +1,14 @@
 //! Publishing and reading against the real shard state over a log in memory. Nothing here depends on how fast it runs.
 
+mod deduplication;
+
 use std::{
     sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
 
 use brigade_index::{
-    batch::{MessageRef, ValueKind},
+    batch::{AttributeSet, Attributes, MessageRef, ValueKind},
     command::Command,
     names::ProducerId,
 };
@@ -56,7 +58,14 @@ impl World {
         for (key, value) in messages {
             let (key, value) = ((!key.is_empty()).then_some(key.as_bytes()), Some(value.as_bytes()));
             let timestamp_ms = self.time_ms.fetch_add(1, Ordering::Relaxed);
-            let message = MessageRef { key, value, kind: ValueKind::Text, headers: &[], timestamp_ms };
+            let message = MessageRef {
+                key,
+                value,
+                kind: ValueKind::Text,
+                headers: &[],
+                timestamp_ms,
+                attributes: Attributes::default(),
+            };
             draft.push(&message, partition).unwrap();
         }
         self.ingest.publish(draft, admission).await
@@ -76,7 +85,7 @@ impl World {
     fn poll(&self, positions: &[u64], max_messages: usize) -> PollRequest {
         let positions = positions.iter().map(|offset| Offset(*offset)).collect();
         let wait = Duration::from_secs(20);
-        PollRequest { topic: self.topic.clone(), positions, max_messages, max_bytes: 1 << 20, wait }
+        PollRequest { topic: self.topic.clone(), positions, only: None, max_messages, max_bytes: 1 << 20, wait }
     }
 }
 
@@ -200,7 +209,12 @@ async fn failures_are_answered_and_leave_nothing_behind() {
     let (admission, draft) = (world.ingest.admit(1).unwrap(), world.ingest.draft(&world.topic, None));
     let mut draft = draft.unwrap();
     let (value, kind) = (Some(b"v".as_slice()), ValueKind::Text);
-    draft.push(&MessageRef { key: None, value, kind, headers: &[], timestamp_ms: 0 }, None).unwrap();
+    draft
+        .push(
+            &MessageRef { key: None, value, kind, headers: &[], timestamp_ms: 0, attributes: Attributes::default() },
+            None,
+        )
+        .unwrap();
     world.log.now(Command::DeleteTopic { topic: world.id }).unwrap();
     assert!(matches!(world.ingest.publish(draft, admission).await, Err(IngestError::TopicNotFound(_))));
     assert!(matches!(world.ingest.draft(&world.topic, None), Err(IngestError::TopicNotFound(_))));

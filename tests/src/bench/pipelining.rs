@@ -12,7 +12,7 @@ use std::{
 };
 
 use brigade_index::{
-    batch::{MessageRef, ValueKind},
+    batch::{Attributes, MessageRef, ValueKind},
     names::TopicName,
 };
 use brigade_ingest::{Ingest, IngestError};
@@ -150,6 +150,7 @@ async fn publish(ingest: &Ingest, values: &[Vec<u8>], place: usize, messages: us
                     value: Some(value),
                     kind: ValueKind::Text,
                     headers: &[],
+                    attributes: Attributes::default(),
                 };
                 draft.push(&message, None).unwrap_or_else(|error| panic!("a message is refused: {error}"));
             }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use brigade_index::{
-    batch::{Columns, Compression, MessageRef, ValueKind, encode},
+    batch::{AttributeSet, Attributes, Columns, Compression, MessageRef, ValueKind, encode},
     command::{BatchRef, Command, Publish, TopicSettings},
     env::Env,
     format::checksum,
@@ -145,7 +145,14 @@ async fn append(shard: &Shard, topic: TopicId, values: &[String]) {
     let (now_ms, mut columns) = (1_760_000_000_000, Columns::default());
     for value in values {
         let value = Some(value.as_bytes());
-        columns.push(&MessageRef { key: None, value, kind: ValueKind::Text, headers: &[], timestamp_ms: now_ms });
+        columns.push(&MessageRef {
+            key: None,
+            value,
+            kind: ValueKind::Text,
+            headers: &[],
+            timestamp_ms: now_ms,
+            attributes: Attributes::default(),
+        });
     }
     let (rows, payload_bytes) = (columns.rows() as u32, columns.bytes() as u64);
     let bytes: Bytes = encode(&columns.into_record_batch(), Compression::default()).expect("a batch can be encoded");
@@ -159,6 +166,8 @@ async fn append(shard: &Shard, topic: TopicId, values: &[String]) {
         min_timestamp_ms: now_ms,
         max_timestamp_ms: now_ms,
         owned: Vec::new(),
+        attributes: AttributeSet::default(),
+        ids: Vec::new(),
     };
     let (answer, answered) = oneshot::channel();
     let done = Box::new(move |result| {

@@ -1,4 +1,5 @@
-//! Clients in a simulation: senders, readers, and a consumer of a subscription.
+//! Clients in a simulation: senders, readers, and a consumer of a subscription; those of queues and transactions
+//! are elsewhere.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
-    PARTITIONS,
+    PARTITIONS, queue, transactions,
     world::{World, request},
 };
 use crate::{
@@ -24,18 +25,27 @@ const ATTEMPTS: u32 = 500;
 pub(super) async fn prepare(world: &World) -> Result<(), String> {
     world.insist("PUT", "/v1/topics/t", &json!({"partitions": PARTITIONS})).await?;
     world.insist("PUT", "/v1/topics/t/subscriptions/s", &json!({"kind": "stream"})).await?;
+    queue::prepare(world).await?;
+    transactions::prepare(world).await?;
     // A node that was overtaken and does not know it yet knows nothing of the topic either.
     world.agreed().await
 }
 
 /// Starts all clients.
-pub(super) fn start(world: &World, random: &mut StdRng, stop: &Stop) -> Vec<Client> {
+pub(super) fn start(
+    world: &World,
+    queues: &[queue::Queue],
+    ledger: &transactions::Ledger,
+    random: &mut StdRng,
+    stop: &Stop,
+) -> Vec<Client> {
     let senders = [
         ("producer-a", Identity::Producer),
         ("producer-b", Identity::Producer),
         ("key", Identity::Key),
         ("plain-a", Identity::Plain),
         ("plain-b", Identity::Plain),
+        (queue::SENDER, Identity::Key),
     ];
     let mut clients: Vec<Client> = Vec::new();
     for (name, identity) in senders {
@@ -47,6 +57,17 @@ pub(super) fn start(world: &World, random: &mut StdRng, stop: &Stop) -> Vec<Clie
         clients.push(spawn(world, read(world.clone(), partition, random, stop.clone())));
     }
     clients.push(spawn(world, consume(world.clone(), StdRng::seed_from_u64(random.random()), stop.clone())));
+    for queue in queues {
+        for number in 0..queue::CONSUMERS {
+            let consumer = queue::Consumer::new(world, queue, number, random.random());
+            clients.push(spawn(world, consumer.run(stop.clone())));
+        }
+    }
+    for queue in queues.iter().filter(|queue| queue.name() == queue::WORK).cloned() {
+        let (world, random) = (world.clone(), StdRng::seed_from_u64(random.random()));
+        let client = transactions::Client { world: world.clone(), queue, random, ledger: ledger.clone() };
+        clients.push(spawn(&world, client.run(stop.clone())));
+    }
     clients
 }
 
@@ -79,16 +100,21 @@ impl Sender {
         let count = random.random_range(1..=4);
         let messages: Vec<_> = (0..count)
             .map(|index| Message {
-                key: random.random_bool(0.7).then(|| format!("key-{}", random.random_range(0..10))),
+                key: (self.name != queue::SENDER && random.random_bool(0.7))
+                    .then(|| format!("key-{}", random.random_range(0..10))),
                 value: format!("{}-{sequence}-{index}", self.name),
             })
             .collect();
         let named = (self.identity != Identity::Plain).then(|| format!("{sequence}"));
+        let mut document = body(&messages);
+        if self.name == queue::SENDER {
+            queue::decorate(&mut document, random);
+        }
         let ticket = self.world.recorder.start(self.name, named, messages.clone());
         let mut outcome = Outcome::Unknown;
         for attempt in 0..ATTEMPTS {
             let dark = self.world.dark();
-            let verdict = self.attempt(sequence, &messages).await;
+            let verdict = self.attempt(sequence, &document).await;
             if attempt == 0 && dark.is_some() && dark == self.world.dark() && matches!(verdict, Verdict::Stored(_)) {
                 self.world.problem(format_args!("{} {sequence}: acknowledged without a quorum of regions", self.name));
             }
@@ -113,9 +139,9 @@ impl Sender {
         Ok(())
     }
 
-    async fn attempt(&mut self, sequence: u64, messages: &[Message]) -> Verdict {
+    async fn attempt(&mut self, sequence: u64, document: &Value) -> Verdict {
         let Some(node) = self.world.any_node(&mut self.random) else { return Verdict::NotStored };
-        let mut request = request("POST", "/v1/topics/t/messages", &body(messages));
+        let mut request = request("POST", "/v1/topics/t/messages", document);
         let mut header = |name: &'static str, value: String| {
             request.headers_mut().insert(name, value.parse().expect("a good header"));
         };

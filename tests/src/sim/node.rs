@@ -9,7 +9,10 @@ use std::{
 
 use axum::{Router, body::Body};
 use brigade::serve::Node;
-use brigade_index::shard::{Shard, ShardStatus};
+use brigade_index::{
+    ids::Ballot,
+    shard::{Shard, ShardStatus},
+};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -92,6 +95,12 @@ impl SimNode {
         let leading = self.node()?.seat.lead().ok()?;
         let status = leading.shard.status();
         (status.state == "leading").then(|| (leading.shard.clone(), status))
+    }
+
+    /// The ballot under which it leads, as far as it knows.
+    pub(super) fn reign(&self) -> Option<Ballot> {
+        let (_, status) = self.leading().filter(|_| !self.gate.is_ended())?;
+        Some(status.ballot)
     }
 
     /// Ends it as SIGKILL would.

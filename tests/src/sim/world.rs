@@ -18,6 +18,7 @@ use brigade::{
 use brigade_index::{
     env::Env,
     founding::Opener,
+    ids::Ballot,
     names::RegionName,
     shard::{Shard, ShardStatus},
     store::{RegionStore, StoreError, StoreMetrics, StoreOptions, StoreTiming},
@@ -39,7 +40,7 @@ use super::{
     region::{Mood, SimRegion},
     weather::Weather,
 };
-use crate::history::{Recorder, Stored};
+use crate::history::{Recorder, Stored, queue::Moment};
 
 /// When a simulation begins, in milliseconds since the Unix epoch.
 const START_MS: i64 = 1_760_000_000_000;
@@ -77,6 +78,12 @@ pub(super) struct Inner {
     dark: Mutex<Option<u64>>,
     darkness: AtomicU64,
     problems: Mutex<Vec<String>>,
+    /// Moments that were looked at.
+    moments: AtomicU64,
+    /// The highest ballot under which a node was seen to lead.
+    highest: Mutex<Ballot>,
+    /// How often a clock has jumped.
+    jumps: AtomicU64,
     /// Held while the set of regions is changed, or must not be.
     pub(super) regions_held: tokio::sync::Mutex<()>,
 }
@@ -112,6 +119,9 @@ impl World {
             dark: Mutex::default(),
             darkness: AtomicU64::new(0),
             problems: Mutex::default(),
+            moments: AtomicU64::new(0),
+            highest: Mutex::default(),
+            jumps: AtomicU64::new(0),
             regions_held: tokio::sync::Mutex::default(),
         }));
         let founding: Vec<_> = (0..world.weather.regions).map(|_| world.add_region(&mut random)).collect();
@@ -281,6 +291,31 @@ impl World {
         leading.max_by_key(|(_, _, status)| status.ballot)
     }
 
+    /// This moment, and who thinks that he leads.
+    pub(super) fn moment(&self) -> Moment {
+        let nodes = self.nodes();
+        let ballots = nodes.iter().filter_map(|node| node.reign());
+        let (lowest, latest) = ballots.fold((None, Ballot::default()), |(lowest, latest), ballot| {
+            (Some(lowest.map_or(ballot, |lowest: Ballot| lowest.min(ballot))), latest.max(ballot))
+        });
+        let mut highest = lock(&self.highest);
+        *highest = latest.max(*highest);
+        Moment {
+            step: self.moments.fetch_add(1, Relaxed) + 1,
+            time_us: u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            lowest: lowest.map_or((u64::MAX, u64::MAX), |ballot| (ballot.round, ballot.nonce)),
+            highest: (highest.round, highest.nonce),
+            jumps: self.jumps.load(Relaxed),
+        }
+    }
+
+    /// A node's clock jumps.
+    pub(super) fn jump(&self, node: &SimNode, by_ms: i64) {
+        self.say(format_args!("the clock of {node} jumps by {by_ms} ms"));
+        self.jumps.fetch_add(1, Relaxed);
+        node.clock.jump(by_ms);
+    }
+
     /// Waits until one node leads and all others follow it.
     pub(super) async fn agreed(&self) -> Result<(), String> {
         for _ in 0..600 {
@@ -335,19 +370,29 @@ impl World {
 
     /// Everything that the topic holds.
     pub(super) async fn read_all(&self) -> Result<Vec<Stored>, String> {
+        let stored = |message| Stored::from_json(&message).ok_or_else(|| format!("{message} was not sent"));
+        self.messages().await?.into_iter().map(stored).collect()
+    }
+
+    /// Everything that the topic holds, as it is shown.
+    pub(super) async fn messages(&self) -> Result<Vec<Value>, String> {
+        self.messages_of("t", PARTITIONS).await
+    }
+
+    /// Everything that a topic holds.
+    pub(super) async fn messages_of(&self, topic: &str, partitions: u64) -> Result<Vec<Value>, String> {
         let mut all = Vec::new();
-        for partition in 0..PARTITIONS {
+        for partition in 0..partitions {
             let mut offset = 0;
             loop {
-                let path = format!("/v1/topics/t/messages?partition={partition}&offset={offset}&max_messages=10000");
+                let path =
+                    format!("/v1/topics/{topic}/messages?partition={partition}&offset={offset}&max_messages=10000");
                 let page = self.insist("GET", &path, &Value::Null).await?;
                 let messages = page["messages"].as_array().ok_or("no messages in a page")?;
                 if messages.is_empty() {
                     break;
                 }
-                for message in messages {
-                    all.push(Stored::from_json(message).ok_or_else(|| format!("{message} was not sent"))?);
-                }
+                all.extend_from_slice(messages);
                 offset = page["next_offset"].as_u64().ok_or("no next offset")?;
             }
         }

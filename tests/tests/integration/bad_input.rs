@@ -253,7 +253,7 @@ async fn wrong_topics_and_subscriptions_are_refused() {
         case("PUT", "/v1/topics/-dash", "{}", (400, "invalid_name", "")),
         unusable(r#"{"kind":"stream","begin":"latest"}"#, "begin"),
         subscription("PUT", r#"{"kind":"heap"}"#, (400, "invalid_json", "heap")),
-        subscription("PUT", r#"{"kind":"queue"}"#, (400, "subscription_kind_unavailable", "queue")),
+        subscription("PUT", r#"{"kind":"queue","filter":"a ="}"#, (400, "invalid_filter", "byte 3")),
         subscription("GET", "", (404, "subscription_not_found", "")),
         subscription("PATCH", r#"{"seek":"earliest"}"#, (404, "subscription_not_found", "")),
         case("POST", "/v1/topics/t/subscriptions/s/commit", r#"{"positions":[]}"#, (404, "subscription_not_found", "")),

@@ -2,17 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking, in its helpers too")]
 
+mod attributes;
 mod bad_clients;
 mod bad_input;
+mod bench_queue;
 mod cli;
 mod corruption;
 mod crash;
 mod idempotence;
 mod idle;
 mod many_topics;
+mod members;
 mod operations;
 mod overload;
 mod publish;
+mod push;
+mod queue;
 mod read;
 mod regions;
 mod s3;
@@ -22,3 +27,4 @@ mod store_down;
 mod subscriptions;
 mod tidy;
 mod topics;
+mod transactions;

@@ -148,7 +148,7 @@ async fn a_poll_waits_for_messages_of_any_partition() {
 }
 
 #[tokio::test]
-async fn subscriptions_are_listed_and_queues_are_not_there_yet() {
+async fn subscriptions_are_listed() {
     let (_node, http) = topic(1, 1).await;
     for name in ["a", "b"] {
         http.json("PUT", &format!("/v1/topics/t/subscriptions/{name}"), &json!({"kind": "stream"})).await.expect(201);
@@ -156,8 +156,6 @@ async fn subscriptions_are_listed_and_queues_are_not_there_yet() {
     let listed = http.get("/v1/topics/t/subscriptions").await.expect(200).json();
     let names: Vec<_> = listed["subscriptions"].as_array().unwrap().iter().map(|s| s["name"].clone()).collect();
     assert_eq!(names, ["a", "b"]);
-    let queue = json!({"kind": "queue"});
-    http.json("PUT", PATH, &queue).await.expect_error(400, "subscription_kind_unavailable");
     http.json("POST", &format!("{PATH}/poll"), &json!({})).await.expect_error(404, "subscription_not_found");
     http.json("PUT", "/v1/topics/u/subscriptions/s", &json!({})).await.expect_error(404, "topic_not_found");
 }

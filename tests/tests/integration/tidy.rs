@@ -25,20 +25,33 @@ const CRATES: [(&str, &[&str]); 7] = [
 ];
 
 /// Files and directories that decide and do nothing else: no runtime, no store, no clock.
-const PURE: [&str; 14] = [
+const PURE: &[&str] = &[
     "index/src/batch",
     "index/src/batch.rs",
     "index/src/command.rs",
     "index/src/format",
     "index/src/ids.rs",
+    "index/src/filter",
+    "index/src/filter.rs",
     "index/src/journal",
     "index/src/lease.rs",
     "index/src/names.rs",
     "index/src/state",
     "index/src/state.rs",
+    "ingest/src/dispatch",
+    "ingest/src/dispatch.rs",
+    "ingest/src/members",
+    "ingest/src/members.rs",
     "ingest/src/open.rs",
     "ingest/src/placement.rs",
     "ingest/src/plan.rs",
+    "ingest/src/queue/pending.rs",
+    "ingest/src/queue/receipt.rs",
+    "api/src/push/address.rs",
+    "api/src/push/backoff.rs",
+    "api/src/push/cidr.rs",
+    "api/src/push/pace.rs",
+    "api/src/push/signature.rs",
     "api/src/wire",
 ];
 
@@ -214,7 +227,7 @@ fn nothing_is_left_unfinished_or_unwrapped() {
 #[test]
 fn pure_files_name_no_runtime_store_or_clock() {
     let mut found = Vec::new();
-    let mut used: BTreeMap<_, usize> = PURE.map(|pure| (pure, 0)).into();
+    let mut used: BTreeMap<_, usize> = PURE.iter().map(|pure| (*pure, 0)).collect();
     for (name, text) in files("rs") {
         let pure = PURE.iter().find(|pure| name == **pure || name.starts_with(&format!("{pure}/")));
         let Some(pure) = pure.filter(|_| !is_test_file(&name)) else { continue };

@@ -45,7 +45,7 @@ pub(super) struct Encoder {
 
 impl Encoder {
     /// # Errors
-    /// When the place of the key is no JSON pointer.
+    /// When the place of the key is no JSON pointer, or several messages would have one deduplication id.
     pub(super) fn new(args: &PublishArgs) -> Result<Self, CliError> {
         if let Some(pointer) = &args.key_field
             && !pointer.is_empty()
@@ -67,6 +67,7 @@ impl Encoder {
         if let Some(timestamp) = args.timestamp {
             prefix += &format!("\"timestamp\":{timestamp},");
         }
+        prefix += &attributes(args)?;
         Ok(Self { prefix: prefix.into_bytes(), key_field: args.key_field.clone(), ndjson: args.ndjson })
     }
 
@@ -120,6 +121,31 @@ fn key_of(line: &[u8], pointer: &str, number: u64) -> Result<String, CliError> {
         Some(Value::Null) | None => Err(refused(format!("it has no value at {pointer}"))),
         Some(other) => Ok(other.to_string()),
     }
+}
+
+/// The fields of attributes, each with its comma.
+fn attributes(args: &PublishArgs) -> Result<String, CliError> {
+    let mut fields = String::new();
+    if let Some(group) = &args.group {
+        fields += &format!("\"group\":{},", Value::from(group.as_str()));
+    }
+    if let Some(priority) = args.priority {
+        fields += &format!("\"priority\":{priority},");
+    }
+    if let Some(delay_ms) = args.delay {
+        fields += &format!("\"delay_ms\":{delay_ms},");
+    }
+    if let Some(ttl_ms) = args.ttl {
+        fields += &format!("\"ttl_ms\":{ttl_ms},");
+    }
+    if let Some(id) = &args.deduplication_id {
+        if args.values.len() != 1 {
+            let problem = "--deduplication-id is for one VALUE: of several with the same id only the first is stored";
+            return Err(CliError::Usage(problem.to_owned()));
+        }
+        fields += &format!("\"deduplication_id\":{},", Value::from(id.as_str()));
+    }
+    Ok(fields)
 }
 
 /// Collects lines into requests.

@@ -1,5 +1,7 @@
 //! What the document says of each route. The match is exhaustive: a route without a description does not compile.
 
+mod subscriptions;
+
 use super::{JSON, Route};
 
 /// A media type and the name of its shape, if it has one.
@@ -41,6 +43,13 @@ const PUBLISH_QUERY: &[Field] = &[
     ("key", "Key of the message, when the body is one message."),
     ("partition", "Partition of the message, when the body is one message."),
     ("timestamp", "Timestamp of the message in ms since the Unix epoch, when the body is one message."),
+    ("group", "Group of the message, when the body is one message; this and the following as in Message."),
+    ("priority", "Priority of the message, 0 to 9."),
+    ("delay_ms", "Delay of the message in ms."),
+    ("deliver_at", "Instead of delay_ms: when it can be delivered, in ms since the Unix epoch."),
+    ("ttl_ms", "Time to live of the message in ms."),
+    ("expires_at", "Instead of ttl_ms: when it expires, in ms since the Unix epoch."),
+    ("deduplication_id", "Id by which the message is stored once."),
 ];
 
 const PUBLISH_HEADERS: &[Field] = &[
@@ -75,20 +84,7 @@ pub(super) fn describe(route: Route) -> About {
             "The cluster, this node, its regions and shards",
             &[("200", "The cluster.", &[(JSON, Some("ClusterView"))])],
         ),
-        Route::Regions => ops(
-            "The regions: which of them vote, and how far each shard has come in each",
-            &[("200", "The regions.", &[(JSON, Some("RegionList"))])],
-        ),
-        Route::ChangeRegions => About {
-            body: Some(("The regions that are to be: all of them.", &[(JSON, Some("RegionsBody"))])),
-            ..ops(
-                "Changes which regions there are: new ones are caught up, then they vote, then others go",
-                &[
-                    ("200", "They are the regions already, or from now on.", &[(JSON, Some("ChangeView"))]),
-                    ("202", "The change has begun.", &[(JSON, Some("ChangeView"))]),
-                ],
-            )
-        },
+        Route::Regions | Route::ChangeRegions => regions(route),
         Route::Shards => ops(
             "The shards: their leaders, partitions and regions",
             &[("200", "The shards.", &[(JSON, Some("ShardList"))])],
@@ -113,19 +109,50 @@ pub(super) fn describe(route: Route) -> About {
         Route::ListSubscriptions
         | Route::CreateSubscription
         | Route::GetSubscription
-        | Route::SeekSubscription
+        | Route::AlterSubscription
         | Route::DeleteSubscription
         | Route::Poll
-        | Route::Commit => subscription(route),
+        | Route::Commit => subscriptions::subscription(route),
+        Route::Ack
+        | Route::Nack
+        | Route::Extend
+        | Route::Reject
+        | Route::DeadLetters
+        | Route::Redrive
+        | Route::PurgeDeadLetters => subscriptions::queue(route),
+        Route::ListTransactions
+        | Route::Transact
+        | Route::GetTransaction
+        | Route::CommitTransaction
+        | Route::RollBackTransaction => transaction(route),
+        Route::ListMembers | Route::Heartbeat | Route::LeaveMembers => subscriptions::member(route),
     }
 }
 
 const ERROR: &[Shape] = &[(JSON, Some("ErrorBody"))];
 const TOPIC: &[Shape] = &[(JSON, Some("TopicView"))];
-const SUBSCRIPTION: &[Shape] = &[(JSON, Some("SubscriptionView"))];
 
 fn ops(summary: &'static str, answers: &'static [Answer]) -> About {
     About { summary, answers, ..PLAIN }
+}
+
+fn regions(route: Route) -> About {
+    match route {
+        Route::Regions => ops(
+            "The regions: which of them vote, and how far each shard has come in each",
+            &[("200", "The regions.", &[(JSON, Some("RegionList"))])],
+        ),
+        _ => About {
+            body: Some(("The regions that are to be: all of them.", &[(JSON, Some("RegionsBody"))])),
+            ..ops(
+                "Changes which regions there are: new ones are caught up, then they vote, then others go",
+                &[
+                    ("200", "They are the regions already, or from now on.", &[(JSON, Some("ChangeView"))]),
+                    ("202", "The change has begun.", &[(JSON, Some("ChangeView"))]),
+                ],
+            )
+        },
+    }
 }
 
 fn topic(route: Route) -> About {
@@ -196,41 +223,43 @@ fn topic(route: Route) -> About {
     }
 }
 
-fn subscription(route: Route) -> About {
+fn transaction(route: Route) -> About {
     match route {
-        Route::ListSubscriptions => {
-            ops("Subscriptions of a topic", &[("200", "All of them.", &[(JSON, Some("SubscriptionList"))])])
-        }
-        Route::CreateSubscription => About {
-            summary: "Create a subscription",
-            body: Some(("Where it starts; may be left out.", &[(JSON, Some("SubscriptionBody"))])),
+        Route::ListTransactions => About {
+            summary: "Transactions that wait for a decision, in the order of their ids",
+            query: &[
+                ("state", "`prepared`, the default and the only one that can be listed."),
+                ("after", "Only transactions after this id: `next` of the page before."),
+                ("limit", "Most transactions, 1 to 1000; 100 by default."),
+            ],
+            answers: &[("200", "A page.", &[(JSON, Some("TransactionList"))])],
+            ..PLAIN
+        },
+        Route::Transact => About {
+            summary: "Publish to several topics and acknowledge messages of queues, together or not at all",
+            body: Some(("What is to happen.", &[(JSON, Some("TransactionBody"))])),
             answers: &[
-                ("201", "It was created.", SUBSCRIPTION),
-                ("200", "It exists and stays as it is.", SUBSCRIPTION),
+                (
+                    "200",
+                    "What has become of it. A repetition gets the first answer and `Brigade-Duplicate: true`.",
+                    &[(JSON, Some("Transacted"))],
+                ),
+                ("400", "Something in it is wrong, a receipt for example; nothing was done.", ERROR),
+                ("409", "A message is settled already, or the id was used for another transaction.", ERROR),
+                ("410", "The time of a receipt is over; nothing was done.", ERROR),
+                ("413", "It is larger than a transaction may be; nothing was done.", ERROR),
+                ("429", "No room now; nothing was done. See Retry-After.", ERROR),
+                ("503", "Not done, or with code `outcome_unknown` maybe done. See Retry-After.", ERROR),
             ],
             ..PLAIN
         },
-        Route::GetSubscription => {
-            ops("A subscription with its positions and lag", &[("200", "The subscription.", SUBSCRIPTION)])
-        }
-        Route::SeekSubscription => About {
-            summary: "Move a subscription, backwards too",
-            body: Some(("Where to.", &[(JSON, Some("SeekBody"))])),
-            answers: &[("200", "The subscription.", SUBSCRIPTION)],
-            ..PLAIN
-        },
-        Route::DeleteSubscription => ops("Delete a subscription", &[("204", "It is gone.", &[])]),
-        Route::Poll => About {
-            summary: "Receive messages; commit their positions once they are processed",
-            body: Some(("How many, and how long to wait.", &[(JSON, Some("PollBody"))])),
-            answers: &[("200", "Messages of all partitions.", &[(JSON, Some("Polled"))])],
-            ..PLAIN
-        },
-        _ => About {
-            summary: "Commit positions; one below the committed position changes nothing",
-            body: Some(("Positions.", &[(JSON, Some("CommitBody"))])),
-            answers: &[("200", "All committed positions.", &[(JSON, Some("Positions"))])],
-            ..PLAIN
-        },
+        Route::GetTransaction => ops("What has become of a transaction", TRANSACTION),
+        Route::CommitTransaction => ops("Let a prepared transaction take effect; once more changes nothing", DECIDED),
+        _ => ops("Give a prepared transaction up; once more changes nothing", DECIDED),
     }
 }
+
+const FOUND: Answer = ("200", "The transaction.", &[(JSON, Some("TransactionView"))]);
+const FORGOTTEN: Answer = ("404", "There is none, or it was decided more than a day ago.", ERROR);
+const TRANSACTION: &[Answer] = &[FOUND, FORGOTTEN];
+const DECIDED: &[Answer] = &[FOUND, FORGOTTEN, ("409", "It was decided otherwise.", ERROR)];

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::response::IntoResponse;
 use brigade_index::{
     command::Rejection,
+    filter::Filter,
     format::Leader,
     ids::{Offset, Partition, TopicId},
     names::TopicName,
@@ -13,7 +14,10 @@ use brigade_index::{
 use brigade_ingest::{IngestError, MessageError};
 use http::header::RETRY_AFTER;
 
-use crate::http::error::{ApiError, kinds, refuse_message};
+use crate::{
+    http::error::{ApiError, kinds, refuse_message},
+    push::{AddressError, SecretError},
+};
 
 #[test]
 fn codes_are_unique_snake_case_and_have_hints() {
@@ -61,6 +65,12 @@ fn every_error_of_the_parts_below_has_a_kind() {
             "invalid_position",
         ),
         (Rejection::Malformed("m").into(), 500, "internal_error"),
+        (Rejection::WrongKind("stream").into(), 409, "wrong_kind"),
+        (Rejection::DeadLetterTopic("no").into(), 400, "invalid_dead_letter_topic"),
+        (Filter::parse("a =").unwrap_err().into(), 400, "invalid_filter"),
+        (AddressError::Invalid("x".to_owned()).into(), 400, "invalid_push_url"),
+        (AddressError::Forbidden("x".to_owned()).into(), 400, "forbidden_address"),
+        (SecretError.into(), 400, "invalid_push_secret"),
     ];
     for (error, status, code) in cases {
         assert_eq!((error.status.as_u16(), error.code), (status, code));
@@ -79,6 +89,9 @@ fn what_helps_the_client_is_in_the_error() {
     let leader = Leader { node: "b".to_owned(), address: "http://b:7070".to_owned(), time_ms: 0 };
     let moved: ApiError = ProposeError::NotLeader { leader: Some(leader) }.into();
     assert!(moved.hint.contains("http://b:7070"));
+    let filter: ApiError = Filter::parse("a = 1 and").unwrap_err().into();
+    let json: serde_json::Value = serde_json::from_slice(&filter.to_json()).unwrap();
+    assert_eq!(json["error"]["position"], 9);
     let damaged: ApiError = FetchError::Damaged { key: "a/b".to_owned(), problem: "cut".to_owned() }.into();
     assert!(damaged.message.contains("a/b"));
 }

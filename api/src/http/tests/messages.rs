@@ -6,14 +6,6 @@ use futures::stream;
 
 use super::*;
 
-async fn put(router: &Router, path: &str, body: &str) -> Answer {
-    call(router, Method::PUT, path, body.to_owned()).await
-}
-
-async fn post(router: &Router, path: &str, body: &str) -> Answer {
-    call(router, Method::POST, path, body.to_owned()).await
-}
-
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
 async fn publish(router: &Router, body: &str, headers: Headers<'_>) -> Answer {
@@ -27,7 +19,8 @@ async fn topics() {
     let router = router(node().await);
     let created = put(&router, "/v1/topics/t", r#"{"partitions":2,"compression":"zstd"}"#).await;
     assert_eq!(created.status, StatusCode::CREATED);
-    let settings = json!({"partitions": 2, "max_message_bytes": 1048576, "compression": "zstd", "replication": "sync"});
+    let settings = json!({"partitions": 2, "max_message_bytes": 1048576, "compression": "zstd",
+        "deduplication_window_ms": 300_000, "replication": "sync"});
     assert_eq!(created.json()["settings"], settings);
     assert_eq!(
         created.json()["partitions"][1],
@@ -183,10 +176,6 @@ async fn subscriptions() {
     assert_eq!(put(&router, path, "").await.error(), (404, "topic_not_found".to_owned()));
     put(&router, "/v1/topics/t", r#"{"partitions":2}"#).await;
     assert_eq!(get(&router, path).await.error(), (404, "subscription_not_found".to_owned()));
-    assert_eq!(
-        put(&router, path, r#"{"kind":"queue"}"#).await.error(),
-        (400, "subscription_kind_unavailable".to_owned())
-    );
     assert_eq!(put(&router, path, r#"{"kind":"stream","start":"earliest"}"#).await.status, StatusCode::CREATED);
     assert_eq!(put(&router, path, "").await.status, StatusCode::OK);
     let messages =

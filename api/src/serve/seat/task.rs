@@ -13,14 +13,22 @@ use brigade_index::{
     shard::{Challenge, Shard, ShardConfig, ShardStatus, StartError},
 };
 use brigade_ingest::{Ingest, IngestMetrics, IngestSettings};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Absent, Leading, Seat,
     probe::{DeposedBody, ask, tell},
 };
-use crate::{peers::Peers, settings::Settings};
+use crate::{
+    peers::Peers,
+    push::{Pushing, Workers},
+    serve::check_back,
+    settings::Settings,
+};
 
 /// How often a deposed leader is told, with doubling pauses, and how long each attempt may take: a process that was
 /// paused hears it when it goes on.
@@ -42,6 +50,7 @@ pub(in crate::serve) struct Surroundings {
     pub(in crate::serve) settings: Arc<Settings>,
     pub(in crate::serve) ingest: IngestSettings,
     pub(in crate::serve) metrics: IngestMetrics,
+    pub(in crate::serve) pushing: Pushing,
     pub(in crate::serve) tasks: TaskTracker,
     pub(in crate::serve) draining: CancellationToken,
     pub(in crate::serve) stop: CancellationToken,
@@ -72,6 +81,9 @@ struct Reign {
     /// Ends its work in the background.
     background: CancellationToken,
     background_tasks: TaskTracker,
+    /// Ends pushing. It also ends when the node begins to shut down, while what it has to record is still taken.
+    pushing: CancellationToken,
+    pushed: JoinHandle<()>,
 }
 
 impl Task {
@@ -314,8 +326,10 @@ impl Task {
         let Surroundings { env, tasks, settings, draining, .. } = &self.around;
         let (ingest, metrics) = (self.around.ingest.clone(), self.around.metrics.clone());
         let ingest = Ingest::start(shard.clone(), ingest, metrics, env.clone(), tasks);
-        let (settings, draining, tasks) = (settings.clone(), draining.clone(), tasks.clone());
-        Arc::new(Leading { shard, ingest, settings, draining, tasks })
+        let (settings, env) = (settings.clone(), env.clone());
+        let (draining, tasks) = (draining.clone(), tasks.clone());
+        let endpoints = self.around.pushing.endpoints.clone();
+        Arc::new(Leading { shard, ingest, endpoints, settings, env, draining, tasks })
     }
 
     fn sit(&mut self, shard: Shard) {
@@ -325,10 +339,16 @@ impl Task {
             background_tasks.spawn(self.tell(shard.clone(), before.clone(), background.clone()));
         }
         let (leading, since) = (self.leading(shard), Instant::now());
+        let (ingest, stop) = (leading.ingest.clone(), background.clone());
+        let ask = check_back::ask(self.around.pushing.endpoints.clone());
+        background_tasks.spawn(async move { ingest.watch_transactions(ask, stop).await });
         self.named = None;
         self.read_no_more();
         self.seat.sit(leading.clone());
-        self.reign = Some(Reign { leading, since, background, background_tasks });
+        let pushing = self.around.draining.child_token();
+        let workers = Workers::new(leading.shard.clone(), leading.ingest.clone(), self.around.pushing.clone());
+        let pushed = background_tasks.spawn(workers.run(pushing.clone()));
+        self.reign = Some(Reign { leading, since, background, background_tasks, pushing, pushed });
     }
 
     /// Tells a leader before this one, in case it lives and has nothing to write.
@@ -380,6 +400,7 @@ impl Task {
         let problem = if status.state == "deposed" { "another node took over" } else { "the reign of this node ended" };
         self.seat.leave(Absent { leader: addressed(status.deposed_by), ..Absent::without_leader("looking", problem) });
         reign.background.cancel();
+        reign.pushing.cancel();
         // What is in flight is refused; that takes no time that anybody waits for.
         self.around.tasks.spawn(async move { reign.leading.ingest.drain().await });
     }
@@ -419,8 +440,11 @@ fn addressed(leader: Option<Leader>) -> Option<Leader> {
 }
 
 impl Reign {
-    /// Answers every publish in flight, writes a last snapshot, and stops leading.
+    /// Stops pushing, answers every publish in flight, writes a last snapshot, and stops leading.
     async fn end(self) {
+        self.pushing.cancel();
+        // However it ended, it has.
+        let _ = self.pushed.await;
         self.leading.ingest.drain().await;
         // Before the shard stops, since the last snapshot is written by its leader.
         self.background.cancel();

@@ -14,6 +14,7 @@ use brigade_index::{
 use super::refuse_row;
 use crate::wire::{
     MessageSink,
+    attributes::GivenAttributes,
     document::{self, Document},
     error::{Refusal, WireError},
     message::{push_message, too_many_headers},
@@ -76,6 +77,11 @@ struct Columns<'a> {
     partition: Option<&'a dyn Array>,
     kind: Option<&'a PrimitiveArray<UInt8Type>>,
     headers: Option<&'a MapArray>,
+    group: Option<&'a dyn Array>,
+    priority: Option<&'a dyn Array>,
+    deliver_at: Option<(PrimitiveArray<Int64Type>, TimeUnit)>,
+    expires_at: Option<(PrimitiveArray<Int64Type>, TimeUnit)>,
+    deduplication_id: Option<&'a dyn Array>,
 }
 
 impl<'a> Columns<'a> {
@@ -88,6 +94,11 @@ impl<'a> Columns<'a> {
             partition: column("partition"),
             kind: column("kind").and_then(|array| array.as_primitive_opt()),
             headers: column("headers").and_then(|array| array.as_map_opt()),
+            group: column("group"),
+            priority: column("priority"),
+            deliver_at: column("deliver_at").and_then(timestamps),
+            expires_at: column("expires_at").and_then(timestamps),
+            deduplication_id: column("deduplication_id"),
         }
     }
 
@@ -110,7 +121,15 @@ impl<'a> Columns<'a> {
         let partition = self.partition.map_or(Ok(None), |array| partition(array, row))?;
         let key = self.key.as_ref().and_then(|column| column.value(row));
         let (value, kind) = self.value(row, scratch)?;
-        push_message(sink, MessageRef { key, value, kind, headers, timestamp_ms }, partition)
+        let given = GivenAttributes {
+            group: self.group.and_then(|array| text(array, row)),
+            priority: self.priority.and_then(|array| integer(array, row)),
+            deliver_at: milliseconds(self.deliver_at.as_ref(), row),
+            expires_at: milliseconds(self.expires_at.as_ref(), row),
+            ..GivenAttributes::default()
+        };
+        let message = MessageRef { key, value, kind, headers, timestamp_ms, attributes: given.resolve(now_ms)? };
+        push_message(sink, message, partition, self.deduplication_id.and_then(|array| text(array, row)))
     }
 
     fn value<'v>(&'v self, row: usize, scratch: &'v mut Vec<u8>) -> Result<(Option<&'v [u8]>, ValueKind), Refusal> {
@@ -148,17 +167,49 @@ impl<'a> Columns<'a> {
             return Ok(None);
         };
         let number = array.value(row);
-        let milliseconds = match unit {
-            TimeUnit::Second => number.checked_mul(1000),
-            TimeUnit::Millisecond => Some(number),
-            TimeUnit::Microsecond => Some(number.div_euclid(1000)),
-            TimeUnit::Nanosecond => Some(number.div_euclid(1_000_000)),
-        };
-        milliseconds.filter(|milliseconds| *milliseconds >= 0).map(Some).ok_or_else(|| {
+        let time_ms = in_milliseconds(number, *unit);
+        time_ms.filter(|time_ms| *time_ms >= 0).map(Some).ok_or_else(|| {
             let message = format!("the timestamp {number} is negative or too large");
             Refusal::invalid(message, "Give an instant after the Unix epoch.")
         })
     }
+}
+
+fn in_milliseconds(number: i64, unit: TimeUnit) -> Option<i64> {
+    match unit {
+        TimeUnit::Second => number.checked_mul(1000),
+        TimeUnit::Millisecond => Some(number),
+        TimeUnit::Microsecond => Some(number.div_euclid(1000)),
+        TimeUnit::Nanosecond => Some(number.div_euclid(1_000_000)),
+    }
+}
+
+/// A time in milliseconds since the Unix epoch. One that does not fit is out of every range, and so is what stands for it.
+fn milliseconds(column: Option<&(PrimitiveArray<Int64Type>, TimeUnit)>, row: usize) -> Option<i64> {
+    let (array, unit) = column.filter(|(array, _)| !array.is_null(row))?;
+    Some(in_milliseconds(array.value(row), *unit).unwrap_or(i64::MAX))
+}
+
+fn text(array: &dyn Array, row: usize) -> Option<&str> {
+    if array.is_null(row) {
+        return None;
+    }
+    Some(match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().value(row),
+        _ => array.as_string::<i64>().value(row),
+    })
+}
+
+fn integer(array: &dyn Array, row: usize) -> Option<i64> {
+    if array.is_null(row) {
+        return None;
+    }
+    Some(match array.data_type() {
+        DataType::UInt8 => array.as_primitive::<UInt8Type>().value(row).into(),
+        DataType::Int32 => array.as_primitive::<Int32Type>().value(row).into(),
+        DataType::Int64 => array.as_primitive::<Int64Type>().value(row),
+        _ => array.as_primitive::<UInt32Type>().value(row).into(),
+    })
 }
 
 /// The numbers of a timestamp column, and their unit.
@@ -173,14 +224,7 @@ fn timestamps(array: &dyn Array) -> Option<(PrimitiveArray<Int64Type>, TimeUnit)
 }
 
 fn partition(array: &dyn Array, row: usize) -> Result<Option<u32>, Refusal> {
-    if array.is_null(row) {
-        return Ok(None);
-    }
-    let number = match array.data_type() {
-        DataType::Int32 => i64::from(array.as_primitive::<Int32Type>().value(row)),
-        DataType::Int64 => array.as_primitive::<Int64Type>().value(row),
-        _ => i64::from(array.as_primitive::<UInt32Type>().value(row)),
-    };
+    let Some(number) = integer(array, row) else { return Ok(None) };
     u32::try_from(number).map(Some).map_err(|_| {
         Refusal::invalid(format!("the partition {number} does not exist"), "Partitions count from 0; or leave it null.")
     })

@@ -12,7 +12,9 @@ use crate::wire::error::{WireError, codes};
 
 const COLUMNS_HINT: &str = "Columns: value (Utf8, LargeUtf8, Binary, LargeBinary), and optional key (the same types), \
                             timestamp (Timestamp, or Int64 milliseconds), partition (Int32, Int64, UInt32), \
-                            kind (UInt8) and headers (Map of Utf8 to Utf8).";
+                            kind (UInt8), headers (Map of Utf8 to Utf8), group and deduplication_id (Utf8, \
+                            LargeUtf8), priority (UInt8, Int32, Int64, UInt32), deliver_at and expires_at (like \
+                            timestamp).";
 
 /// Makes an Arrow schema of a schema message.
 pub(super) fn read(header: &ipc::Schema<'_>) -> Result<SchemaRef, WireError> {
@@ -41,7 +43,9 @@ fn refuse(message: String) -> WireError {
 fn known_type(name: &str, field: &ipc::Field<'_>) -> Result<DataType, WireError> {
     let (known, wanted) = match name {
         "value" | "key" => (bytes_type(field), "Utf8, LargeUtf8, Binary or LargeBinary"),
-        "timestamp" => (timestamp_type(field), "Timestamp or Int64"),
+        "timestamp" | "deliver_at" | "expires_at" => (timestamp_type(field), "Timestamp or Int64"),
+        "group" | "deduplication_id" => (text_type(field), "Utf8 or LargeUtf8"),
+        "priority" => (int_type(field), "UInt8, Int32, Int64 or UInt32"),
         "partition" => (partition_type(field), "Int32, Int64 or UInt32"),
         "kind" => (int_type(field).filter(|int| *int == DataType::UInt8), "UInt8"),
         "headers" => (headers_type(field), "Map of Utf8 to Utf8"),
@@ -69,6 +73,10 @@ fn bytes_type(field: &ipc::Field<'_>) -> Option<DataType> {
         ipc::Type::LargeBinary => DataType::LargeBinary,
         _ => return None,
     })
+}
+
+fn text_type(field: &ipc::Field<'_>) -> Option<DataType> {
+    bytes_type(field).filter(|known| matches!(known, DataType::Utf8 | DataType::LargeUtf8))
 }
 
 fn int_type(field: &ipc::Field<'_>) -> Option<DataType> {

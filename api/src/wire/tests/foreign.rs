@@ -64,6 +64,10 @@ proptest! {
             headers: Vec::new(),
             timestamp_ms: i64::MIN,
             partition: None,
+            group: Some("g".to_owned()),
+            priority: Some(u8::MAX),
+            times: [Some(i64::MIN), None],
+            deduplication_id: None,
         };
         let stored: Vec<_> = values.iter().map(store).collect();
         let slices = [slice(&stored, 0, 0)];

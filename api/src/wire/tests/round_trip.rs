@@ -72,10 +72,12 @@ proptest! {
         (tail.first, tail.rows) = (first, usize::MAX);
         let stream = encode_arrow(&[tail], compression).unwrap();
         let mut reader = arrow::ipc::reader::StreamReader::try_new(stream.as_ref(), None).unwrap();
-        prop_assert_eq!(reader.schema(), read_schema());
+        let (got, own) = (reader.schema(), read_schema());
+        prop_assert_eq!(&got.fields()[..own.fields().len()], &own.fields()[..]);
         let batch = reader.next().unwrap().unwrap();
         prop_assert_eq!(batch.column(1).as_ref(), &arrow::array::UInt64Array::from_iter_values((5..).take(messages.len() - first)) as &dyn arrow::array::Array);
-        let batch = batch.project(&[0, 2, 3, 4, 5, 6]).unwrap();
+        let all_but_offset: Vec<_> = (0..batch.num_columns()).filter(|column| *column != 1).collect();
+        let batch = batch.project(&all_but_offset).unwrap();
         let mut again = from_arrow(&stream_of(&batch, compression)).unwrap();
         let mut want = as_read(&messages[first..], 7);
         // A document of kind JSON and a tombstone of any kind keep their meaning, not their kind.

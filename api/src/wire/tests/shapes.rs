@@ -73,7 +73,66 @@ fn answers_without_messages() {
 #[test]
 fn placements() {
     assert_eq!(
-        encode_placements([(0, 12), (1, u64::MAX)].into_iter()),
+        encode_placements([(0, 12), (1, u64::MAX)].into_iter(), &[]),
         r#"{"messages":[{"partition":0,"offset":12},{"partition":1,"offset":18446744073709551615}]}"#
+    );
+    assert_eq!(
+        encode_placements([(0, 12), (1, 5), (0, 7)].into_iter(), &[0, 2]),
+        r#"{"messages":[{"partition":0,"offset":12,"duplicate":true},{"partition":1,"offset":5},{"partition":0,"offset":7,"duplicate":true}]}"#
+    );
+}
+
+fn handed(receipt: &str, deliveries: u32) -> brigade_ingest::Handed {
+    brigade_ingest::Handed { receipt: receipt.to_owned(), deliveries, first_ms: 5, deadline_ms: 30_005 }
+}
+
+#[test]
+fn deliveries_are_messages_with_receipts() {
+    assert_eq!(encode_deliveries(&[]), r#"{"messages":[]}"#);
+    let whole = slice(&three(), 1, 9);
+    let mut tail = whole.clone();
+    (tail.first, tail.rows, tail.base_offset) = (2, 2, 11);
+    let mut head = whole;
+    head.rows = 1;
+    let deliveries = [(tail, vec![handed("a-b_", 1), handed("c", 3)]), (head, vec![handed("d", 2)])];
+    let lines = [
+        r#"{"partition":1,"offset":11,"key":"k","value":null,"headers":{},"timestamp":7,"receipt":"a-b_","delivery_count":1,"first_delivered_at":5,"deadline":30005}"#,
+        r#"{"partition":1,"offset":12,"key":null,"value":{"a":[1,"x\n"]},"headers":{},"timestamp":8,"receipt":"c","delivery_count":3,"first_delivered_at":5,"deadline":30005}"#,
+        r#"{"partition":1,"offset":9,"key":"k","value":"a \"b\"","headers":{"h":"1","h":"2"},"timestamp":5,"receipt":"d","delivery_count":2,"first_delivered_at":5,"deadline":30005}"#,
+    ];
+    assert_eq!(encode_deliveries(&deliveries), format!(r#"{{"messages":[{}]}}"#, lines.join(",")));
+}
+
+#[test]
+fn verdicts_hold_any_receipt() {
+    let mut out = Vec::new();
+    let verdicts = [
+        ("a", Verdict::Done { status: "acknowledged", extended: None }),
+        ("b", Verdict::Done { status: "extended", extended: Some(("n".to_owned(), -1)) }),
+        ("\"\n", Verdict::Refused { code: "c", message: "m".to_owned(), hint: "h" }),
+    ];
+    write_verdicts(&mut out, verdicts.into_iter());
+    let wanted = concat!(
+        r#"[{"receipt":"a","status":"acknowledged"},"#,
+        r#"{"receipt":"b","status":"extended","new_receipt":"n","deadline":-1},"#,
+        r#"{"receipt":"\"\n","error":{"code":"c","message":"m","hint":"h"}}]"#
+    );
+    assert_eq!(std::str::from_utf8(&out).unwrap(), wanted);
+}
+
+#[test]
+fn dead_letters_tell_why() {
+    use brigade_index::command::{DeadLetter, DeadReason};
+    assert_eq!(encode_dead_letters("t", &[], None), r#"{"messages":[],"next":null}"#);
+    let mut one = slice(&three(), 1, 9);
+    (one.first, one.rows, one.base_offset) = (2, 1, 11);
+    let letter = DeadLetter { reason: DeadReason::MaxDeliveries, deliveries: 3, first_ms: 5, time_ms: 9 };
+    let never = DeadLetter { reason: DeadReason::Expired, deliveries: 0, first_ms: 0, time_ms: 9 };
+    let message = r#"{"partition":1,"offset":11,"key":"k","value":null,"headers":{},"timestamp":7,"topic":"t","#;
+    let first = r#""reason":"max_deliveries","delivery_count":3,"first_delivered_at":5,"dead_at":9}"#;
+    let second = r#""reason":"expired","delivery_count":0,"first_delivered_at":null,"dead_at":9}"#;
+    assert_eq!(
+        encode_dead_letters("t", &[(one.clone(), letter), (one, never)], Some((1, 11))),
+        format!(r#"{{"messages":[{message}{first},{message}{second}],"next":"1:11"}}"#)
     );
 }

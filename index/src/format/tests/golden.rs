@@ -5,13 +5,23 @@
 //! Hence three kinds of golden objects:
 //! - `takeover` and `commit`: read, and written today as ever;
 //! - `floor`, `snapshot` and `identity`: from before that, hence only read. Today more is written;
-//! - `install` and those that end in `-regions`: written and read since then.
+//! - `install` and those that end in `-regions`: written and read since then;
+//! - those that end in `-queues`: queue subscriptions and transactions, which were added in the same way.
+//! - those that end in `-attributes`: likewise, since messages have attributes and deduplication ids.
 //!
 //! No file is ever edited. What must be written differently once more gets a new file beside the old one.
 
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::{
+    command::{
+        CheckBack, DeadLetter, DeadReason, Expired, Fairness, Mode, Prepare, PushSettings, QueuePatch, QueueSettings,
+        Retry, Settle, SettlePartition, Transact,
+    },
+    ids::SubscriptionId,
+    names::TransactionId,
+};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/test-data/v1/");
 const BALLOT: Ballot = Ballot { round: 3, nonce: 4 };
@@ -54,6 +64,8 @@ fn value() -> Value {
         min_timestamp_ms: -5,
         max_timestamp_ms: 99,
         owned: vec![OwnedRows { first: 1, rows: 2, request: 0 }],
+        attributes: AttributeSet::default(),
+        ids: Vec::new(),
     };
     let identity = Identity::Producer(ProducerId::new("till-7").unwrap(), 41);
     let request = IdempotentRequest { identity, partition_count: 2, keyless: Partition(0) };
@@ -85,6 +97,101 @@ fn regions_value() -> Value {
     }
 }
 
+fn settle(settled: &[(u64, u32)]) -> Settle {
+    let settled = settled.iter().map(|(first, count)| (Offset(*first), *count)).collect();
+    Settle {
+        topic: TopicId(1),
+        name: SubscriptionName::new("ship").unwrap(),
+        subscription: SubscriptionId(1),
+        partitions: vec![SettlePartition { settled, ..SettlePartition::new(Partition(0)) }],
+    }
+}
+
+/// Two messages of one request.
+fn batch() -> BatchRef {
+    BatchRef {
+        partition: Partition(1),
+        at: 0,
+        len: 4,
+        crc: checksum(b"body"),
+        rows: 2,
+        payload_bytes: 20,
+        min_timestamp_ms: 5,
+        max_timestamp_ms: 6,
+        owned: vec![OwnedRows { first: 0, rows: 2, request: 0 }],
+        attributes: AttributeSet::default(),
+        ids: Vec::new(),
+    }
+}
+
+/// A transaction that publishes two messages.
+fn transact(id: &str, settles: Vec<Settle>, mode: Mode) -> Command {
+    let identity = Identity::Key("transaction ID".into());
+    let request = IdempotentRequest { identity, partition_count: 2, keyless: Partition(1) };
+    let publishes = vec![Publish { topic: TopicId(1), requests: vec![request], batches: vec![batch()] }];
+    Command::Transact(Transact { id: TransactionId::new(id).unwrap(), publishes, settles, mode })
+}
+
+/// After [`value`]: a queue, messages settled in every way, transactions in every state.
+fn queues_value() -> Value {
+    let name = || SubscriptionName::new("ship").unwrap();
+    let push = PushSettings {
+        url: "https://shop.example/ship".to_owned(),
+        secret: "whsec_c2VjcmV0".to_owned(),
+        timeout_ms: 5_000,
+        max_in_flight: 8,
+        max_per_second: 100,
+        backoff_min_ms: 500,
+        backoff_max_ms: 60_000,
+    };
+    let settings = QueueSettings {
+        max_deliveries: 5,
+        ordered: true,
+        fairness: Fairness::Header("shop".to_owned()),
+        expired: Expired::DeadLetter,
+        filter: Some("type = \"order\"".to_owned()),
+        push: Some(push),
+        ..QueueSettings::default()
+    };
+    let patch = QueuePatch { retry_delay_ms: Some(250), filter: Some(None), ..QueuePatch::default() };
+    let mut settled = settle(&[(0, 1)]);
+    let part = &mut settled.partitions[0];
+    part.retries = vec![(Offset(1), Retry { deliveries: 2, first_ms: 1_700_000_000_100, not_before_ms: 0 })];
+    let letter = |reason| DeadLetter { reason, deliveries: 5, first_ms: 1_700_000_000_100, time_ms: 1_700_000_000_900 };
+    part.dead = vec![(Offset(2), letter(DeadReason::MaxDeliveries)), (Offset(4), letter(DeadReason::Rejected))];
+    let mut given_back = settle(&[]);
+    (given_back.partitions[0].restored, given_back.partitions[0].purged) = (vec![Offset(4)], vec![Offset(9)]);
+    let check_back = Some(CheckBack { url: "https://shop.example/check".to_owned(), every_ms: 5_000 });
+    let prepare = |check_back| Mode::Prepare(Prepare { expires_ms: 1_700_000_060_000, check_back });
+    let decide = |id: &str, commit| Command::Decide { id: TransactionId::new(id).unwrap(), commit };
+    let rest = BatchRef { partition: Partition(0), at: 4, rows: 3, owned: Vec::new(), ..batch() };
+    let three_more = Publish { topic: TopicId(1), requests: Vec::new(), batches: vec![rest] };
+    Value {
+        time_ms: 1_700_000_001_000,
+        commands: vec![
+            Command::Publish(three_more),
+            Command::CreateQueue { topic: TopicId(1), name: name(), settings, secret: [9; 32], positions: Vec::new() },
+            Command::AlterQueue { topic: TopicId(1), name: name(), patch },
+            Command::Settle(settled),
+            Command::Settle(given_back),
+            transact("tx-committed", vec![settle(&[(3, 1)])], Mode::Commit),
+            transact("tx-prepared", vec![settle(&[(4, 1)])], prepare(check_back)),
+            transact("tx-decided", Vec::new(), prepare(None)),
+            transact("tx-undone", Vec::new(), prepare(None)),
+            decide("tx-decided", true),
+            decide("tx-undone", false),
+        ],
+        marks: Vec::new(),
+    }
+}
+
+fn queues_state() -> ShardState {
+    let mut state = state();
+    let (outcomes, _) = state.apply(&queues_value(), Sequence(2), 300);
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    state
+}
+
 fn state() -> ShardState {
     let mut state = ShardState::default();
     state.apply(&value(), Sequence(1), 300);
@@ -95,6 +202,47 @@ fn regions_state() -> ShardState {
     let mut state = ShardState::founded(Regions::founded(founders()));
     state.apply(&value(), Sequence(1), 300);
     state.apply(&regions_value(), Sequence(2), 300);
+    state
+}
+
+/// A topic of its own window, and a batch with attributes in which one of two ids is known.
+fn attributes_value() -> Value {
+    let batch = |at, partition| BatchRef {
+        partition: Partition(partition),
+        at,
+        len: 4,
+        crc: checksum(b"body"),
+        rows: 3,
+        payload_bytes: 30,
+        min_timestamp_ms: 7,
+        max_timestamp_ms: 9,
+        owned: vec![OwnedRows { first: 0, rows: 3, request: 0 }],
+        attributes: AttributeSet::GROUP.union(AttributeSet::EXPIRY),
+        ids: vec![
+            IdRow { row: 0, hash: IdRow::hash(&format!("order-{partition}")) },
+            IdRow { row: 2, hash: IdRow::hash("order-7") },
+        ],
+    };
+    let identity = Identity::Key(Arc::from("till-7/41"));
+    let request = IdempotentRequest { identity, partition_count: 2, keyless: Partition(0) };
+    let publish = Publish { topic: TopicId(1), requests: vec![request], batches: vec![batch(0, 1), batch(4, 0)] };
+    let name = TopicName::new("jobs").unwrap();
+    let settings = TopicSettings { deduplication_window_ms: 60_000, ..TopicSettings::default() };
+    let patch = SettingsPatch { deduplication_window_ms: Some(0), ..SettingsPatch::default() };
+    Value {
+        time_ms: 1_700_000_000_700,
+        commands: vec![
+            Command::Publish(publish),
+            Command::CreateTopic { name, settings },
+            Command::AlterTopic { topic: TopicId(2), patch },
+        ],
+        marks: Vec::new(),
+    }
+}
+
+fn attributes_state() -> ShardState {
+    let mut state = state();
+    state.apply(&attributes_value(), Sequence(2), 300);
     state
 }
 
@@ -176,6 +324,11 @@ fn objects_of_the_journal_still_decode() {
     let commit = Record::decode(&golden("commit-regions")).unwrap();
     assert_eq!((commit.head.sequence, commit.head.committed, commit.head.body_len), (Sequence(9), Sequence(8), 0));
     assert_eq!(commit.section, Section::Commit(regions_value()));
+    let commit = Record::decode(&golden("commit-queues")).unwrap();
+    assert_eq!((commit.head.sequence, commit.head.committed, commit.head.body_len), (Sequence(9), Sequence(8), 0));
+    assert_eq!(commit.section, Section::Commit(queues_value()));
+    let commit = Record::decode(&golden("commit-attributes")).unwrap();
+    assert_eq!(commit.section, Section::Commit(attributes_value()));
     let install = Record::decode(&golden("install")).unwrap();
     assert_eq!((install.head.kind, install.head.sequence), (Kind::Install, Sequence(7)));
     assert_eq!(install.section, Section::Install(self::install()));
@@ -187,11 +340,18 @@ fn objects_outside_the_path_still_decode() {
     assert_eq!(Floor::decode(&golden("floor-regions")).unwrap(), regions_floor());
     // Its ballots are passed over, and it knows no regions.
     assert_eq!(decode_snapshot(&golden("snapshot")).unwrap(), state());
+    let queues = decode_snapshot(&golden("snapshot-queues")).unwrap();
+    assert_eq!(queues, queues_state());
+    assert_eq!((queues.transactions.prepared().len(), queues.topic(TopicId(1)).unwrap().subscriptions.len()), (1, 2));
     let regions = decode_snapshot(&golden("snapshot-regions")).unwrap();
     assert_eq!(regions, regions_state());
     assert_eq!(regions.regions.voters(), Some(&set(&[0, 1, 3])));
     let numbers: Vec<_> = regions.regions.iter().map(|record| record.number.0).collect();
     assert_eq!((numbers, regions.regions.next_number()), (vec![0, 1, 3], RegionNo(4)));
+    let attributes = decode_snapshot(&golden("snapshot-attributes")).unwrap();
+    assert_eq!(attributes, attributes_state());
+    let known = attributes.topic(TopicId(1)).unwrap().ids.look_up(IdRow::hash("order-7"));
+    assert_eq!(known, Some((Partition(1), Offset(2))));
     assert_eq!(RegionIdentity::decode(&golden("identity")).unwrap(), identity());
     assert_eq!(RegionIdentity::decode(&golden("identity-regions")).unwrap(), regions_identity());
 }
@@ -204,9 +364,15 @@ fn objects_are_still_written_alike() {
     commit.extend_from_slice(b"body");
     check("commit", &commit);
     check("commit-regions", &head(Kind::Commit, 15, (9, 8), 0).encode(&regions_value().encode()));
+    let mut commit = head(Kind::Commit, 17, (9, 8), 8).encode(&attributes_value().encode());
+    commit.extend_from_slice(b"bodybody");
+    check("commit-attributes", &commit);
+    check("snapshot-attributes", &encode_snapshot(&attributes_state(), WriteId(18)));
     check("install", &head(Kind::Install, 16, (7, 7), 0).encode(&install().encode()));
     check("floor-regions", &regions_floor().encode(WriteId(13)));
     check("snapshot-regions", &encode_snapshot(&regions_state(), WriteId(14)));
+    check("commit-queues", &head(Kind::Commit, 17, (9, 8), 0).encode(&queues_value().encode()));
+    check("snapshot-queues", &encode_snapshot(&queues_state(), WriteId(18)));
     check("identity-regions", &regions_identity().encode(WriteId(101)));
 }
 
@@ -217,13 +383,20 @@ fn every_golden_object_is_known() {
         "takeover",
         "commit",
         "commit-regions",
+        "commit-queues",
+        "commit-attributes",
         "install",
         "floor",
         "floor-regions",
         "snapshot",
         "snapshot-regions",
+        "snapshot-queues",
+        "snapshot-attributes",
         "identity",
         "identity-regions",
+        // Checked where batches are.
+        "batch",
+        "batch-attributes",
     ];
     let found = std::fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(found.collect::<BTreeSet<_>>(), known.map(str::to_owned).into());

@@ -56,7 +56,7 @@ impl Leading {
         self.shared.health.set_condition(&record, Condition::Joined);
         let stop = self.shared.health.over.child_token();
         self.events.push(Box::pin(copies::complete(self.shared.clone(), view.clone(), stop.clone())));
-        self.sending.insert(region, Sending { view, stop });
+        self.sending.insert(region, Sending { view, bytes: 0, stop });
     }
 
     /// The regions that have not promised yet do so in the background.
@@ -207,6 +207,14 @@ impl Leading {
             Err(problem) if occupied => self.break_region(region, slot, &problem),
             _ => None,
         }
+    }
+
+    /// The region has lost what it had accepted. Whether the others can be led, the next takeover finds out.
+    pub(super) fn gone(&mut self, region: RegionNo, slot: Slot) -> Option<Role> {
+        self.sending.get(&region)?;
+        self.reign.distrust(region);
+        let problem = "it was accepted and is gone: the region was wiped, or restored from an old copy";
+        self.break_region(region, slot, problem).map(|_| Role::Renewing)
     }
 
     /// The region is not appended to any more in this reign.

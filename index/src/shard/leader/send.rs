@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed};
 
-use super::{CATCH_UP_WINDOW, Content, Leading, MARK_EVERY, Part, Sealed};
+use super::{Content, IN_FLIGHT_BYTES, Leading, MARK_EVERY, Part, Sealed};
 use crate::{
     command::Command,
     format::{HEAD_BYTES, Value},
@@ -90,34 +90,35 @@ impl Leading {
     }
 
     pub(super) fn send_to(&mut self, region: RegionNo) {
-        let Some(sending) = self.sending.get(&region) else { return };
-        let behind = self.reign.lane(region).map_or(0, |lane| self.reign.sealed().0.saturating_sub(lane.accepted().0));
-        // What is in flight to a region that is away waits in memory, for as long as it is away.
-        let catches_up = behind > 2 * self.window as u64 && !self.shared.health.is_failing(region);
-        self.reign.set_window(region, if catches_up { CATCH_UP_WINDOW.max(self.window) } else { self.window });
+        let Some(sending) = self.sending.get_mut(&region) else { return };
         while let Some(cargo) = self.reign.upcoming(region) {
             let source = match cargo {
-                Cargo::Install(sequence) => {
-                    Source::Install(sequence, self.shared.installs.lock().get(&region).cloned())
-                }
+                Cargo::Install(sequence) => Source::Install(sequence, self.installs.get(&region).cloned()),
                 Cargo::Commit(sequence) => match self.tail.get(sequence) {
                     Some(entry) => Source::Memory(entry),
                     None => Source::Old(sequence),
                 },
             };
+            let bytes = source.bytes();
+            // One goes always, however large.
+            if sending.bytes > 0 && sending.bytes + bytes > IN_FLIGHT_BYTES {
+                return;
+            }
+            sending.bytes += bytes;
             let Some(send) = self.reign.send(region) else { return };
             let (shared, view, stop) = (self.shared.clone(), sending.view.clone(), sending.stop.clone());
             self.events.push(Box::pin(append(shared, view, send, source, stop)));
         }
     }
 
-    pub(super) fn landed(&mut self, region: RegionNo, slot: Slot) {
+    pub(super) fn landed(&mut self, region: RegionNo, slot: Slot, bytes: u64) {
         if self.shared.health.succeeded(region) {
             tracing::info!(region = %self.shared.name_of(region), "the region takes writes again");
         }
         let before = self.reign.committed();
         let committed = self.reign.landed(region, slot);
-        if let (Some(sending), Some(lane)) = (self.sending.get(&region), self.reign.lane(region)) {
+        if let (Some(sending), Some(lane)) = (self.sending.get_mut(&region), self.reign.lane(region)) {
+            sending.bytes -= bytes;
             sending.view.set_accepted(lane.accepted());
         }
         if committed > before {
@@ -150,13 +151,14 @@ impl Leading {
         let (mut outcomes, touched) = self.shared.state.write().apply(&value, sequence, body_at);
         self.shared.committed.store(sequence.0, Relaxed);
         self.shared.history.lock().committed(sequence, bytes);
-        self.shared.waiters.wake(&touched);
         for part in parts {
             let rest = outcomes.split_off(part.commands);
             let outcomes = std::mem::replace(&mut outcomes, rest);
             let body_at = body_at + part.at;
             (part.done)(Ok(Committed { sequence, body_at, outcomes }));
         }
+        // Behind the answers, which put batches into the cache: whoever is woken finds them there.
+        self.shared.waiters.wake(&touched);
         if self.reign.own() <= sequence
             && let Some(started) = self.started.take()
         {
@@ -167,7 +169,10 @@ impl Leading {
 
 /// Makes places of batches relative to the entry's body.
 fn shift(command: &mut Command, by: u64) {
-    if let Command::Publish(publish) = command {
-        publish.batches.iter_mut().for_each(|batch| batch.at += by);
-    }
+    let publishes = match command {
+        Command::Publish(publish) | Command::Bury { copies: publish, .. } => std::slice::from_mut(publish),
+        Command::Transact(transact) => &mut transact.publishes,
+        _ => return,
+    };
+    publishes.iter_mut().flat_map(|publish| &mut publish.batches).for_each(|batch| batch.at += by);
 }

@@ -338,3 +338,48 @@ async fn a_region_that_lost_entries_while_its_leader_goes_on_gets_no_truncation_
         assert_eq!(read_all(&shard, topic).await, texts(0..160));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_region_that_hangs_is_bounded_in_bytes() {
+    let three = Three::new();
+    let shard = three.start("leader").await;
+    let topic = create_topic(&shard, "t").await;
+    until("in sync", || state_of(&shard, "c") == ("in_sync", 0)).await;
+    three.faults[2].add(Rule::always(Operation::Put, Fault::Hang { applied: false }));
+    let before = three.faults[2].struck();
+    for seed in 0..30_u32 {
+        // Two MiB that do not get smaller.
+        let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(b' ' + (state >> 24) as u8 % 94)
+        });
+        publish(&shard, topic, &noise.take(2 * 1024 * 1024).collect::<String>(), None).await;
+    }
+    let sent = three.faults[2].struck() - before;
+    assert!((1..=20).contains(&sent), "{sent} appends are in memory");
+    three.faults[2].heal();
+    until("caught up", || state_of(&shard, "c") == ("in_sync", 0)).await;
+    whole_in(&shard, "c").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_called_damaged_only_when_every_region_was_asked() {
+    let three = Three::new();
+    let shard = three.start("leader").await;
+    let topic = create_topic(&shard, "t").await;
+    publish_many(&shard, topic, 0..1).await;
+    until("in sync", || NAMES.iter().all(|region| state_of(&shard, region) == ("in_sync", 0))).await;
+    let batch = shard.state().topic(topic).unwrap().partitions[0].runs()[0].batch;
+    let views = shard.shared.views_all();
+    for view in &views {
+        let key = view.key_of(ShardId(0), batch.sequence).unwrap();
+        view.store.delete(crate::store::Component::Repair, &key).await.unwrap();
+    }
+    let error = shard.fetch(&batch).await.unwrap_err();
+    assert!(matches!(error, FetchError::Damaged { .. }), "{error}");
+    let away = shard.shared.views.write().pop_first().unwrap();
+    let error = shard.fetch(&batch).await.unwrap_err();
+    assert!(matches!(&error, FetchError::Unavailable(text) if text.contains("not reached: a")), "{error}");
+    drop(away);
+}

@@ -111,8 +111,7 @@ async fn freeze(world: &World, random: &mut StdRng) {
 fn clock_jumps(world: &World, random: &mut StdRng) {
     let Some(node) = leader_or_any(world, random) else { return };
     let by = random.random_range(-SKEW_MS..SKEW_MS);
-    world.say(format_args!("the clock of {node} jumps by {by} ms"));
-    node.clock.jump(by);
+    world.jump(&node, by);
 }
 
 /// A snapshot at any moment, under whatever comes next.

@@ -31,6 +31,22 @@ fn a_line_becomes_a_message_object() {
 }
 
 #[test]
+fn attributes_are_fields_of_the_message() {
+    let all = ["v", "--group", "g", "--priority", "0", "--delay", "5", "--ttl", "6", "--deduplication-id", "i\""];
+    let mut batcher = batcher(&all, 10, 1000);
+    batcher.add(b"v", 1).unwrap();
+    let expected =
+        json!({"group": "g", "priority": 0, "delay_ms": 5, "ttl_ms": 6, "deduplication_id": "i\"", "value": "v"});
+    assert_eq!(objects(&batcher.seal().unwrap()), [expected]);
+    for values in [&[][..], &["a", "b"]] {
+        let arguments = ["brigade", "publish", "t", "--deduplication-id", "i"].iter().chain(values);
+        let Command::Publish(args) = Cli::try_parse_from(arguments).unwrap().command else { panic!("not a publish") };
+        assert!(matches!(Encoder::new(&args), Err(CliError::Usage(_))));
+    }
+    assert!(Cli::try_parse_from(["brigade", "publish", "t", "v", "--priority", "10"]).is_err());
+}
+
+#[test]
 fn keys_come_from_the_line() {
     let mut batcher = batcher(&["--key-field", "/user/id"], 10, 1000);
     batcher.add(br#"{"user":{"id":"u1"}}"#, 1).unwrap();

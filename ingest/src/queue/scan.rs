@@ -1,0 +1,245 @@
+//! Finding messages that are open, from the front of each partition on.
+//!
+//! A subscription that needs nothing but offsets is looked through in runs, without reading a message, and only as far as
+//! needed. One that orders groups, is fair, or has messages with priorities is looked through to the end, since the next
+//! message to deliver may be the last: batch by batch, those of the newest messages from the cache.
+
+use std::sync::Arc;
+
+use brigade_index::{
+    batch::{AttributeSet, Messages},
+    command::{Fairness, QueueSettings, Retry},
+    filter::Filter,
+    ids::{Offset, Partition},
+    shard::FetchError,
+    state::{PartitionLog, Queue, QueuePartition, Run},
+};
+use futures::StreamExt;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{handle::Around, load::FETCHES};
+use crate::dispatch::{At, Found, Rules};
+
+/// Pieces of one step.
+const PIECES: usize = 64;
+/// Messages of one step: their batches are in memory together.
+const ROWS: u64 = 65_536;
+
+/// How a subscription looks at messages.
+#[derive(Clone, Debug)]
+pub(super) struct Lens {
+    pub(super) rules: Rules,
+    filter: Option<Filter>,
+    fairness: Fairness,
+}
+
+impl Lens {
+    /// `None` when the filter cannot be parsed: it was when it was set, by a newer version then.
+    pub(super) fn new(settings: &QueueSettings) -> Option<Self> {
+        let filter = settings.filter.as_deref().map(Filter::parse).transpose().ok()?;
+        let rules = Rules {
+            ordered: settings.ordered,
+            fair: settings.fairness != Fairness::None,
+            retry_delay_ms: settings.retry_delay_ms,
+        };
+        Some(Self { rules, filter, fairness: settings.fairness.clone() })
+    }
+
+    /// Whether the same messages are delivered in the same order.
+    pub(super) fn is_same(&self, settings: &QueueSettings) -> bool {
+        let filter = self.filter.as_ref().map(Filter::text);
+        self.rules.ordered == settings.ordered
+            && self.fairness == settings.fairness
+            && filter == settings.filter.as_deref()
+    }
+
+    /// Whether the next message to deliver may be anywhere.
+    pub(super) fn needs_all(&self, logs: &[PartitionLog]) -> bool {
+        self.rules.ordered
+            || self.rules.fair
+            || logs.iter().any(|log| log.attributes().contains(AttributeSet::PRIORITY))
+    }
+
+    /// Whether messages of a run must be read before it is known what they are.
+    fn must_read(&self, run: &Run) -> bool {
+        self.rules.ordered || self.rules.fair || self.filter.is_some() || !run.attributes.is_empty()
+    }
+
+    /// What a message is to the dispatcher; `None` if it is not wanted.
+    pub(super) fn look(&self, at: At, messages: &Messages, row: usize, retry: Option<&Retry>) -> Option<Found> {
+        if self.filter.as_ref().is_some_and(|filter| !filter.matches_row(messages, row)) {
+            return None;
+        }
+        let attributes = messages.attributes(row);
+        let group = || attributes.group.map(str::as_bytes).or_else(|| messages.key(row)).map(xxh3_64);
+        let tenant = match &self.fairness {
+            Fairness::None => 0,
+            Fairness::Group => group().unwrap_or_default(),
+            Fairness::Header(name) => {
+                let value = messages.headers(row).find(|(header, _)| header == name).map(|(_, value)| value);
+                value.map(|value| xxh3_64(value.as_bytes())).unwrap_or_default()
+            }
+        };
+        let found = Found {
+            group: if self.rules.ordered { group() } else { None },
+            tenant,
+            priority: attributes.priority.unwrap_or(Found::plain(at).priority),
+            ready_ms: attributes.deliver_at_ms.unwrap_or_default(),
+            expires_ms: attributes.expires_at_ms,
+            ..Found::plain(at)
+        };
+        Some(retry.map_or(found, |retry| again(found, retry)))
+    }
+}
+
+/// A message that was delivered before.
+pub(super) fn again(found: Found, retry: &Retry) -> Found {
+    let (deliveries, first_ms) = (retry.deliveries, retry.first_ms);
+    Found { ready_ms: found.ready_ms.max(retry.not_before_ms), deliveries, first_ms, ..found }
+}
+
+/// Messages in a row that are not settled, out of one batch.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    pub(super) partition: Partition,
+    pub(super) run: Run,
+    pub(super) first: Offset,
+    pub(super) end: Offset,
+    /// Those of them that were delivered before.
+    pub(super) retries: Vec<(Offset, Retry)>,
+    /// Those of them that transactions hold.
+    pub(super) held: Vec<Offset>,
+    /// Whether its messages must be read.
+    read: bool,
+}
+
+impl Stretch {
+    fn new(
+        part: &QueuePartition,
+        (partition, run): (Partition, Run),
+        (first, end): (Offset, Offset),
+        read: bool,
+    ) -> Self {
+        let retries = part.retries().range(first..end).map(|(offset, retry)| (*offset, *retry)).collect();
+        let held = part.held().range(first..end).map(|(offset, _)| *offset).collect();
+        Self { partition, run, first, end, retries, held, read }
+    }
+
+    pub(super) fn at(&self, offset: Offset) -> At {
+        At::new(self.partition, offset)
+    }
+
+    pub(super) fn row(&self, offset: Offset) -> usize {
+        self.run.first_row as usize + (offset.0 - self.run.base.0) as usize
+    }
+
+    pub(super) fn must_read(&self) -> bool {
+        self.read
+    }
+}
+
+impl Scanned {
+    /// A stretch whose messages need not be read.
+    pub(super) fn unread(stretch: Stretch) -> Self {
+        Self { stretch, messages: None }
+    }
+}
+
+/// What of these stretches is still not settled, now that they were read: meanwhile, messages may have been settled with
+/// receipts of an earlier reign.
+pub(super) fn still_open(scanned: Vec<Scanned>, queue: &Queue) -> Vec<Scanned> {
+    let mut open = Vec::with_capacity(scanned.len());
+    for scanned in scanned {
+        let Some(part) = queue.partition(scanned.stretch.partition) else {
+            open.push(scanned);
+            continue;
+        };
+        let Scanned { stretch: whole, messages } = scanned;
+        let mut from = whole.first;
+        while let Some((first, end)) = part.next_unsettled(from, whole.end) {
+            let stretch = Stretch::new(part, (whole.partition, whole.run), (first, end), whole.read);
+            open.push(Scanned { stretch, messages: messages.clone() });
+            from = end;
+        }
+    }
+    open
+}
+
+/// A stretch, and its messages if they had to be read.
+pub(super) struct Scanned {
+    pub(super) stretch: Stretch,
+    pub(super) messages: Option<Result<Messages, FetchError>>,
+}
+
+/// How far each partition was looked through.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) next: Vec<Offset>,
+    /// Partition that is looked at first, in turn.
+    turn: usize,
+}
+
+impl Progress {
+    /// Whether there is nothing to be found now.
+    pub(super) fn is_done(&self, logs: &[PartitionLog]) -> bool {
+        let next = |partition: usize| self.next.get(partition).copied().unwrap_or_default();
+        logs.iter().enumerate().all(|(partition, log)| next(partition) >= log.high_watermark)
+    }
+
+    /// Looks at a partition again from there on, if it was looked through so far since it was last begun with.
+    pub(super) fn go_back(&mut self, partition: Partition, to: Offset) {
+        if let Some(next) = self.next.get_mut(partition.0 as usize) {
+            *next = to.min(*next);
+        }
+    }
+
+    /// The next step: stretches of each partition in turn, ascending within a partition.
+    pub(super) fn step(&mut self, lens: &Lens, queue: &Queue, logs: &[PartitionLog]) -> Vec<Stretch> {
+        self.next.resize(logs.len().max(self.next.len()), Offset(0));
+        let (mut stretches, mut rows) = (Vec::new(), 0);
+        for round in 0..logs.len() {
+            let number = (self.turn + round) % logs.len();
+            let (log, partition) = (&logs[number], Partition(number as u32));
+            let fresh = QueuePartition::default();
+            let part = queue.partition(partition).unwrap_or(&fresh);
+            while stretches.len() < PIECES && rows < ROWS {
+                let from = self.next[number].max(log.log_start);
+                let Some(stretch) = stretch(lens, part, log, partition, from) else {
+                    self.next[number] = log.high_watermark.max(self.next[number]);
+                    break;
+                };
+                rows += stretch.end.0 - stretch.first.0;
+                self.next[number] = stretch.end;
+                stretches.push(stretch);
+            }
+        }
+        self.turn = (self.turn + 1) % logs.len().max(1);
+        stretches
+    }
+}
+
+fn stretch(
+    lens: &Lens,
+    part: &QueuePartition,
+    log: &PartitionLog,
+    partition: Partition,
+    from: Offset,
+) -> Option<Stretch> {
+    let (first, end) = part.next_unsettled(from, log.high_watermark)?;
+    let run = log.runs_from(first).first().copied()?;
+    let first = first.max(run.base);
+    let end = end.min(run.end()).min(first.plus(ROWS));
+    Some(Stretch::new(part, (partition, run), (first, end), lens.must_read(&run)))
+}
+
+/// Reads the stretches whose messages must be read, several at a time.
+pub(super) async fn read(around: Arc<Around>, stretches: Vec<Stretch>) -> Vec<Scanned> {
+    let read = |stretch: Stretch| async {
+        let messages = match stretch.read {
+            true => Some(around.cache.messages(&stretch.run.batch).await),
+            false => None,
+        };
+        Scanned { stretch, messages }
+    };
+    futures::stream::iter(stretches).map(read).buffered(FETCHES).collect().await
+}
