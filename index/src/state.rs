@@ -18,7 +18,7 @@ pub use apply::Touched;
 pub use dedup::{Deduplication, Known, ProducerWindow, RememberedKey};
 pub use message_ids::MessageIds;
 pub use partition::{BatchLocation, PartitionLog, Run};
-pub use queue::{Queue, QueuePartition};
+pub use queue::{Queue, QueuePartition, Retries};
 pub use regions::Regions;
 pub use subscription::{Kind, Subscription};
 pub use transactions::{Decided, Prepared, Transactions};

@@ -272,8 +272,8 @@ impl StoredQueueCommand {
     }
 }
 
-impl From<(&Offset, &Retry)> for StoredRetry {
-    fn from((offset, retry): (&Offset, &Retry)) -> Self {
+impl From<(Offset, &Retry)> for StoredRetry {
+    fn from((offset, retry): (Offset, &Retry)) -> Self {
         let Retry { deliveries, first_ms, not_before_ms } = *retry;
         Self { offset: offset.0, deliveries, first_ms, not_before_ms }
     }
@@ -324,7 +324,7 @@ impl From<&SettlePartition> for StoredSettlePartition {
         Self {
             partition: part.partition.0,
             settled,
-            retries: part.retries.iter().map(|(offset, retry)| (offset, retry).into()).collect(),
+            retries: part.retries.iter().map(|(offset, retry)| (*offset, retry).into()).collect(),
             dead: part.dead.iter().map(|(offset, letter)| (offset, letter).into()).collect(),
             restored: part.restored.iter().map(|offset| offset.0).collect(),
             purged: part.purged.iter().map(|offset| offset.0).collect(),

@@ -3,13 +3,17 @@
 //! The state remembers, the leader decides: receipts, time-outs and turns are its business, and every one of its decisions
 //! comes here as a [`Settle`].
 
+mod retries;
+
 use std::{collections::BTreeMap, sync::Arc};
+
+pub use retries::Retries;
 
 use roaring::RoaringTreemap;
 
 use super::PartitionLog;
 use crate::{
-    command::{DeadLetter, QueueSettings, Retry, SettlePartition},
+    command::{DeadLetter, QueueSettings, SettlePartition},
     ids::{Offset, Partition, SubscriptionId},
     names::TransactionId,
 };
@@ -33,7 +37,7 @@ pub struct QueuePartition {
     pub(crate) floor: Offset,
     /// What is settled behind the floor.
     pub(crate) settled: RoaringTreemap,
-    pub(crate) retries: BTreeMap<Offset, Retry>,
+    pub(crate) retries: Retries,
     pub(crate) dead: BTreeMap<Offset, DeadLetter>,
     pub(crate) held: BTreeMap<Offset, TransactionId>,
 }
@@ -67,7 +71,7 @@ impl QueuePartition {
     }
 
     /// Messages that were delivered before and are not settled.
-    pub fn retries(&self) -> &BTreeMap<Offset, Retry> {
+    pub fn retries(&self) -> &Retries {
         &self.retries
     }
 
@@ -142,7 +146,7 @@ impl QueuePartition {
             return;
         }
         self.settled.insert_range(first.0..end.0);
-        forget(&mut self.retries, first, end);
+        self.retries.forget(first, end);
         forget(&mut self.held, first, end);
     }
 
@@ -187,7 +191,7 @@ impl QueuePartition {
     pub(super) fn seek(&mut self, position: Offset) {
         self.floor = position;
         self.settled.clear();
-        self.retries = self.retries.split_off(&position);
+        self.retries.forget(Offset(0), position);
         let _ = self.dead.split_off(&position);
         self.held = self.held.split_off(&position);
     }

@@ -120,7 +120,7 @@ impl Stretch {
         (first, end): (Offset, Offset),
         read: bool,
     ) -> Self {
-        let retries = part.retries().range(first..end).map(|(offset, retry)| (*offset, *retry)).collect();
+        let retries = part.retries().range(first, end).map(|(offset, retry)| (offset, *retry)).collect();
         let held = part.held().range(first..end).map(|(offset, _)| *offset).collect();
         Self { partition, run, first, end, retries, held, read }
     }

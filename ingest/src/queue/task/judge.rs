@@ -116,7 +116,7 @@ impl Task {
     fn committed_retry(&self, receipt: &Receipt) -> Option<Retry> {
         let state = self.around.log.state();
         let part = self.of.find(state.topic(self.of.topic))?.partition(receipt.partition())?;
-        part.retries().get(&receipt.offset()).copied()
+        part.retries().get(receipt.offset()).copied()
     }
 
     /// `Some` for a receipt that takes this one's place, `None` when it is to be committed.
