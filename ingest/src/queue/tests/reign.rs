@@ -132,6 +132,11 @@ async fn a_decision_changes_nothing_but_for_what_its_transaction_held() {
         let reply = world.ingest.transact(draft, world.ingest.admit(1).unwrap()).await.unwrap();
         assert_eq!(reply.state, TransactionState::Prepared);
         assert_eq!(world.ack(&got[0]).await, Err(ReceiptError::BeingSettled));
+        let next = world.taken_over(7);
+        for action in [Action::Ack, Action::Reject] {
+            let early = next.settle(action, &[&got[0]]).await;
+            assert_eq!(early, [Err(ReceiptError::BeingSettled)], "before anything was scanned");
+        }
 
         world.ingest.decide(&id, commit).await.unwrap();
         assert_eq!(world.poll_now().await, [], "what is in flight stays so");
