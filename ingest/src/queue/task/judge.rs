@@ -103,9 +103,6 @@ impl Task {
             self.dispatcher.hold(receipt.at, receipt.number, now_ms)
         } else if receipt.deadline_ms <= now_ms {
             Err(Problem::Expired)
-        } else if self.is_held(receipt) {
-            // By a transaction that was prepared under an earlier dispatcher, which this one may not have heard of.
-            Err(Problem::BeingSettled)
         } else {
             self.dispatcher.adopt(receipt.at)?;
             let before = self.committed_retry(receipt).unwrap_or_default();
@@ -113,12 +110,6 @@ impl Task {
             self.dispatcher.recall(receipt.at, receipt.deliveries.max(before.deliveries), first_ms);
             Ok(())
         }
-    }
-
-    fn is_held(&self, receipt: &Receipt) -> bool {
-        let state = self.around.log.state();
-        let part = self.of.find(state.topic(self.of.topic)).and_then(|queue| queue.partition(receipt.partition()));
-        part.is_some_and(|part| part.held().contains_key(&receipt.offset()))
     }
 
     /// What is committed of earlier deliveries of a message.
