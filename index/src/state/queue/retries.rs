@@ -164,4 +164,18 @@ mod tests {
             }
         }
     }
+
+    /// Run it alone: `cargo test -p brigade-index ten_million_retries -- --ignored`.
+    #[test]
+    #[ignore = "takes long, and measures the memory of the whole process"]
+    fn ten_million_retries_take_little_more_than_themselves() {
+        let mut retries = Retries::default();
+        (0..10_000_000).for_each(|at| retries.insert(Offset(at), retry(1)));
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
+        let peak_mib = peak.trim().parse::<u64>().unwrap() / 1024;
+        assert_eq!(retries.iter().count(), 10_000_000);
+        assert!(peak_mib < 320, "{peak_mib} MiB");
+        println!("{peak_mib} MiB");
+    }
 }
