@@ -1,8 +1,21 @@
 //! Safety rules taken away one at a time. Each must make the checker find a counterexample, or the rule is not checked.
 
-/// A rule that a mutated driver breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mutation {
+macro_rules! mutations {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A rule that a mutated driver breaks.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Mutation {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Mutation {
+            /// Every mutation.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+mutations! {
     /// The Takeover goes behind the last object of the directory, not to its first hole.
     FillEnd,
     /// Any object of its own ballot that a leader finds at a slot counts as landed, and any object there at all.
