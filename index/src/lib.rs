@@ -14,5 +14,6 @@ pub mod limits;
 pub mod names;
 pub mod region;
 pub mod shard;
+pub mod sparse;
 pub mod state;
 pub mod store;

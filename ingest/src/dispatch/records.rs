@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use brigade_index::sparse::{PAGE, Sparse};
+
 use super::types::{At, Found};
 
 /// Where a touched message is.
@@ -108,58 +110,6 @@ impl Record {
     }
 }
 
-/// Messages of a page.
-const PAGE: u64 = u64::BITS as u64;
-
-/// Something of messages of a page, of some of them, in ascending order.
-#[derive(Debug)]
-struct Sparse<T> {
-    present: u64,
-    items: Vec<T>,
-}
-
-impl<T> Default for Sparse<T> {
-    fn default() -> Self {
-        Self { present: 0, items: Vec::new() }
-    }
-}
-
-impl<T> Sparse<T> {
-    /// Where a message's item is, or would be.
-    fn rank(&self, bit: u64) -> usize {
-        (self.present & ((1 << bit) - 1)).count_ones() as usize
-    }
-
-    fn get(&self, bit: u64) -> Option<&T> {
-        if self.present >> bit & 1 == 1 { self.items.get(self.rank(bit)) } else { None }
-    }
-
-    /// Puts an item in, or in the place of the one that is there.
-    fn put(&mut self, bit: u64, item: T) {
-        let rank = self.rank(bit);
-        if self.present >> bit & 1 == 1 {
-            self.items[rank] = item;
-            return;
-        }
-        if self.items.len() == self.items.capacity() {
-            self.items.reserve_exact(self.items.len().max(1));
-        }
-        self.items.insert(rank, item);
-        self.present |= 1 << bit;
-    }
-
-    fn remove(&mut self, bit: u64) {
-        if self.present >> bit & 1 == 0 {
-            return;
-        }
-        self.items.remove(self.rank(bit));
-        self.present &= !(1 << bit);
-        if self.items.len() * 4 <= self.items.capacity() {
-            self.items.shrink_to(self.items.len() * 2);
-        }
-    }
-}
-
 /// Touched messages of 64 consecutive offsets. What is touched lies close together as a rule, so a page costs little more
 /// than its records: 32 bytes of each, and 24 more of those with a group, a tenant or an end.
 #[derive(Debug, Default)]
@@ -214,7 +164,7 @@ impl Records {
         let Some(page) = self.pages.get_mut(&number) else { return };
         page.common.remove(bit);
         page.rare.remove(bit);
-        if page.common.present == 0 {
+        if page.common.present() == 0 {
             self.pages.remove(&number);
         }
     }
@@ -224,7 +174,7 @@ impl Records {
         let (first, bit) = place(from);
         let found = self.pages.range(first..).find_map(|(number, page)| {
             let from = if *number == first { bit } else { 0 };
-            let present = page.common.present & (u64::MAX << from);
+            let present = page.common.present() & (u64::MAX << from);
             (present != 0).then(|| At(number * PAGE + u64::from(present.trailing_zeros())))
         });
         found.filter(|at| *at < end)

@@ -36,6 +36,7 @@ const PURE: &[&str] = &[
     "index/src/journal",
     "index/src/lease.rs",
     "index/src/names.rs",
+    "index/src/sparse.rs",
     "index/src/state",
     "index/src/state.rs",
     "ingest/src/dispatch",

@@ -4,66 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::{command::Retry, ids::Offset};
-
-/// Offsets of a page.
-const PAGE: u64 = u64::BITS as u64;
+use crate::{
+    command::Retry,
+    ids::Offset,
+    sparse::{PAGE, Sparse},
+};
 
 /// Retries by offset.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Retries {
     /// Never an empty page.
-    pages: BTreeMap<u64, Page>,
-}
-
-/// Retries of 64 consecutive offsets, ascending.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Page {
-    present: u64,
-    retries: Vec<Retry>,
-}
-
-impl Page {
-    /// Where the retry of an offset is, or would be.
-    fn rank(&self, bit: u64) -> usize {
-        (self.present & ((1 << bit) - 1)).count_ones() as usize
-    }
-
-    fn has(&self, bit: u64) -> bool {
-        self.present >> bit & 1 == 1
-    }
-
-    fn insert(&mut self, bit: u64, retry: Retry) {
-        let rank = self.rank(bit);
-        if self.has(bit) {
-            self.retries[rank] = retry;
-            return;
-        }
-        if self.retries.len() == self.retries.capacity() {
-            self.retries.reserve_exact(self.retries.len().max(1));
-        }
-        self.retries.insert(rank, retry);
-        self.present |= 1 << bit;
-    }
-
-    /// Forgets what is not in the mask.
-    fn keep(&mut self, mask: u64) {
-        let mut bits = bits(self.present);
-        self.retries.retain(|_| bits.next().is_some_and(|bit| mask >> bit & 1 == 1));
-        self.present &= mask;
-        if self.retries.len() * 4 <= self.retries.capacity() {
-            self.retries.shrink_to_fit();
-        }
-    }
-}
-
-/// Places of the bits that are set, ascending.
-fn bits(mut set: u64) -> impl Iterator<Item = u64> {
-    std::iter::from_fn(move || {
-        let bit = set.trailing_zeros();
-        set &= set.wrapping_sub(1);
-        (bit < u64::BITS).then_some(u64::from(bit))
-    })
+    pages: BTreeMap<u64, Sparse<Retry>>,
 }
 
 /// The bits of page `page` whose offsets are in `first..end`.
@@ -80,8 +31,7 @@ impl Retries {
     /// What is remembered of a message.
     pub fn get(&self, offset: Offset) -> Option<&Retry> {
         let (page, bit) = (offset.0 / PAGE, offset.0 % PAGE);
-        let page = self.pages.get(&page).filter(|page| page.has(bit))?;
-        page.retries.get(page.rank(bit))
+        self.pages.get(&page)?.get(bit)
     }
 
     /// All from `first` on and before `end`, ascending.
@@ -89,20 +39,20 @@ impl Retries {
         let pages = first.0 / PAGE..end.0.div_ceil(PAGE).max(first.0 / PAGE);
         self.pages.range(pages).flat_map(move |(number, page)| {
             let within = mask(*number, first.0, end.0);
-            let places = bits(page.present).zip(&page.retries).filter(move |(bit, _)| within >> bit & 1 == 1);
+            let places = page.iter().filter(move |(bit, _)| within >> bit & 1 == 1);
             places.map(move |(bit, retry)| (Offset(number * PAGE + bit), retry))
         })
     }
 
     /// All of them, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (Offset, &Retry)> {
-        self.pages.iter().flat_map(|(number, page)| {
-            bits(page.present).zip(&page.retries).map(move |(bit, retry)| (Offset(number * PAGE + bit), retry))
-        })
+        self.pages
+            .iter()
+            .flat_map(|(number, page)| page.iter().map(move |(bit, retry)| (Offset(number * PAGE + bit), retry)))
     }
 
     pub(super) fn insert(&mut self, offset: Offset, retry: Retry) {
-        self.pages.entry(offset.0 / PAGE).or_default().insert(offset.0 % PAGE, retry);
+        self.pages.entry(offset.0 / PAGE).or_default().put(offset.0 % PAGE, retry);
     }
 
     /// Forgets those from `first` on and before `end`, in proportion to what is forgotten.
@@ -111,7 +61,7 @@ impl Retries {
         while let Some((number, page)) = self.pages.range_mut(from..end.0.div_ceil(PAGE).max(from)).next() {
             let number = *number;
             page.keep(!mask(number, first.0, end.0));
-            if page.present == 0 {
+            if page.present() == 0 {
                 self.pages.remove(&number);
             }
             from = number + 1;
