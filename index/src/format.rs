@@ -1,5 +1,6 @@
 //! Stored formats: one small file each, with magic, version, checksum, encoding and decoding.
 
+mod archive;
 mod command;
 mod floor;
 mod frame;

@@ -6,14 +6,24 @@
 //! journal/{shard}/floor/{k}                   truncation marks
 //! journal/{shard}/snapshot/{sequence}-{id}    snapshots
 //! journal/{shard}/copies/{sequence}           entries outside the path
+//! archive/{topic}/{topic id}/{partition}/{first offset}-{file}.parquet
+//!                                             archive files
+//! archive/{topic}/latest.json                 the files of a topic, for other programs
+//! archive/{topic}/{topic id}/metadata/        the same as an Iceberg table
 //! ```
-//! Numbers are zero-padded hexadecimal, so that listings are in order.
+//! Numbers are zero-padded hexadecimal, so that listings are in order; in the archive, which people look at, they are
+//! decimal.
 
 use std::fmt;
 
 use object_store::path::Path;
+/// A key of an object.
+pub use object_store::path::Path as Key;
 
-use crate::ids::{Ballot, Sequence, ShardId, WriteId};
+use crate::{
+    ids::{Ballot, FileId, Offset, Partition, Sequence, ShardId, TopicId, WriteId},
+    names::TopicName,
+};
 
 /// A place on a shard's path: index `index` in the directory of reign `ballot`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +117,38 @@ pub fn parse_floor(shard: ShardId, key: &Path) -> Option<u64> {
 /// Key of a snapshot of entries 1 to `sequence`.
 pub fn snapshot(shard: ShardId, sequence: Sequence, id: WriteId) -> Path {
     Path::from(format!("journal/{:08x}/snapshot/{:016x}-{id}", shard.0, sequence.0))
+}
+
+/// Prefix of everything in the archive.
+pub fn archives() -> Path {
+    Path::from("archive")
+}
+
+/// Prefix of a topic's archive; topics that had the name before are in it, too.
+pub fn archive(name: &TopicName) -> Path {
+    Path::from(format!("archive/{name}"))
+}
+
+/// Prefix of the archive of this very topic.
+pub fn archive_of(name: &TopicName, topic: TopicId) -> Path {
+    Path::from(format!("archive/{name}/{topic}"))
+}
+
+/// Key of an archive file that covers offsets from `first` on.
+pub fn archive_file(name: &TopicName, topic: TopicId, partition: Partition, first: Offset, file: FileId) -> Path {
+    Path::from(format!("archive/{name}/{topic}/{partition:05}/{:020}-{:012}.parquet", first.0, file.0))
+}
+
+/// The number of an archive file, from its key; `None` for a foreign object.
+pub fn parse_archive_file(key: &Path) -> Option<FileId> {
+    let (_, file) = key.filename()?.strip_suffix(".parquet")?.split_once('-')?;
+    let digits = file.len() >= 12 && file.bytes().all(|digit| digit.is_ascii_digit());
+    file.parse().ok().filter(|_| digits).map(FileId)
+}
+
+/// Key of the list of a topic's archive files.
+pub fn latest(name: &TopicName) -> Path {
+    Path::from(format!("archive/{name}/latest.json"))
 }
 
 #[cfg(test)]

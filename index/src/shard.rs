@@ -11,9 +11,10 @@
 //! | `join`, `copies`, `content` | regions that come later, and what they are sent |
 //! | `change` | changing the set of regions |
 //! | `snapshot`, `whole` | snapshots and truncation marks, and whether a region still has what they stand for |
-//! | `fetch`, `view` | reading batches from the nearest region that has them |
+//! | `fetch`, `archive`, `view` | reading batches and archive files from the nearest region that has them |
 //! | `health`, `history`, `status` | what people are told |
 
+mod archive;
 mod challenge;
 mod change;
 mod content;
@@ -49,6 +50,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+pub use archive::RegionHandle;
 pub use challenge::{Challenge, Sighting};
 pub use error::StartError;
 pub use proposal::{

@@ -4,6 +4,7 @@
 //! node (I13); duplicates, fencing and offsets are decided in [`ShardState::apply`] and nowhere else.
 
 mod apply;
+mod archive;
 mod dedup;
 mod message_ids;
 mod partition;
@@ -15,6 +16,7 @@ mod transactions;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use apply::Touched;
+pub use archive::{Archive, Claimed, Garbage};
 pub use dedup::{Deduplication, Known, ProducerWindow, RememberedKey};
 pub use message_ids::MessageIds;
 pub use partition::{BatchLocation, PartitionLog, Run};
@@ -48,9 +50,19 @@ pub struct Topic {
     pub ids: MessageIds,
     /// Its subscriptions.
     pub subscriptions: BTreeMap<SubscriptionName, Subscription>,
+    /// How often its archive files changed.
+    pub archive_version: u64,
+    /// When they did last, milliseconds since the Unix epoch.
+    pub archive_changed_ms: i64,
 }
 
 impl Topic {
+    /// Its archive files have changed.
+    fn archive_changed(&mut self, now: i64) {
+        self.archive_version += 1;
+        self.archive_changed_ms = now;
+    }
+
     /// A partition, if the topic has it.
     pub fn partition(&self, partition: Partition) -> Option<&PartitionLog> {
         self.partitions.get(partition.0 as usize)
@@ -68,6 +80,8 @@ pub struct ShardState {
     pub regions: Regions,
     /// Transactions that are not decided, and those that were decided lately.
     pub transactions: Transactions,
+    /// What is being written into the archive, and what is to be deleted from it.
+    pub archive: Archive,
     next_topic: u64,
     next_subscription: u64,
     topics: BTreeMap<TopicId, Topic>,
@@ -87,10 +101,11 @@ impl ShardState {
         (next_topic, next_subscription): (u64, u64),
         topics: Vec<Topic>,
         transactions: Transactions,
+        archive: Archive,
     ) -> Self {
         let names = topics.iter().map(|topic| (topic.name.clone(), topic.id)).collect();
         let topics = topics.into_iter().map(|topic| (topic.id, topic)).collect();
-        Self { applied, time_ms, regions, transactions, next_topic, next_subscription, topics, names }
+        Self { applied, time_ms, regions, transactions, archive, next_topic, next_subscription, topics, names }
     }
 
     /// The last identities given to a topic and to a queue subscription.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::response::Response;
 use brigade_index::{
     batch::Compression,
-    command::{Applied, Command, Rejection, SettingsPatch, TopicSettings},
+    command::{Applied, Command, Rejection, RetentionPatch, SettingsPatch, TopicSettings},
     ids::TopicId,
     names::TopicName,
     shard::ProposeError,
@@ -50,7 +50,8 @@ impl TopicBody {
             return Err(ApiError::new(kinds::INVALID_SETTINGS, problem));
         }
         let Self { partitions, max_message_bytes, compression, deduplication_window_ms, .. } = self;
-        Ok(SettingsPatch { partitions, max_message_bytes, compression, deduplication_window_ms })
+        let retention = RetentionPatch::default();
+        Ok(SettingsPatch { partitions, max_message_bytes, compression, deduplication_window_ms, retention })
     }
 }
 

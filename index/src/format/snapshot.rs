@@ -7,6 +7,7 @@ use prost::Message;
 use roaring::RoaringTreemap;
 
 use super::{
+    archive::{StoredArchive, StoredFile, archive_from, store_archive},
     command::{StoredIdentity, StoredRegion, StoredRegionSet, StoredSettings, attributes_from, region_number},
     frame::{FrameError, Head, Kind as ObjectKind},
     placement::{StoredBase, StoredDuplicates, bases_from, duplicates_from, store_bases, store_duplicates},
@@ -15,6 +16,7 @@ use super::{
     transaction::{StoredDecided, StoredPrepared, store_transactions, transactions_from},
 };
 use crate::{
+    archive::ArchiveFile,
     command::{Identity, Placement},
     ids::{Ballot, Offset, Partition, Sequence, SubscriptionId, TopicId, WriteId},
     keys::Slot,
@@ -65,6 +67,8 @@ struct StoredPartition {
     runs: Vec<StoredRun>,
     #[prost(uint32, tag = "6")]
     attributes: u32,
+    #[prost(message, repeated, tag = "7")]
+    files: Vec<StoredFile>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -164,6 +168,10 @@ struct StoredTopic {
     subscriptions: Vec<StoredSubscription>,
     #[prost(message, optional, tag = "9")]
     ids: Option<StoredMessageIds>,
+    #[prost(uint64, tag = "10")]
+    archive_version: u64,
+    #[prost(sint64, tag = "11")]
+    archive_changed_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -189,6 +197,8 @@ struct StoredState {
     /// Decided transactions, oldest first.
     #[prost(message, repeated, tag = "10")]
     decided: Vec<StoredDecided>,
+    #[prost(message, optional, tag = "11")]
+    archive: Option<StoredArchive>,
 }
 
 /// Encodes the state as a snapshot object.
@@ -205,6 +215,7 @@ pub fn encode_snapshot(state: &ShardState, id: WriteId) -> Bytes {
         next_subscription,
         prepared,
         decided,
+        archive: store_archive(&state.archive),
     };
     let head = Head {
         kind: ObjectKind::Snapshot,
@@ -236,7 +247,9 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<ShardState, FrameError> {
     let regions = Regions::from_parts(records, voters, region_number(stored.next_region)?);
     let transactions = transactions_from(stored.prepared, stored.decided)?;
     let last_ids = (stored.next_topic, stored.next_subscription);
-    let state = ShardState::from_parts((head.sequence, stored.time_ms), regions, last_ids, topics, transactions);
+    let archive = stored.archive.map(archive_from).transpose()?.unwrap_or_default();
+    let applied = (head.sequence, stored.time_ms);
+    let state = ShardState::from_parts(applied, regions, last_ids, topics, transactions, archive);
     if state.can_decide() { Ok(state) } else { Err(FrameError::Malformed("prepared transaction")) }
 }
 
@@ -272,6 +285,8 @@ fn store_topic(topic: &Topic) -> StoredTopic {
         keys: dedup.key_order.iter().filter_map(key).collect(),
         subscriptions: topic.subscriptions.iter().map(subscription).collect(),
         ids: (!topic.ids.is_empty()).then(|| (&topic.ids).into()),
+        archive_version: topic.archive_version,
+        archive_changed_ms: topic.archive_changed_ms,
     }
 }
 
@@ -294,6 +309,7 @@ fn store_partition(log: &PartitionLog) -> StoredPartition {
         attributes: log.attributes.0.into(),
         first: log.runs().first().map_or(0, |run| run.base.0),
         runs: log.runs().iter().map(run).collect(),
+        files: log.files().iter().map(Into::into).collect(),
     }
 }
 
@@ -409,7 +425,19 @@ fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
         dedup: Deduplication::from_parts(producers, keys),
         ids: stored.ids.map(MessageIds::try_from).transpose()?.unwrap_or_default(),
         subscriptions,
+        archive_version: stored.archive_version,
+        archive_changed_ms: stored.archive_changed_ms,
     })
+}
+
+/// Files in the order of their offsets, all of them before the first run.
+fn files_from(stored: Vec<StoredFile>, first_run: Offset) -> Result<Vec<ArchiveFile>, FrameError> {
+    let files = stored.into_iter().map(ArchiveFile::try_from).collect::<Result<Vec<_>, _>>()?;
+    let ends = files.iter().skip(1).map(|file| file.first).chain([first_run]);
+    if files.iter().zip(ends).any(|(file, next)| file.end > next) {
+        return Err(FrameError::Malformed("archive files overlap"));
+    }
+    Ok(files)
 }
 
 fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
@@ -431,11 +459,13 @@ fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
     if !runs.is_empty() && base.0 != stored.high_watermark {
         return Err(FrameError::Malformed("high watermark"));
     }
+    let first = runs.first().map_or(Offset(stored.high_watermark), |run| run.base);
     Ok(PartitionLog {
         log_start: Offset(stored.log_start),
         high_watermark: Offset(stored.high_watermark),
         bytes: stored.bytes,
         attributes: attributes_from(stored.attributes),
+        files: files_from(stored.files, first)?,
         runs,
     })
 }

@@ -17,7 +17,8 @@ use super::*;
 use crate::{
     batch::{AttributeSet, Compression},
     command::{
-        BatchRef, Command, IdRow, IdempotentRequest, Identity, OwnedRows, Publish, SettingsPatch, TopicSettings,
+        BatchRef, Command, IdRow, IdempotentRequest, Identity, OwnedRows, Publish, Retention, RetentionPatch,
+        SettingsPatch, TopicSettings,
     },
     ids::{Ballot, Offset, Partition, RegionNo, Sequence, TopicId, WriteId},
     keys::Slot,
@@ -130,13 +131,16 @@ fn command() -> impl Strategy<Value = Command> {
     let subscription = || name().prop_map(|name| SubscriptionName::new(&name).unwrap());
     let create = (name(), any::<(u32, u32, u32)>(), compression()).prop_map(|(name, numbers, compression)| {
         let (partitions, max_message_bytes, deduplication_window_ms) = numbers;
-        let settings = TopicSettings { partitions, max_message_bytes, compression, deduplication_window_ms };
+        let retention = Retention::default();
+        let settings = TopicSettings { partitions, max_message_bytes, compression, deduplication_window_ms, retention };
         Command::CreateTopic { name: TopicName::new(&name).unwrap(), settings }
     });
     let number = || option::of(any::<u32>());
     let alter = (topic(), number(), number(), option::of(compression()), number()).prop_map(
         |(topic, partitions, max_message_bytes, compression, deduplication_window_ms)| {
-            let patch = SettingsPatch { partitions, max_message_bytes, compression, deduplication_window_ms };
+            let retention = RetentionPatch::default();
+            let patch =
+                SettingsPatch { partitions, max_message_bytes, compression, deduplication_window_ms, retention };
             Command::AlterTopic { topic, patch }
         },
     );
@@ -279,6 +283,12 @@ fn fit(command: &mut Command, id: u64) {
         | Command::Bury { .. }
         | Command::Transact(_)
         | Command::Decide { .. }) => queue::fit(other, id),
+        Command::Claim(_)
+        | Command::Replace(_)
+        | Command::Release(_)
+        | Command::Located(_)
+        | Command::Trim(_)
+        | Command::Deleted(_) => {}
         Command::AddRegion(region) => region.number.0 %= 20,
         Command::RemoveRegion(number) => number.0 %= 20,
         Command::SetVoters(voters) => {

@@ -1,5 +1,6 @@
 //! Applying an entry: the one place where offsets are assigned and duplicates decided.
 
+mod archive;
 mod queue;
 mod transaction;
 
@@ -92,6 +93,12 @@ impl ShardState {
             Command::AddRegion(region) => self.regions.add(region),
             Command::RemoveRegion(region) => self.regions.remove(*region),
             Command::SetVoters(voters) => self.regions.set_voters(voters),
+            Command::Claim(claim) => self.claim(claim),
+            Command::Replace(replace) => self.replace(replace),
+            Command::Release(ids) => self.release(ids),
+            Command::Located(located) => self.located(located),
+            Command::Trim(trim) => self.trim(trim),
+            Command::Deleted(ids) => self.deleted(ids),
         }
     }
 
@@ -104,6 +111,7 @@ impl ShardState {
             return Err(Rejection::TransactionPending(transaction.clone()));
         }
         let topic = self.topics.remove(&id).ok_or(Rejection::TopicNotFound)?;
+        self.drop_archive(&topic);
         self.names.remove(&topic.name);
         touched.push(Touched::Deleted(id));
         Ok(Outcome::Done)
@@ -130,6 +138,8 @@ impl ShardState {
             dedup: Deduplication::default(),
             ids: MessageIds::default(),
             subscriptions: BTreeMap::new(),
+            archive_version: 0,
+            archive_changed_ms: 0,
         };
         self.topics.insert(id, topic);
         self.names.insert(name.clone(), id);

@@ -1,6 +1,7 @@
 //! One partition's log as the index sees it: runs of messages and where their bytes are.
 
 use crate::{
+    archive::ArchiveFile,
     batch::AttributeSet,
     ids::{Offset, Sequence},
 };
@@ -58,7 +59,9 @@ pub struct PartitionLog {
     pub bytes: u64,
     /// Attributes that its messages have had so far.
     pub(crate) attributes: AttributeSet,
-    /// Runs in the order of their offsets, without gaps.
+    /// Archive files in the order of their offsets. Where none covers an offset before the first run, there is no message.
+    pub(crate) files: Vec<ArchiveFile>,
+    /// Runs in the order of their offsets, without gaps, behind the files.
     pub(crate) runs: Vec<Run>,
 }
 
@@ -94,8 +97,63 @@ impl PartitionLog {
         &self.runs[first..]
     }
 
-    /// The first run that may hold a message of that time or later.
-    pub fn run_at_time(&self, timestamp_ms: i64) -> Option<&Run> {
-        self.runs.iter().find(|run| run.max_timestamp_ms >= timestamp_ms)
+    /// The archive files, in the order of their offsets.
+    pub fn files(&self) -> &[ArchiveFile] {
+        &self.files
+    }
+
+    /// The files from the one that covers `offset` on.
+    pub fn files_from(&self, offset: Offset) -> &[ArchiveFile] {
+        let first = self.files.partition_point(|file| file.end <= offset);
+        &self.files[first..]
+    }
+
+    /// Everything before this offset is in the archive, or gone; everything behind it in the journal.
+    pub fn archived_end(&self) -> Offset {
+        self.runs.first().map_or(self.high_watermark, |run| run.base)
+    }
+
+    /// Bytes stored of it: archive files, and batches in the journal.
+    pub fn stored_bytes(&self) -> u64 {
+        let mut last = None;
+        // Runs of one batch follow each other.
+        let batches = self.runs.iter().filter(|run| last.replace(run.batch) != Some(run.batch));
+        batches.map(|run| u64::from(run.batch.len)).sum::<u64>() + self.files.iter().map(|file| file.bytes).sum::<u64>()
+    }
+
+    /// Whether no file and no run lies across one of these bounds.
+    pub(crate) fn is_aligned(&self, first: Offset, end: Offset) -> bool {
+        let across = |bound: Offset| {
+            let file = self.files_from(bound).first().is_some_and(|file| file.first < bound);
+            file || self.runs_from(bound).first().is_some_and(|run| run.base < bound)
+        };
+        !across(first) && !across(end)
+    }
+
+    /// Messages between these offsets.
+    pub(crate) fn rows_between(&self, first: Offset, end: Offset) -> u64 {
+        let files = self.files_from(first).iter().take_while(|file| file.first < end).map(|file| file.rows);
+        let runs = self.runs_from(first).iter().take_while(|run| run.base < end).map(|run| u64::from(run.rows));
+        files.chain(runs).sum()
+    }
+
+    /// Puts an archive file, or nothing, in the place of all files and runs between these bounds, across which none of them
+    /// lies. Gives the files that are not referenced any more.
+    pub(crate) fn replace(&mut self, first: Offset, end: Offset, file: Option<ArchiveFile>) -> Vec<ArchiveFile> {
+        let from = self.files.partition_point(|file| file.end <= first);
+        let to = self.files.partition_point(|file| file.first < end);
+        let dropped = self.files.splice(from..to, file).collect();
+        let (from, to) =
+            (self.runs.partition_point(|run| run.end() <= first), self.runs.partition_point(|run| run.base < end));
+        assert!(from == 0 || from == to, "I7: runs have no gaps, and files lie before them");
+        self.runs.drain(from..to);
+        dropped
+    }
+
+    /// Drops everything before `to`. A file or run that lies across it stays. Gives the files dropped.
+    pub(crate) fn trim(&mut self, to: Offset) -> Vec<ArchiveFile> {
+        self.log_start = to;
+        self.runs.drain(..self.runs.partition_point(|run| run.end() <= to));
+        self.files.drain(..self.files.partition_point(|file| file.end <= to)).collect()
     }
 }

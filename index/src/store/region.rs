@@ -246,7 +246,7 @@ impl RegionStore {
     }
 
     /// Waits before the next attempt, or gives up with the failure of the last one.
-    async fn pause(
+    pub(super) async fn pause(
         &self,
         budget: &mut Budget<'_>,
         failure: Failure,
@@ -266,7 +266,7 @@ impl RegionStore {
 }
 
 /// Whether a key is a file that a killed process left while it wrote `key`: `key#1`.
-fn is_staging(key: &Path) -> bool {
+pub(super) fn is_staging(key: &Path) -> bool {
     key.filename()
         .and_then(|name| name.rsplit_once('#'))
         .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
