@@ -1,3 +1,7 @@
-//! Work in the background on what is stored. So far: snapshots, which keep recovery short.
+//! Work in the background on what is stored: snapshots, which keep recovery short, and the compactor, which moves
+//! messages from the journal into the archive.
 
+pub mod budget;
+pub mod job;
+pub mod metrics;
 pub mod snapshots;
