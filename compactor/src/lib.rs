@@ -1,3 +1,4 @@
-//! Work in the background on what is stored. So far: snapshots, which keep recovery short.
+//! Work in the background on what is stored: the archive, and snapshots, which keep recovery short.
 
+pub mod plan;
 pub mod snapshots;
