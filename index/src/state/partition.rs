@@ -65,7 +65,8 @@ pub struct PartitionLog {
     pub(crate) runs: Vec<Run>,
     /// Bytes of the batches of all runs; it follows from them.
     pub(crate) journal_bytes: u64,
-    /// When the oldest run was committed, milliseconds since the Unix epoch; later, if runs before it were archived since.
+    /// When the oldest run was committed, milliseconds since the Unix epoch; or when runs before it left the journal, which
+    /// was later.
     pub(crate) waiting_since_ms: i64,
 }
 
@@ -187,10 +188,14 @@ impl PartitionLog {
         dropped
     }
 
-    /// Drops everything before `to`. A file or run that lies across it stays. Gives the files dropped.
-    pub(crate) fn trim(&mut self, to: Offset) -> Vec<ArchiveFile> {
+    /// Drops everything before `to`, at the time `now`. A file or run that lies across it stays. Gives the files dropped.
+    pub(crate) fn trim(&mut self, to: Offset, now: i64) -> Vec<ArchiveFile> {
         self.log_start = to;
-        self.drop_runs(self.runs.partition_point(|run| run.end() <= to));
+        let runs = self.runs.partition_point(|run| run.end() <= to);
+        if runs > 0 {
+            self.drop_runs(runs);
+            self.waiting_since_ms = now;
+        }
         self.files.drain(..self.files.partition_point(|file| file.end <= to)).collect()
     }
 }

@@ -108,7 +108,7 @@ impl ShardState {
         if to <= log.log_start {
             return Ok(Outcome::Trimmed(log.log_start));
         }
-        let dropped = topic.partitions[number].trim(to);
+        let dropped = topic.partitions[number].trim(to, now);
         if !dropped.is_empty() {
             topic.archive_changed(now);
         }
