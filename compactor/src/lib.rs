@@ -4,4 +4,5 @@
 pub mod budget;
 pub mod job;
 pub mod metrics;
+pub mod plan;
 pub mod snapshots;

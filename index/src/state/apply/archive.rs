@@ -7,7 +7,7 @@ use crate::{
     ids::{FileId, Offset},
     limits::MAX_CLAIM_PARTS,
     state::{
-        Kind, ShardState, Topic,
+        Kind, PartitionLog, ShardState, Topic,
         archive::{Claimed, Garbage},
     },
 };
@@ -47,6 +47,14 @@ impl ShardState {
             let claimed = self.archive.claims.get(&part.id).ok_or(Rejection::ClaimLost(part.id))?;
             let topic = self.topic(claimed.part.topic).ok_or(Rejection::ClaimLost(part.id))?;
             check_archived(topic, &claimed.part, part)?;
+            // Runs leave the journal from the beginning; those before this part may leave it with the same command.
+            let ClaimPart { topic: id, partition, first, end } = claimed.part;
+            let begin = topic.partition(partition).map_or(first, PartitionLog::archived_end);
+            let before = replace.parts[..index].iter().filter_map(|other| self.archive.claims.get(&other.id));
+            let before = before.filter(|other| (other.part.topic, other.part.partition) == (id, partition));
+            if end > begin && first > before.map(|other| other.part.end).max().unwrap_or(begin).max(begin) {
+                return Err(Rejection::Malformed("messages before those of an archive file are not archived"));
+            }
         }
         for Archived { id, file, .. } in &replace.parts {
             let Some(claimed) = self.archive.claims.remove(id) else { continue };
@@ -55,7 +63,7 @@ impl ShardState {
             let Some(topic) = self.topics.get_mut(&topic) else { continue };
             topic.archive_changed(now);
             let Some(log) = topic.partitions.get_mut(partition.0 as usize) else { continue };
-            let dropped = log.replace(first, end, file.clone());
+            let dropped = log.replace(first, end, file.clone(), now);
             let garbage = dropped.into_iter().map(|file| (file.id, garbage_of(topic, claimed.part, &file, now)));
             self.archive.garbage.extend(garbage);
         }
@@ -95,12 +103,12 @@ impl ShardState {
         let log = topic.partitions.get(number).ok_or(Rejection::PartitionNotFound(trim.partition))?;
         let mut to = trim.to.min(log.high_watermark);
         if trim.acknowledged {
-            to = to.min(acknowledged(topic, number).unwrap_or_default());
+            to = to.min(topic.acknowledged(trim.partition).unwrap_or_default());
         }
         if to <= log.log_start {
             return Ok(Outcome::Trimmed(log.log_start));
         }
-        let dropped = topic.partitions[number].trim(to);
+        let dropped = topic.partitions[number].trim(to, now);
         if !dropped.is_empty() {
             topic.archive_changed(now);
         }
@@ -144,16 +152,6 @@ impl ShardState {
         let claims: Vec<_> = self.archive.claims.iter().filter(|(_, claimed)| of(claimed)).map(|(id, _)| *id).collect();
         claims.into_iter().for_each(|id| self.archive.give_up(id, topic.name.clone(), now));
     }
-}
-
-/// Up to where every subscription is done with a partition; `None` if there is no subscription.
-fn acknowledged(topic: &Topic, number: usize) -> Option<Offset> {
-    let start = topic.partitions[number].log_start;
-    let done = topic.subscriptions.values().map(|subscription| match &subscription.kind {
-        Kind::Stream(positions) => positions.get(number).copied().unwrap_or(start),
-        Kind::Queue(queue) => queue.partitions.get(number).map_or(start, |part| part.needed_from()),
-    });
-    done.min()
 }
 
 fn overlap(one: &ClaimPart, other: &ClaimPart) -> bool {
