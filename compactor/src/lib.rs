@@ -1,4 +1,6 @@
 //! Work in the background on what is stored. So far: snapshots, which keep recovery short.
 
+pub mod deletion;
+pub mod repair;
 pub mod snapshots;
 pub mod views;
