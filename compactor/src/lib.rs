@@ -2,7 +2,10 @@
 //! messages from the journal into the archive.
 
 pub mod budget;
+pub mod deletion;
 pub mod job;
 pub mod metrics;
 pub mod plan;
+pub mod repair;
 pub mod snapshots;
+pub mod views;

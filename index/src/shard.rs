@@ -29,8 +29,10 @@ mod leader;
 mod open;
 mod path;
 mod proposal;
+mod repairs;
 mod snapshot;
 mod status;
+mod truncate;
 mod view;
 mod waiters;
 mod walk;
@@ -56,6 +58,9 @@ pub use error::StartError;
 pub use proposal::{
     ChangeError, Committed, FetchError, OnDone, Proposal, ProposeError, REGION_STATES, RegionStatus, ShardStatus,
 };
+
+pub use repairs::{RepairProgress, Throttle};
+pub use truncate::{TruncateLimits, Truncated};
 
 use self::{health::Health, leader::Message, view::View, waiters::Waiters};
 use crate::{
