@@ -4,12 +4,17 @@
 //! the place of what it read. Whatever goes wrong on the way, the claims are released and nothing has changed: what may have
 //! been written is garbage by then, and is deleted like any other.
 
+pub(crate) mod archive;
+pub(crate) mod merge;
 mod outgoing;
+mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::{future::Future, ops::Range, time::Duration};
 
 use brigade_index::{
-    archive::ArchiveFile,
+    archive::{ArchiveError, ArchiveFile, FileHead, Footer, FooterStep, WriterSettings},
     command::{Archived, Claim, ClaimPart, Command, Outcome, Rejection, Replace},
     ids::{FileId, Offset, Partition, TopicId},
     keys,
@@ -92,6 +97,8 @@ pub struct JobContext {
     pub metrics: CompactorMetrics,
     /// Bytes that a job may hold.
     pub memory_bytes: usize,
+    /// How files are written.
+    pub writer: WriterSettings,
 }
 
 /// Where an archive file is: what its key follows from, apart from the file itself.
@@ -107,23 +114,32 @@ pub struct FilePlace {
 
 impl JobContext {
     /// Runs `work` under claims for `parts`: the claims are made before, given to it by their identities in the order of the
-    /// parts, and settled with what it gives; they are released if it fails. A `work` that is dropped leaves its claims to
-    /// the worker, which releases them.
+    /// parts, and settled with what it gives; those that it gives nothing for are released, all of them if it fails. A
+    /// `work` that is dropped leaves its claims to the worker, which releases them.
     ///
     /// # Errors
-    /// Those of the work; when the claims are not made or not settled.
+    /// Those of the work; when claims are not made or not settled.
     pub async fn under_claims<F, W>(&self, parts: Vec<ClaimPart>, work: F) -> Result<(), JobError>
     where
         F: FnOnce(Vec<FileId>) -> W,
         W: Future<Output = Result<Vec<Archived>, JobError>>,
     {
-        let ids = self.claim(parts).await?;
-        let settled = match work(ids.clone()).await {
-            Ok(archived) => self.replace(archived).await,
+        let mut ids = self.claim(parts).await?;
+        let worked = work(ids.clone()).await;
+        self.metrics.holds(0);
+        let settled = match worked {
+            Ok(archived) if archived.is_empty() => Ok(()),
+            Ok(archived) => {
+                let settled: Vec<_> = archived.iter().map(|part| part.id).collect();
+                let replaced = self.replace(archived).await;
+                if replaced.is_ok() {
+                    ids.retain(|id| !settled.contains(id));
+                }
+                replaced
+            }
             Err(error) => Err(error),
         };
-        self.metrics.holds(0);
-        if settled.is_err() {
+        if !ids.is_empty() {
             // What is not released now is in the next round.
             let _ = self.shard.propose(vec![Command::Release(ids)]).await;
         }
@@ -143,38 +159,63 @@ impl JobContext {
     }
 
     /// Puts files in the place of what was claimed. It is safe to say so again when the outcome is not known: either the
-    /// claim stands, or the state has the file.
+    /// claim stands, or the state has the file, or the claim is lost. Claims that are lost do not keep the others back.
     async fn replace(&self, parts: Vec<Archived>) -> Result<(), JobError> {
         let mut attempt = 1;
         loop {
-            let error = match self.shard.propose(vec![Command::Replace(Replace { parts: parts.clone() })]).await {
+            let (standing, lost) = self.look_at_claims(&parts);
+            if standing.is_empty() {
+                return lost.map_or(Ok(()), |id| Err(JobError::Superseded(Rejection::ClaimLost(id))));
+            }
+            let error = match self.shard.propose(vec![Command::Replace(Replace { parts: standing })]).await {
                 Ok(mut committed) => match committed.outcomes.pop() {
-                    Some(Err(rejection @ Rejection::ClaimLost(_))) => {
-                        return if self.is_settled(&parts) { Ok(()) } else { Err(JobError::Superseded(rejection)) };
-                    }
+                    // Between the look and the proposal.
+                    Some(Err(rejection @ Rejection::ClaimLost(_))) => JobError::Superseded(rejection),
                     Some(Err(rejection)) => return Err(JobError::Refused(rejection)),
-                    _ => return Ok(()),
+                    _ => return lost.map_or(Ok(()), |id| Err(JobError::Superseded(Rejection::ClaimLost(id)))),
                 },
-                Err(error) => error,
+                Err(error) => {
+                    sleep(PAUSE).await;
+                    error.into()
+                }
             };
             if attempt == ATTEMPTS || self.shard.leads().is_err() {
-                return Err(error.into());
+                return Err(error);
             }
             attempt += 1;
-            sleep(PAUSE).await;
         }
     }
 
-    /// Whether every claim was settled as `parts` say.
-    fn is_settled(&self, parts: &[Archived]) -> bool {
+    /// Those of `parts` whose claims stand, and one that is lost without having been settled, if there is any.
+    fn look_at_claims(&self, parts: &[Archived]) -> (Vec<Archived>, Option<FileId>) {
         let state = self.shard.state();
-        let has = |wanted: &ArchiveFile| {
+        let (standing, gone): (Vec<_>, Vec<_>) =
+            parts.iter().partition(|part| state.archive.claims().contains_key(&part.id));
+        let settled = |part: &Archived| {
+            // One without a file leaves no trace, and nothing to be done again.
+            let Some(wanted) = &part.file else { return true };
             let mut logs = state.topics().flat_map(|topic| &topic.partitions);
             logs.any(|log| log.files_from(wanted.first).first().is_some_and(|file| file.id == wanted.id))
         };
-        // Those without a file leave no trace; they are settled together with the others.
-        let mut files = parts.iter().filter_map(|part| part.file.as_ref()).peekable();
-        files.peek().is_some() && files.all(has)
+        let lost = gone.into_iter().find(|part| !settled(part)).map(|part| part.id);
+        (standing.into_iter().cloned().collect(), lost)
+    }
+
+    /// Where the files of a partition are.
+    ///
+    /// # Errors
+    /// When the topic is gone.
+    pub fn place(&self, part: &ClaimPart) -> Result<FilePlace, JobError> {
+        let state = self.shard.state();
+        let topic = state.topic(part.topic).ok_or(JobError::Superseded(Rejection::TopicNotFound))?;
+        Ok(FilePlace { name: topic.name.clone(), topic: part.topic, partition: part.partition })
+    }
+
+    /// What a file says of itself.
+    pub fn head(&self, place: &FilePlace, id: FileId, first: Offset, end: Offset) -> FileHead {
+        let FilePlace { name, topic, partition } = place;
+        let cluster = self.shard.cluster_id().to_owned();
+        FileHead { cluster, topic: name.clone(), topic_id: *topic, partition: *partition, id, first, end }
     }
 
     /// Bytes `range` of an archive file, from the nearest region that has it, within the budget.
@@ -194,6 +235,35 @@ impl JobContext {
         let fetched = self.shard.fetch_file(Component::Compactor, &key, &file.regions, range).await?;
         self.metrics.read(kind, bytes);
         Ok(fetched)
+    }
+
+    /// Reads what an archive file says of itself, and makes sure that it is this file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is damaged, or another file.
+    pub async fn footer(
+        &self,
+        kind: JobKind,
+        place: &FilePlace,
+        part: &ClaimPart,
+        file: &ArchiveFile,
+    ) -> Result<Footer, JobError> {
+        let damaged = |error: ArchiveError| JobError::input(part, format!("archive file {}: {error}", file.id));
+        let mut range = Footer::first_range(file.bytes);
+        loop {
+            let read = self.read_file(kind, place, file, range.clone()).await;
+            let tail = read.map_err(|error| JobError::input(part, error))?;
+            match Footer::decode(file.bytes, range.start, tail).map_err(damaged)? {
+                FooterStep::Ready(footer) => {
+                    footer.check(file, &self.head(place, file.id, file.first, file.end)).map_err(damaged)?;
+                    return Ok(footer);
+                }
+                FooterStep::Need(needed) if needed == range => {
+                    return Err(damaged(ArchiveError::Damaged("its footer has no end".to_owned())));
+                }
+                FooterStep::Need(needed) => range = needed,
+            }
+        }
     }
 
     /// An archive file on its way to the regions.
