@@ -8,4 +8,6 @@ pub mod metrics;
 pub mod plan;
 pub mod repair;
 pub mod snapshots;
+pub mod status;
 pub mod views;
+pub mod worker;
