@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arrow::datatypes::{DataType, Field};
 use brigade_index::{
-    archive::{ArchiveFile, SetHash},
+    archive::{ArchiveFile, SetHash, archive_schema},
     batch::AttributeSet,
     command::{Archived, BatchRef, Claim, ClaimPart, Command, Located, Outcome, Publish, Replace, TopicSettings},
     env::Env,
@@ -15,27 +16,29 @@ use brigade_index::{
     store::{StoreMetrics, StoreTiming, fault::FaultStore},
 };
 use object_store::memory::InMemory;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
 use super::*;
 
 const PARTITION: Partition = Partition(1);
 
-/// A shard in two regions, `a` and `b`, and their stores.
+/// A shard in regions `a`, `b` and `c`, and the stores of the first two.
 async fn start() -> (Shard, [FaultStore; 2]) {
     let env = Env::simulated(7, 1_700_000_000_000);
-    let stores = [(); 2].map(|()| FaultStore::new(Arc::new(InMemory::new()), 7));
+    let stores = [(); 3].map(|()| FaultStore::new(Arc::new(InMemory::new()), 7));
     let (metrics, opened, of) = (StoreMetrics::new(), stores.clone(), env.clone());
     let opener: Opener = Arc::new(move |name, _| {
-        let store = Arc::new(opened[usize::from(name.as_str() == "b")].clone());
+        let store = Arc::new(opened[usize::from(name.as_str().as_bytes()[0] - b'a')].clone());
         Ok(RegionStore::new(name.clone(), store, metrics.clone(), StoreTiming::default(), of.clone()))
     });
-    let named = ["a", "b"].map(|name| (RegionName::new(name).unwrap(), format!("s3://bucket-{name}/data/")));
+    let named = ["a", "b", "c"].map(|name| (RegionName::new(name).unwrap(), format!("s3://bucket-{name}/data/")));
     let cluster = founding::join(&named, opener, &env).await.unwrap();
     let config =
         ShardConfig { shard: ShardId(0), node: "n".to_owned(), address: "http://n".to_owned(), window: DEFAULT_WINDOW };
-    (Shard::start(config, cluster, env, &TaskTracker::new()).await.unwrap(), stores)
+    let shard = Shard::start(config, cluster, env, &TaskTracker::new()).await.unwrap();
+    let [a, b, _] = stores;
+    (shard, [a, b])
 }
 
 async fn propose(shard: &Shard, command: Command) -> Outcome {
@@ -96,6 +99,7 @@ async fn archive(shard: &Shard, topic: TopicId, regions: &[u16]) -> FileId {
     ids[0]
 }
 
+/// Numbers of the first two regions.
 fn numbers(shard: &Shard) -> [u16; 2] {
     let number = |name: &str| {
         let regions = shard.regions();
@@ -173,7 +177,7 @@ async fn a_region_that_is_away_is_named_and_the_other_one_is_served() {
     b.set_unreachable(true);
     let error = publish(&shard, topic).await.unwrap_err();
     assert_eq!(error.failed.len(), 1);
-    assert!(error.to_string().contains("of region b"), "{error}");
+    assert!(error.to_string().contains("in region b"), "{error}");
     assert_eq!(latest(&a, &name).await["archive_version"], 1);
     assert!(objects(&b).await.is_empty());
     b.set_unreachable(false);
@@ -198,4 +202,32 @@ async fn views_of_a_deleted_topic_go_but_not_those_of_its_successor() {
     propose(&shard, Command::DeleteTopic { topic: second }).await;
     remove(&shard, &name, second).await.unwrap();
     assert!(objects(&a).await.is_empty());
+}
+
+#[test]
+fn the_table_has_the_columns_of_the_files() {
+    let schema = archive_schema();
+    let id = |field: &Field| -> i64 { field.metadata()["PARQUET:field_id"].parse().unwrap() };
+    let kind = |field: &Field| match field.data_type() {
+        DataType::Int32 => "int".into(),
+        DataType::Int64 => "long".into(),
+        DataType::Timestamp(_, Some(_)) => "timestamptz".into(),
+        DataType::Binary => "binary".into(),
+        DataType::Utf8 => "string".into(),
+        DataType::Map(entries, _) => {
+            let DataType::Struct(pair) = entries.data_type() else { panic!("{entries}") };
+            json!({
+                "type": "map", "key": "string", "key-id": id(&pair[0]),
+                "value": "string", "value-id": id(&pair[1]), "value-required": !pair[1].is_nullable(),
+            })
+        }
+        other => panic!("{other}"),
+    };
+    let columns = schema.fields().iter().map(
+        |field| json!({"id": id(field), "name": field.name(), "required": !field.is_nullable(), "type": kind(field)}),
+    );
+    assert_eq!(schemas::table()["fields"], Value::Array(columns.collect()));
+    let text = schemas::table().to_string();
+    let ids = text.split("id\":").skip(1).map(|rest| rest.split([',', '}']).next().unwrap().parse().unwrap());
+    assert_eq!(ids.max(), Some(schemas::LAST_COLUMN));
 }
