@@ -5,6 +5,7 @@
 //! been written is garbage by then, and is deleted like any other.
 
 pub(crate) mod archive;
+pub(crate) mod compact;
 pub(crate) mod merge;
 mod outgoing;
 mod steps;

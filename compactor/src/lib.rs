@@ -4,6 +4,7 @@
 pub mod budget;
 pub mod deletion;
 pub mod job;
+pub mod keys;
 pub mod metrics;
 pub mod plan;
 pub mod repair;
