@@ -33,9 +33,7 @@ mod topics;
 mod transactions;
 mod types;
 
-pub use compactor::{
-    Compactor, CompactorBacklog, CompactorError, CompactorJob, CompactorJobs, CompactorRun, Repair,
-};
+pub use compactor::{Compactor, CompactorBacklog, CompactorError, CompactorJob, CompactorJobs, CompactorRun, Repair};
 pub(crate) use error::parse_refusal;
 pub use error::{ClientError, ErrorKind, Refusal};
 pub use member::{Member, is_fenced};

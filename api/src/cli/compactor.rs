@@ -119,7 +119,8 @@ fn show(status: &Compactor) -> Result<(), CliError> {
         let header = ["region", "missing", "bytes", "copied", "bytes", "a second", "left"];
         let mut rows = table(&header, &[1, 2, 3, 4, 5, 6]);
         for repair in &status.repairs {
-            let left = repair.remaining_ms.map_or_else(|| "-".to_owned(), |ms| format!("{} s", count(ms.div_ceil(1000))));
+            let left =
+                repair.remaining_ms.map_or_else(|| "-".to_owned(), |ms| format!("{} s", count(ms.div_ceil(1000))));
             rows.add_row([
                 repair.region.clone(),
                 count(repair.objects_missing),

@@ -136,9 +136,8 @@ async fn fetch(context: &JobContext, step: Step) -> Fetched {
 /// Bytes of a batch: from what was fetched if they are right, else from whichever region has them.
 async fn bytes_of(context: &JobContext, fetched: &Fetched, batch: &BatchLocation) -> Result<Bytes, FetchError> {
     let end = batch.at + u64::from(batch.len);
-    let holds = |fetch: &Fetch| {
-        fetch.sequence == batch.sequence && fetch.range.start <= batch.at && end <= fetch.range.end
-    };
+    let holds =
+        |fetch: &Fetch| fetch.sequence == batch.sequence && fetch.range.start <= batch.at && end <= fetch.range.end;
     let held = fetched.step.fetches.iter().zip(&fetched.bytes).find(|(fetch, _)| holds(fetch));
     let found = held.and_then(|(fetch, bytes)| {
         let from = usize::try_from(batch.at - fetch.range.start).ok()?;
@@ -206,7 +205,9 @@ impl Archiver<'_> {
         let messages = match known {
             Some((_, messages)) => messages,
             None => {
-                let bytes = bytes_of(self.context, fetched, &run.batch).await.map_err(|error| JobError::input(&claim, error))?;
+                let bytes = bytes_of(self.context, fetched, &run.batch)
+                    .await
+                    .map_err(|error| JobError::input(&claim, error))?;
                 slice(|| decode(&bytes)).await.map_err(|error| JobError::input(&claim, error))?
             }
         };
@@ -225,7 +226,8 @@ impl Archiver<'_> {
         let wanted = self.context.memory_bytes / 4 * 3;
         while self.memory() > wanted {
             let group = |part: &Part| part.file.as_ref().map_or(0, |(writer, _)| writer.memory());
-            let largest = self.parts.iter_mut().max_by_key(|part| group(part)).filter(|part| group(part) >= LEAST_FLUSH);
+            let largest =
+                self.parts.iter_mut().max_by_key(|part| group(part)).filter(|part| group(part) >= LEAST_FLUSH);
             let Some((largest, claim)) = largest.map(|part| (&mut part.file, part.claim)) else { break };
             let Some((writer, outgoing)) = largest else { break };
             slice(|| writer.flush()).await.map_err(|error| JobError::input(&claim, error))?;

@@ -113,7 +113,10 @@ mod tests {
         ];
         let steps = steps(&parts);
         assert_eq!(steps.iter().map(ranges).collect::<Vec<_>>(), [vec![(1, 100..200)], vec![(2, 100..410)]]);
-        assert_eq!(steps[1].pieces.iter().map(|(part, run)| (*part, run.base.0)).collect::<Vec<_>>(), [(0, 1), (0, 2), (1, 6)]);
+        assert_eq!(
+            steps[1].pieces.iter().map(|(part, run)| (*part, run.base.0)).collect::<Vec<_>>(),
+            [(0, 1), (0, 2), (1, 6)]
+        );
         assert_eq!(steps[1].bytes(), 310);
     }
 

@@ -1,7 +1,7 @@
 //! One round of the compactor: plan, drop, and run the jobs of the plan.
 
 use brigade_index::{
-    command::{Command, Outcome, Rejection, Trim},
+    command::{Command, Outcome, Trim},
     ids::{Partition, TopicId},
 };
 use tokio::time::Instant;
@@ -96,11 +96,19 @@ impl Worker {
         let (running, started) = (describe(&job, self.env.clock.now_ms()), Instant::now());
         let kind = running.kind;
         *self.shared.job.lock() = Some(running);
-        tracing::debug!(kind = kind.as_str(), partitions = running.partitions, bytes = running.input_bytes, "a job begins");
+        tracing::debug!(
+            kind = kind.as_str(),
+            partitions = running.partitions,
+            bytes = running.input_bytes,
+            "a job begins"
+        );
         let result = match &job {
             Job::Archive(job) => job::archive::run(&self.context, job).await,
             Job::Merge(job) => job::merge::run(&self.context, job).await,
-            Job::Compact(_) => Err(JobError::Superseded(Rejection::Malformed("key compaction comes with the next merge"))),
+            Job::Compact(job) => {
+                let (now_ms, seed) = (self.env.clock.now_ms(), self.env.entropy.next_u64());
+                job::compact::run(&self.context, job, now_ms, seed).await
+            }
         };
         self.shared.job.lock().take();
         let (now, metrics) = (Instant::now(), &self.context.metrics);
@@ -123,7 +131,9 @@ impl Worker {
                 match &error {
                     JobError::Input { topic, partition, .. } => self.failures.failed(*topic, *partition, now),
                     JobError::Refused(_) => {
-                        parts(&job).into_iter().for_each(|(topic, partition)| self.failures.failed(topic, partition, now));
+                        parts(&job)
+                            .into_iter()
+                            .for_each(|(topic, partition)| self.failures.failed(topic, partition, now));
                     }
                     _ => self.failures.all_failed(now),
                 }

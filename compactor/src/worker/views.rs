@@ -63,7 +63,12 @@ impl Views {
     }
 
     /// Publishes what is due. Gives when to look again, and what went wrong.
-    pub(super) async fn publish(&mut self, shard: &Shard, now_ms: i64, at_once: bool) -> (Option<Instant>, Vec<String>) {
+    pub(super) async fn publish(
+        &mut self,
+        shard: &Shard,
+        now_ms: i64,
+        at_once: bool,
+    ) -> (Option<Instant>, Vec<String>) {
         let (due, mut next) = self.due(&shard.state(), now_ms, at_once);
         let mut problems = Vec::new();
         for topic in due {
