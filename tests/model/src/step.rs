@@ -267,6 +267,7 @@ impl State {
             voters: Some(leading.voters_behind(sequence)),
             marks: if scenario.marks { leading.reign.marks() } else { Vec::new() },
             leader: None,
+            truncated: Sequence(0),
         };
         let region = self.region_mut(number);
         if scenario.breaks(Mutation::DeleteBeforeFloor) {
