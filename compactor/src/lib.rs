@@ -3,4 +3,6 @@
 pub mod deletion;
 pub mod repair;
 pub mod snapshots;
+#[cfg(test)]
+mod trial;
 pub mod views;
