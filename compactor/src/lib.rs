@@ -10,5 +10,7 @@ pub mod plan;
 pub mod repair;
 pub mod snapshots;
 pub mod status;
+#[cfg(test)]
+mod trial;
 pub mod views;
 pub mod worker;
