@@ -119,7 +119,7 @@ impl Ingest {
             tasks: tasks.clone(),
             request_timeout: settings.request_timeout,
         });
-        let batcher = Batcher::new(Shared::new(log.clone(), cache, metrics.clone()), settings.linger);
+        let batcher = Batcher::new(Shared::new(log.clone(), cache, metrics.clone()), settings.linger, settings.pace);
         let (stop, ended) = (closing.clone(), closed.clone().drop_guard());
         tasks.spawn(async move {
             let _ended = ended;

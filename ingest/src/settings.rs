@@ -8,6 +8,9 @@ pub struct IngestSettings {
     /// Longest time that messages wait to share an entry while other entries are in flight. With nothing in flight they
     /// do not wait at all.
     pub linger: Duration,
+    /// Shortest time between two entries of publishes, unless one is full: bounds the requests to the stores whatever the
+    /// load. A publish waits for it at most that long.
+    pub pace: Duration,
     /// Bytes of publish requests held at once, from before a body is read until its messages are committed. Columns,
     /// encoded batches and the store's own copy can take three times as much.
     pub publish_memory_bytes: usize,
@@ -23,6 +26,7 @@ impl Default for IngestSettings {
     fn default() -> Self {
         Self {
             linger: Duration::from_millis(5),
+            pace: Duration::ZERO,
             publish_memory_bytes: 64 << 20,
             cache_bytes: 96 << 20,
             request_timeout: Duration::from_secs(30),
