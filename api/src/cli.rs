@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::client::{Client, Settlement};
 
 pub mod bucket;
+pub mod cost;
 pub mod dead_letters;
 pub mod exit;
 pub mod output;
@@ -96,6 +97,8 @@ pub enum Command {
     Transaction(transaction::TransactionArgs),
     /// Measure throughput, latency and cost against a running server
     Bench(crate::bench::BenchArgs),
+    /// Show what the server's requests and bytes cost, by a table of prices
+    Cost(cost::CostArgs),
     /// Create a bucket, or check that a store is fit for Brigade
     Bucket(bucket::BucketArgs),
     /// List the regions of the cluster, add, remove and replace them
@@ -163,6 +166,7 @@ async fn command(context: Context, command: Command) -> Result<(), CliError> {
         Command::DeadLetters(args) => dead_letters::run(&context, args).await,
         Command::Transaction(args) => transaction::run(&context, args).await,
         Command::Bench(args) => crate::bench::run(&context, args).await,
+        Command::Cost(args) => cost::run(&context, args).await,
         Command::Bucket(args) => bucket::run(args, output_or_table(&context)).await,
         Command::Region(args) => region::run(&context, args).await,
         Command::Shard(args) => shard::run(&context, args).await,

@@ -123,7 +123,7 @@ impl IngestMetrics {
         let m = &self.0;
         registry.register("brigade_ingest_published_requests", "Publish requests acknowledged", m.requests.clone());
         registry.register("brigade_ingest_published_messages", "Messages acknowledged", m.messages.clone());
-        let (name, help) = ("brigade_ingest_published", "Bytes of acknowledged messages in memory");
+        let (name, help) = ("brigade_ingest_published", "Bytes of keys, values and headers acknowledged");
         registry.register_with_unit(name, help, Unit::Bytes, m.bytes.clone());
         registry.register("brigade_ingest_batches", "Batches committed", m.batches.clone());
         let (name, help) = ("brigade_ingest_batches", "Encoded bytes of committed batches");

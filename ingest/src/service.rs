@@ -177,11 +177,11 @@ impl Ingest {
     /// `TimedOut` and `Propose(Unknown)` leave open whether it was stored; after all others it was not.
     pub async fn publish(&self, draft: Draft, admission: Admission) -> Result<PublishReply, IngestError> {
         let started = Instant::now();
-        let (messages, bytes) = (draft.messages(), draft.bytes());
+        let (messages, bytes, payload) = (draft.messages(), draft.bytes(), draft.payload_bytes());
         let reply = self.publish_draft(draft, bytes, admission).await;
         match &reply {
             Ok(reply) if reply.duplicate => self.0.metrics.duplicate(),
-            Ok(_) => self.0.metrics.acknowledged(messages, bytes, started.elapsed()),
+            Ok(_) => self.0.metrics.acknowledged(messages, payload, started.elapsed()),
             Err(error) => self.0.metrics.refused(error),
         }
         reply
@@ -257,14 +257,14 @@ impl Ingest {
         draft: TransactionDraft,
         admission: Admission,
     ) -> Result<TransactionReply, IngestError> {
-        let (started, messages, bytes) = (Instant::now(), draft.messages(), draft.bytes());
+        let (started, messages, payload) = (Instant::now(), draft.messages(), draft.payload_bytes());
         let reply = match self.ready() {
             Ok(()) => self.0.transactions.transact(draft, admission).await,
             Err(error) => Err(error),
         };
         match &reply {
             Ok(reply) if reply.repeated => self.0.metrics.duplicate(),
-            Ok(_) => self.0.metrics.acknowledged(messages, bytes, started.elapsed()),
+            Ok(_) => self.0.metrics.acknowledged(messages, payload, started.elapsed()),
             Err(error) => self.0.metrics.refused(error),
         }
         reply

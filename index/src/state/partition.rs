@@ -113,12 +113,22 @@ impl PartitionLog {
         self.runs.first().map_or(self.high_watermark, |run| run.base)
     }
 
-    /// Bytes stored of it: archive files, and batches in the journal.
-    pub fn stored_bytes(&self) -> u64 {
+    /// Bytes of its batches in the journal.
+    pub fn journal_bytes(&self) -> u64 {
         let mut last = None;
         // Runs of one batch follow each other.
         let batches = self.runs.iter().filter(|run| last.replace(run.batch) != Some(run.batch));
-        batches.map(|run| u64::from(run.batch.len)).sum::<u64>() + self.files.iter().map(|file| file.bytes).sum::<u64>()
+        batches.map(|run| u64::from(run.batch.len)).sum()
+    }
+
+    /// Bytes of its archive files.
+    pub fn archive_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Bytes stored of it in a region: archive files, and batches in the journal.
+    pub fn stored_bytes(&self) -> u64 {
+        self.journal_bytes() + self.archive_bytes()
     }
 
     /// Whether no file and no run lies across one of these bounds.
