@@ -13,6 +13,8 @@ pub mod bucket;
 pub mod cost;
 pub mod dead_letters;
 pub mod exit;
+pub mod export;
+pub mod import;
 pub mod output;
 pub mod poll;
 mod print;
@@ -29,6 +31,7 @@ pub mod subscription;
 mod tests;
 pub mod topic;
 pub mod transaction;
+pub mod transfer;
 
 pub use exit::CliError;
 pub use output::OutputFormat;
@@ -81,6 +84,10 @@ pub enum Command {
     Read(read::ReadArgs),
     /// Create, list, show, change, move and delete subscriptions
     Subscription(Box<subscription::SubscriptionArgs>),
+    /// Write a topic to a Parquet, NDJSON or CSV file
+    Export(export::ExportArgs),
+    /// Publish the messages of a Parquet, NDJSON or CSV file
+    Import(import::ImportArgs),
     /// Receive messages of a subscription, and commit or acknowledge them
     Poll(poll::PollArgs),
     /// Acknowledge messages of a queue: they are done
@@ -158,6 +165,8 @@ async fn command(context: Context, command: Command) -> Result<(), CliError> {
         Command::Publish(args) => publish::run(&context, args).await,
         Command::Read(args) => read::run(&context, args).await,
         Command::Subscription(args) => subscription::run(&context, *args).await,
+        Command::Export(args) => export::run(&context, args).await,
+        Command::Import(args) => import::run(&context, args).await,
         Command::Poll(args) => poll::run(&context, args).await,
         Command::Ack(args) => settle::run(&context, Settlement::Ack, args).await,
         Command::Nack(args) => settle::run(&context, args.settlement(), args.receipts).await,

@@ -12,6 +12,8 @@ pub(super) struct Progress {
     bar: ProgressBar,
     started: Instant,
     messages: u64,
+    /// Whether the bar counts messages, not bytes.
+    of_messages: bool,
 }
 
 impl Progress {
@@ -27,13 +29,22 @@ impl Progress {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self { bar, started: Instant::now(), messages: 0 }
+        Self { bar, started: Instant::now(), messages: 0, of_messages: false }
+    }
+
+    /// Shows progress in messages, of which so many are expected.
+    pub(super) fn expect(&mut self, messages: u64) {
+        self.of_messages = true;
+        self.bar.set_length(messages);
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} messages {msg} ETA {eta}") {
+            self.bar.set_style(style);
+        }
     }
 
     /// Notes finished work.
     pub(super) fn add(&mut self, messages: u64, bytes: u64) {
         self.messages += messages;
-        self.bar.inc(bytes);
+        self.bar.inc(if self.of_messages { messages } else { bytes });
         if !self.bar.is_hidden() {
             let rate = self.messages as f64 / self.started.elapsed().as_secs_f64().max(0.001);
             self.bar.set_message(format!("{} messages, {}/s", count(self.messages), count(rate as u64)));

@@ -28,3 +28,4 @@ mod subscriptions;
 mod tidy;
 mod topics;
 mod transactions;
+mod transfer;
