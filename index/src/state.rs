@@ -162,4 +162,4 @@ impl ShardState {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -154,12 +154,8 @@ impl ShardState {
     pub(super) fn drop_archive(&mut self, topic: &Topic) {
         let now = self.time_ms;
         for (number, log) in (0..).zip(&topic.partitions) {
-            let part = ClaimPart {
-                topic: topic.id,
-                partition: Partition(number),
-                first: Offset(0),
-                end: log.high_watermark,
-            };
+            let part =
+                ClaimPart { topic: topic.id, partition: Partition(number), first: Offset(0), end: log.high_watermark };
             let garbage = log.files.iter().map(|file| (file.id, garbage_of(topic, part, file, now)));
             self.archive.garbage.extend(garbage);
         }
