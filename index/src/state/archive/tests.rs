@@ -208,7 +208,7 @@ impl World {
         let value = Value { time_ms: self.time_ms, commands: vec![command], marks: Vec::new() };
         let value = Value::decode(&value.encode()).unwrap();
         let (replicas, _) = self.replica.apply(&value, self.replica.applied.next(), 100);
-        assert_eq!(replicas, [outcome.clone()], "I13");
+        assert_eq!(replicas, std::slice::from_ref(&outcome), "I13");
         outcome
     }
 
