@@ -28,6 +28,7 @@ pub mod subscription;
 mod tests;
 pub mod topic;
 pub mod transaction;
+mod units;
 
 pub use exit::CliError;
 pub use output::OutputFormat;
