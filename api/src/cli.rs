@@ -32,6 +32,7 @@ mod tests;
 pub mod topic;
 pub mod transaction;
 pub mod transfer;
+mod units;
 
 pub use exit::CliError;
 pub use output::OutputFormat;

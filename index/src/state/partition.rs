@@ -76,9 +76,11 @@ impl PartitionLog {
         run.base
     }
 
-    /// Messages that can be read.
-    pub const fn messages(&self) -> u64 {
-        self.high_watermark.0 - self.log_start.0
+    /// Messages that can be read. Of a compacted file in which the log start lies, at most so many.
+    pub fn messages(&self) -> u64 {
+        let readable = |file: &ArchiveFile| file.rows.min(file.end.0 - file.first.max(self.log_start).0);
+        let archived = self.files_from(self.log_start).iter().map(readable).sum::<u64>();
+        archived + (self.high_watermark.0 - self.archived_end().max(self.log_start).0)
     }
 
     /// Attributes that its messages have had so far: none has another.
