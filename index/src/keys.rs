@@ -154,9 +154,57 @@ pub fn latest(name: &TopicName) -> Path {
     Path::from(format!("archive/{name}/latest.json"))
 }
 
+/// Prefix of the Iceberg metadata of a topic.
+pub fn metadata(name: &TopicName, topic: TopicId) -> Path {
+    Path::from(format!("archive/{name}/{topic}/metadata"))
+}
+
+/// Key of the root of version `version` of a topic's Iceberg table.
+pub fn table(name: &TopicName, topic: TopicId, version: u64) -> Path {
+    Path::from(format!("archive/{name}/{topic}/metadata/v{version}.metadata.json"))
+}
+
+/// Key of the list of manifests of a version of the table.
+pub fn manifests(name: &TopicName, topic: TopicId, version: u64) -> Path {
+    Path::from(format!("archive/{name}/{topic}/metadata/v{version}.manifests.avro"))
+}
+
+/// Key of manifest `part`, from 0, of a version of the table.
+pub fn manifest(name: &TopicName, topic: TopicId, version: u64, part: usize) -> Path {
+    Path::from(format!("archive/{name}/{topic}/metadata/v{version}.manifest-{part}.avro"))
+}
+
+/// Key of the number of the table's newest version.
+pub fn version_hint(name: &TopicName, topic: TopicId) -> Path {
+    Path::from(format!("archive/{name}/{topic}/metadata/version-hint.text"))
+}
+
+/// The version of the table that an object belongs to, from its key; `None` for a foreign object.
+pub fn parse_table_version(name: &TopicName, topic: TopicId, key: &Path) -> Option<u64> {
+    let (version, rest) = key.filename()?.strip_prefix('v')?.split_once('.')?;
+    let version = version.parse().ok()?;
+    let part = rest.strip_prefix("manifest-").and_then(|rest| rest.strip_suffix(".avro")?.parse().ok());
+    let keys = [table(name, topic, version), manifests(name, topic, version)];
+    let manifest = part.map(|part| manifest(name, topic, version, part));
+    keys.iter().chain(&manifest).any(|own| own == key).then_some(version)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn objects_of_a_table_parse_back_and_foreign_names_do_not() {
+        let (name, topic) = (TopicName::new("orders").unwrap(), TopicId(7));
+        for key in [table(&name, topic, 12), manifests(&name, topic, 12), manifest(&name, topic, 12, 3)] {
+            assert_eq!(parse_table_version(&name, topic, &key), Some(12), "{key}");
+            assert_eq!(parse_table_version(&name, TopicId(8), &key), None, "{key}");
+        }
+        let hint = version_hint(&name, topic);
+        for foreign in [hint.as_ref(), "archive/orders/7/metadata/v012.metadata.json", "v12.manifest-+3.avro"] {
+            assert_eq!(parse_table_version(&name, topic, &Path::from(foreign)), None, "{foreign}");
+        }
+    }
 
     #[test]
     fn keys_sort_as_their_numbers_do() {

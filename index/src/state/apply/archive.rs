@@ -1,7 +1,7 @@
 //! Applying what concerns the archive: here it is decided that what was claimed is replaced by exactly one writer, and
 //! that what is dropped is remembered until it is deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     archive::{ArchiveFile, SetHash},
@@ -99,6 +99,7 @@ impl ShardState {
         if self.regions.get(located.region).is_none() {
             return Err(Rejection::Malformed("there is no such region"));
         }
+        let mut changed = BTreeSet::new();
         for (topic, partition, id) in &located.files {
             let log = self.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(partition.0 as usize));
             let file = log.and_then(|log| log.files.iter_mut().find(|file| file.id == *id));
@@ -106,7 +107,13 @@ impl ShardState {
                 && let Err(at) = file.regions.binary_search(&located.region)
             {
                 file.regions.insert(at, located.region);
+                changed.insert(*topic);
             }
+        }
+        // What is published in the region lists more files than before.
+        let now = self.time_ms;
+        for topic in changed {
+            self.topics.get_mut(&topic).into_iter().for_each(|topic| topic.archive_changed(now));
         }
         Ok(Outcome::Done)
     }
