@@ -81,6 +81,21 @@ pub fn parse_index(shard: ShardId, ballot: Ballot, key: &Path) -> Option<u64> {
     (*key == journal(shard, Slot { ballot, index })).then_some(index)
 }
 
+/// Prefix of everything of a shard.
+pub fn journal_of(shard: ShardId) -> Path {
+    Path::from(format!("journal/{:08x}", shard.0))
+}
+
+/// The place of a journal object, from its key; `None` for a foreign object.
+pub fn parse_journal(shard: ShardId, key: &Path) -> Option<Slot> {
+    let mut parts = key.as_ref().rsplit('/');
+    let index = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let (round, nonce) = parts.next()?.split_once('-')?;
+    let ballot = Ballot { round: u64::from_str_radix(round, 16).ok()?, nonce: u64::from_str_radix(nonce, 16).ok()? };
+    let slot = Slot { ballot, index };
+    (*key == journal(shard, slot)).then_some(slot)
+}
+
 /// Prefix of a shard's copies.
 pub fn copies(shard: ShardId) -> Path {
     Path::from(format!("journal/{:08x}/copies", shard.0))
@@ -117,6 +132,19 @@ pub fn parse_floor(shard: ShardId, key: &Path) -> Option<u64> {
 /// Key of a snapshot of entries 1 to `sequence`.
 pub fn snapshot(shard: ShardId, sequence: Sequence, id: WriteId) -> Path {
     Path::from(format!("journal/{:08x}/snapshot/{:016x}-{id}", shard.0, sequence.0))
+}
+
+/// Prefix of a shard's snapshots.
+pub fn snapshots(shard: ShardId) -> Path {
+    Path::from(format!("journal/{:08x}/snapshot", shard.0))
+}
+
+/// The last entry that a snapshot covers, from its key; `None` for a foreign object.
+pub fn parse_snapshot(shard: ShardId, key: &Path) -> Option<Sequence> {
+    let (sequence, id) = key.filename()?.split_once('-')?;
+    let sequence = Sequence(u64::from_str_radix(sequence, 16).ok()?);
+    let id = WriteId(u128::from_str_radix(id, 16).ok()?);
+    (*key == snapshot(shard, sequence, id)).then_some(sequence)
 }
 
 /// Prefix of everything in the archive.
@@ -241,6 +269,25 @@ mod tests {
             "archive",
         ] {
             assert_eq!(parse_archive_file(&Path::from(foreign)), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn objects_of_a_journal_parse_back_and_foreign_names_do_not() {
+        let shard = ShardId(3);
+        for (round, nonce, index) in [(0, 0, 0), (7, u64::MAX, 4711), (1 << 40, 1, u64::from(u32::MAX))] {
+            let slot = Slot { ballot: Ballot { round, nonce }, index };
+            assert_eq!(parse_journal(shard, &journal(shard, slot)), Some(slot));
+            assert_eq!(parse_journal(ShardId(4), &journal(shard, slot)), None);
+            let (sequence, id) = (Sequence(round), WriteId(nonce.into()));
+            assert_eq!(parse_snapshot(shard, &snapshot(shard, sequence, id)), Some(sequence));
+            let others = [floor(shard, index + 1), copy(shard, sequence), snapshot(shard, sequence, id)];
+            assert!(others.iter().all(|key| parse_journal(shard, key).is_none()));
+            assert!(others[..2].iter().all(|key| parse_snapshot(shard, key).is_none()));
+        }
+        for foreign in ["journal/00000003/1-2/3", "journal/00000003/snapshot/12-zz", "1-2/3", "journal/00000003/x"] {
+            let foreign = Path::from(foreign);
+            assert_eq!((parse_journal(shard, &foreign), parse_snapshot(shard, &foreign)), (None, None), "{foreign}");
         }
     }
 

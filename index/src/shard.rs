@@ -11,6 +11,8 @@
 //! | `join`, `copies`, `content` | regions that come later, and what they are sent |
 //! | `change` | changing the set of regions |
 //! | `snapshot`, `whole` | snapshots and truncation marks, and whether a region still has what they stand for |
+//! | `truncate` | deleting what lies before truncation marks |
+//! | `repairs` | what regions miss, and how copying it comes on |
 //! | `fetch`, `archive`, `view` | reading batches and archive files from the nearest region that has them |
 //! | `health`, `history`, `status` | what people are told |
 
@@ -29,8 +31,10 @@ mod leader;
 mod open;
 mod path;
 mod proposal;
+mod repairs;
 mod snapshot;
 mod status;
+mod truncate;
 mod view;
 mod waiters;
 mod walk;
@@ -56,6 +60,9 @@ pub use error::StartError;
 pub use proposal::{
     ChangeError, Committed, FetchError, OnDone, Proposal, ProposeError, REGION_STATES, RegionStatus, ShardStatus,
 };
+
+pub use repairs::{RepairProgress, Throttle};
+pub use truncate::{TruncateLimits, Truncated};
 
 use self::{health::Health, leader::Message, view::View, waiters::Waiters};
 use crate::{
@@ -111,6 +118,11 @@ pub(crate) struct Shared {
     takeover_ms: AtomicU64,
     snapshot: Mutex<snapshot::Progress>,
     snapshotting: tokio::sync::Mutex<()>,
+    basis: Mutex<Option<Arc<snapshot::Basis>>>,
+    truncating: tokio::sync::Mutex<()>,
+    /// Regions that are given a snapshot, and the last entry that it covers: they will need those behind it.
+    installing: Mutex<BTreeMap<RegionNo, Sequence>>,
+    repairs: repairs::Repairs,
 }
 
 impl Shared {

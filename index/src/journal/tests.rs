@@ -77,6 +77,7 @@ fn floor(k: u64, slot: Slot, parent: Slot, sequence: u64) -> Floor {
         voters: Some(set(&[A, B, C])),
         marks: Vec::new(),
         leader: None,
+        truncated: Sequence(0),
     }
 }
 

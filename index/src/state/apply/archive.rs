@@ -166,6 +166,13 @@ impl ShardState {
             let garbage = log.files.iter().map(|file| (file.id, garbage_of(topic, part, file, now)));
             self.archive.garbage.extend(garbage);
         }
+        if topic.archive_version > 0 && topic.partitions.iter().all(|log| log.files.is_empty()) {
+            // There may be nothing to delete but its views: they go with its last garbage. This file was never written.
+            self.archive.last = self.archive.last.next();
+            let (name, partition) = (topic.name.clone(), crate::ids::Partition(0));
+            let garbage = Garbage { name, topic: topic.id, partition, first: Offset(0), bytes: 0, since_ms: now };
+            self.archive.garbage.insert(self.archive.last, garbage);
+        }
         let of = |claimed: &Claimed| claimed.part.topic == topic.id;
         let claims: Vec<_> = self.archive.claims.iter().filter(|(_, claimed)| of(claimed)).map(|(id, _)| *id).collect();
         claims.into_iter().for_each(|id| self.archive.give_up(id, topic.name.clone(), now));
