@@ -9,4 +9,6 @@ pub mod metrics;
 pub mod plan;
 pub mod repair;
 pub mod snapshots;
+pub mod status;
 pub mod views;
+pub mod worker;

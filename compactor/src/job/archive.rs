@@ -8,6 +8,7 @@ use brigade_index::{
     command::{Archived, ClaimPart, Rejection},
     format::checksum,
     ids::FileId,
+    shard::FetchError,
     state::{BatchLocation, Run},
     store::Component,
 };
@@ -15,8 +16,8 @@ use bytes::Bytes;
 use futures::{StreamExt, future::join_all, stream, stream::FuturesOrdered};
 
 use super::{
-    JobContext, JobError, Outgoing, slice,
-    steps::{Step, steps},
+    FilePlace, JobContext, JobError, Outgoing, slice,
+    steps::{Fetch, Step, steps},
 };
 use crate::{metrics::JobKind, plan::ArchiveJob};
 
@@ -64,7 +65,7 @@ pub(crate) async fn run(context: &JobContext, job: &ArchiveJob) -> Result<(), Jo
     failed.map_or(Ok(()), Err)
 }
 
-type Inputs = Vec<(ClaimPart, super::FilePlace)>;
+type Inputs = Vec<(ClaimPart, FilePlace)>;
 
 /// Where everything is, by the state as it is now.
 fn inputs(context: &JobContext, job: &ArchiveJob) -> Result<(Inputs, Vec<Vec<Run>>), JobError> {
@@ -94,7 +95,7 @@ async fn archive(
     ids: Vec<FileId>,
     failed: &mut Option<JobError>,
 ) -> Result<Vec<Archived>, JobError> {
-    let begin = |((claim, place), id): ((ClaimPart, super::FilePlace), FileId)| {
+    let begin = |((claim, place), id): ((ClaimPart, FilePlace), FileId)| {
         let head = context.head(&place, id, claim.first, claim.end);
         let writer = FileWriter::new(head.clone(), &context.writer).map_err(|error| JobError::input(&claim, error))?;
         let outgoing = context.outgoing(JobKind::Archive, &place, claim.first, id);
@@ -130,6 +131,29 @@ async fn fetch(context: &JobContext, step: Step) -> Fetched {
     });
     let bytes = join_all(reading).await;
     Fetched { step, bytes }
+}
+
+/// Bytes of a batch: from what was fetched if they are right, else from whichever region has them.
+async fn bytes_of(context: &JobContext, fetched: &Fetched, batch: &BatchLocation) -> Result<Bytes, FetchError> {
+    let end = batch.at + u64::from(batch.len);
+    let holds = |fetch: &Fetch| {
+        fetch.sequence == batch.sequence && fetch.range.start <= batch.at && end <= fetch.range.end
+    };
+    let held = fetched.step.fetches.iter().zip(&fetched.bytes).find(|(fetch, _)| holds(fetch));
+    let found = held.and_then(|(fetch, bytes)| {
+        let from = usize::try_from(batch.at - fetch.range.start).ok()?;
+        let bytes = bytes.as_ref()?;
+        (bytes.len() >= from + batch.len as usize).then(|| bytes.slice(from..from + batch.len as usize))
+    });
+    match found {
+        Some(bytes) if checksum(&bytes) == batch.crc => Ok(bytes),
+        _ => {
+            context.budget.take(batch.len.into()).await;
+            let bytes = context.shard.fetch(batch).await?;
+            context.metrics.read(JobKind::Archive, batch.len.into());
+            Ok(bytes)
+        }
+    }
 }
 
 struct Archiver<'a> {
@@ -182,7 +206,7 @@ impl Archiver<'_> {
         let messages = match known {
             Some((_, messages)) => messages,
             None => {
-                let bytes = self.batch(fetched, &run.batch).await.map_err(|error| JobError::input(&claim, error))?;
+                let bytes = bytes_of(self.context, fetched, &run.batch).await.map_err(|error| JobError::input(&claim, error))?;
                 slice(|| decode(&bytes)).await.map_err(|error| JobError::input(&claim, error))?
             }
         };
@@ -194,29 +218,6 @@ impl Archiver<'_> {
         outgoing.push(writer.take());
         self.decoded = Some((run.batch, messages));
         Ok(())
-    }
-
-    /// Bytes of a batch: from what was fetched if they are right, else from whichever region has them.
-    async fn batch(&self, fetched: &Fetched, batch: &BatchLocation) -> Result<Bytes, brigade_index::shard::FetchError> {
-        let end = batch.at + u64::from(batch.len);
-        let holds = |fetch: &super::steps::Fetch| {
-            fetch.sequence == batch.sequence && fetch.range.start <= batch.at && end <= fetch.range.end
-        };
-        let held = fetched.step.fetches.iter().zip(&fetched.bytes).find(|(fetch, _)| holds(fetch));
-        let found = held.and_then(|(fetch, bytes)| {
-            let from = usize::try_from(batch.at - fetch.range.start).ok()?;
-            let bytes = bytes.as_ref()?;
-            (bytes.len() >= from + batch.len as usize).then(|| bytes.slice(from..from + batch.len as usize))
-        });
-        match found {
-            Some(bytes) if checksum(&bytes) == batch.crc => Ok(bytes),
-            _ => {
-                self.context.budget.take(batch.len.into()).await;
-                let bytes = self.context.shard.fetch(batch).await?;
-                self.context.metrics.read(JobKind::Archive, batch.len.into());
-                Ok(bytes)
-            }
-        }
     }
 
     /// Makes room: row groups are ended early, the largest first; when that is not enough, files are sent in parts.

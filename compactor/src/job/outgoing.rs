@@ -74,8 +74,11 @@ impl Outgoing {
     pub async fn finish(mut self) -> Result<Vec<RegionNo>, JobError> {
         let total = self.sent + self.held_bytes as u64;
         let stored = if self.uploads.is_some() {
-            if self.held_bytes > 0 {
-                self.send_part(self.held_bytes).await?;
+            if self.held_bytes > 0
+                && let Err(error) = self.send_part(self.held_bytes).await
+            {
+                self.abort().await;
+                return Err(error);
             }
             self.complete().await
         } else {

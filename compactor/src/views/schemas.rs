@@ -18,7 +18,7 @@ pub(super) fn table() -> Value {
     let column =
         |id: i32, name, required, kind: Value| json!({"id": id, "name": name, "required": required, "type": kind});
     let headers = json!({
-        "type": "map", "key-id": 12, "key": "string", "value-id": 13, "value-required": true, "value": "string",
+        "type": "map", "key-id": 8, "key": "string", "value-id": 9, "value-required": true, "value": "string",
     });
     json!({
         "type": "struct",
@@ -28,13 +28,13 @@ pub(super) fn table() -> Value {
             column(OFFSET, "offset", true, "long".into()),
             column(TIMESTAMP, "timestamp", true, "timestamptz".into()),
             column(4, "key", false, "binary".into()),
-            column(5, "value", false, "binary".into()),
             column(KIND, "kind", true, "string".into()),
             column(7, "headers", true, headers),
-            column(8, "group", false, "string".into()),
-            column(9, "priority", false, "int".into()),
-            column(10, "deliver_at", false, "timestamptz".into()),
-            column(11, "expires_at", false, "timestamptz".into()),
+            column(10, "group", false, "string".into()),
+            column(11, "priority", false, "int".into()),
+            column(12, "deliver_at", false, "timestamptz".into()),
+            column(13, "expires_at", false, "timestamptz".into()),
+            column(5, "value", false, "binary".into()),
         ],
     })
 }

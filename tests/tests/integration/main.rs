@@ -9,6 +9,7 @@ mod bench_queue;
 mod cli;
 mod corruption;
 mod crash;
+mod engines;
 mod idempotence;
 mod idle;
 mod many_topics;
