@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::client::{Client, Settlement};
 
 pub mod bucket;
+pub mod compactor;
 pub mod cost;
 pub mod dead_letters;
 pub mod exit;
@@ -111,6 +112,8 @@ pub enum Command {
     Bucket(bucket::BucketArgs),
     /// List the regions of the cluster, add, remove and replace them
     Region(region::RegionArgs),
+    /// Show what the compactor does, and have everything archived now
+    Compactor(compactor::CompactorArgs),
     /// List the shards with their leaders, partitions and regions
     Shard(shard::ShardArgs),
     /// Show whether the server is ready, and its regions and shards
@@ -179,6 +182,7 @@ async fn command(context: Context, command: Command) -> Result<(), CliError> {
         Command::Cost(args) => cost::run(&context, args).await,
         Command::Bucket(args) => bucket::run(args, output_or_table(&context)).await,
         Command::Region(args) => region::run(&context, args).await,
+        Command::Compactor(args) => compactor::run(&context, args).await,
         Command::Shard(args) => shard::run(&context, args).await,
         Command::Status => status::run(&context).await,
     }

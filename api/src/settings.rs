@@ -56,6 +56,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Posts to endpoints that clients name.
     pub push: PushSettings,
+    /// The archive: what the compactor does, and how much of the machine it may take.
+    pub compact: CompactSettings,
     /// When another node takes over.
     pub lease: LeaseSettings,
     /// The log.
@@ -78,6 +80,7 @@ impl Default for Settings {
             read: ReadSettings::default(),
             http: HttpSettings::default(),
             push: PushSettings::default(),
+            compact: CompactSettings::default(),
             lease: LeaseSettings::default(),
             log: LogSettings::default(),
             regions: Vec::new(),
@@ -175,6 +178,44 @@ pub struct PushSettings {
 impl Default for PushSettings {
     fn default() -> Self {
         Self { forbid: Vec::new(), allow: Vec::new(), memory_mib: 64 }
+    }
+}
+
+/// The compactor, which works beside the leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompactSettings {
+    /// Whether it works while this node leads. Without it nothing is archived, dropped for its age or size, or deleted, and
+    /// what regions miss of the archive is not copied.
+    pub enabled: bool,
+    /// Memory for a job, in MiB.
+    pub memory_mib: u64,
+    /// What jobs may read and write together, in MiB a second; 0 for no limit.
+    pub bandwidth_mib: u64,
+    /// What may be copied to regions that miss something, in MiB a second; 0 for no limit.
+    pub repair_bandwidth_mib: u64,
+    /// A partition is archived when so much of it is in the journal, in MiB; also the most that goes into one file.
+    pub file_mib: u64,
+    /// Files are merged up to this size, in MiB.
+    pub max_file_mib: u64,
+    /// How long messages wait before they are archived though they are few, in milliseconds.
+    pub archive_after_ms: u64,
+    /// How long files that nothing refers to any more stay for those who still read them, in milliseconds.
+    pub delete_delay_ms: u64,
+}
+
+impl Default for CompactSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            memory_mib: 256,
+            bandwidth_mib: 64,
+            repair_bandwidth_mib: 64,
+            file_mib: 64,
+            max_file_mib: 256,
+            archive_after_ms: 3_600_000,
+            delete_delay_ms: 60_000,
+        }
     }
 }
 

@@ -69,7 +69,7 @@ pub async fn publish(shard: &Shard, topic: TopicId) -> Result<u64, ViewError> {
     let listing = shard.state().topic(topic).map(|topic| Listing::of(shard.cluster_id(), topic));
     let Some(listing) = listing.filter(|listing| listing.version > 0) else { return Ok(0) };
     let listing = &listing;
-    in_all_regions(shard, topic, async |region| publish_in(region, listing).await).await?;
+    in_all_regions(shard, topic, |region| async move { publish_in(&region, listing).await }).await?;
     Ok(listing.version)
 }
 
@@ -80,11 +80,12 @@ pub async fn publish(shard: &Shard, topic: TopicId) -> Result<u64, ViewError> {
 pub async fn remove(shard: &Shard, name: &TopicName, topic: TopicId) -> Result<(), ViewError> {
     let latest = shard.state().topic_named(name).is_none_or(|newer| newer.archive_version == 0);
     let metadata = keys::metadata(name, topic);
-    in_all_regions(shard, topic, async |RegionHandle { store, .. }| {
+    let metadata = &metadata;
+    in_all_regions(shard, topic, |RegionHandle { store, .. }| async move {
         if latest {
             store.delete(Component::Compactor, &keys::latest(name)).await?;
         }
-        for key in store.list(Component::Compactor, &metadata).await? {
+        for key in store.list(Component::Compactor, metadata).await? {
             store.delete(Component::Compactor, &key).await?;
         }
         Ok(())
@@ -92,17 +93,16 @@ pub async fn remove(shard: &Shard, name: &TopicName, topic: TopicId) -> Result<(
     .await
 }
 
-async fn in_all_regions(
+/// No async closure: the compiler would not believe that its future may move to another thread.
+async fn in_all_regions<W: Future<Output = Result<(), ViewFailure>>>(
     shard: &Shard,
     topic: TopicId,
-    work: impl AsyncFn(&RegionHandle) -> Result<(), ViewFailure>,
+    work: impl Fn(RegionHandle) -> W,
 ) -> Result<(), ViewError> {
-    let regions = shard.regions();
-    let results = join_all(regions.iter().map(async |region| {
-        if region.failing {
-            return Err(ViewFailure::Unreachable(region.record.name.to_string()));
-        }
-        work(region).await
+    let results = join_all(shard.regions().into_iter().map(|region| {
+        let (failing, name) = (region.failing, region.record.name.to_string());
+        let working = work(region);
+        async move { if failing { Err(ViewFailure::Unreachable(name)) } else { working.await } }
     }));
     let failed: Vec<_> = results.await.into_iter().filter_map(Result::err).collect();
     if failed.is_empty() { Ok(()) } else { Err(ViewError { topic, failed }) }

@@ -13,7 +13,7 @@ mod snapshot;
 mod transaction;
 
 pub use floor::{Extent, Floor, Install, SnapshotRef};
-pub use frame::{FrameError, HEAD_BYTES, Head, ID_RANGE, Kind, checksum};
+pub use frame::{FrameError, HEAD_BYTES, Head, ID_RANGE, Kind, checksum, checksum_behind};
 pub use identity::{FoundingRegion, RegionIdentity};
 pub use journal::{Leader, Record, Section, Value};
 pub use snapshot::{decode_snapshot, encode_snapshot};

@@ -19,6 +19,7 @@ pub use apply::Touched;
 pub use archive::{Archive, Claimed, Garbage};
 pub use dedup::{Deduplication, Known, ProducerWindow, RememberedKey};
 pub use message_ids::MessageIds;
+pub(crate) use partition::batch_bytes;
 pub use partition::{BatchLocation, PartitionLog, Run};
 pub use queue::{Queue, QueuePartition, Retries};
 pub use regions::Regions;
@@ -27,7 +28,7 @@ pub use transactions::{Decided, Prepared, Transactions};
 
 use crate::{
     command::{ClaimPart, TopicSettings},
-    ids::{Partition, Sequence, TopicId},
+    ids::{Offset, Partition, Sequence, TopicId},
     names::{SubscriptionName, TopicName},
 };
 
@@ -66,6 +67,17 @@ impl Topic {
     /// A partition, if the topic has it.
     pub fn partition(&self, partition: Partition) -> Option<&PartitionLog> {
         self.partitions.get(partition.0 as usize)
+    }
+
+    /// Up to where every subscription is done with a partition; `None` if there is no subscription.
+    pub fn acknowledged(&self, partition: Partition) -> Option<Offset> {
+        let number = partition.0 as usize;
+        let start = self.partition(partition).map_or(Offset(0), |log| log.log_start);
+        let done = self.subscriptions.values().map(|subscription| match &subscription.kind {
+            Kind::Stream(positions) => positions.get(number).copied().unwrap_or(start),
+            Kind::Queue(queue) => queue.partitions.get(number).map_or(start, QueuePartition::needed_from),
+        });
+        done.min()
     }
 }
 

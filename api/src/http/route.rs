@@ -50,6 +50,10 @@ routes! {
     ChangeRegions = PUT "/v1/regions";
     /// The shards: their leaders, partitions and regions.
     Shards = GET "/v1/shards";
+    /// How the compactor comes on.
+    Compactor = GET "/v1/compactor";
+    /// Has everything archived, merged and deleted that can be.
+    RunCompactor = POST "/v1/compactor/run";
     /// What this node is to a shard, from memory: what nodes ask each other.
     Lease = GET "/v1/shards/{shard}/lease";
     /// Tells a leader that it was deposed; it finds out by itself.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     answer,
     call::Call,
-    cluster,
+    cluster, compactor,
     error::{ApiError, kinds},
     forward::{self, forward, is_forwarded},
     lease, members, ops, poll, publish, queue, read, regions,
@@ -53,6 +53,8 @@ fn handler(route: Route) -> MethodRouter<Arc<Node>> {
         Route::Cluster => answered_by(route, cluster::get),
         Route::Regions => best_known(route, regions::list),
         Route::ChangeRegions => led_by(route, regions::change),
+        Route::Compactor => led_by(route, compactor::get),
+        Route::RunCompactor => led_by(route, compactor::run),
         Route::Shards => best_known(route, shards::list),
         Route::Lease => answered_by(route, lease::get),
         Route::Deposed => answered_by(route, lease::deposed),

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use brigade_compactor::worker::Compactor;
 use brigade_index::{
     env::Env,
     format::Leader,
@@ -35,6 +36,8 @@ pub struct Leading {
     pub shard: Shard,
     /// Its publish and read paths.
     pub ingest: Ingest,
+    /// What moves messages into the archive.
+    pub compactor: Compactor,
     /// What posts to URLs that clients name.
     pub endpoints: Endpoints,
     /// Settings of the node.

@@ -48,10 +48,15 @@ pub struct Block {
 impl Footer {
     /// What must be read of the file for a block, ascending. Panics when there is no such block.
     pub fn ranges(&self, block: usize) -> Vec<Range<u64>> {
+        let columns = used_columns(self.metadata().row_group(self.blocks()[block].row_group));
+        self.column_ranges(block, columns)
+    }
+
+    /// What must be read of the file for some columns of a block, which are given in their order.
+    pub(super) fn column_ranges(&self, block: usize, columns: impl Iterator<Item = usize>) -> Vec<Range<u64>> {
         let block = &self.blocks()[block];
-        let group = self.metadata().row_group(block.row_group);
         let mut ranges: Vec<Range<u64>> = Vec::new();
-        let columns = used_columns(group).filter_map(|column| {
+        let columns = columns.filter_map(|column| {
             let (chunk, pages) = self.pages(block.row_group, column)?;
             let pages = overlapping(pages, &block.rows);
             let data = page_range(pages.first()?).start..page_range(pages.last()?).end;

@@ -84,10 +84,20 @@ impl Footer {
     /// # Errors
     /// When bytes are missing, or are not those that were written.
     pub fn decode_block(&self, block: usize, fetched: &[(Range<u64>, Bytes)]) -> Result<Rows, ArchiveError> {
+        let columns = used_columns(self.metadata().row_group(self.blocks()[block].row_group)).collect();
+        to_rows(&self.decode_columns(block, columns, fetched)?, &self.blocks()[block])
+    }
+
+    /// Decodes some columns of a block.
+    pub(super) fn decode_columns(
+        &self,
+        block: usize,
+        columns: Vec<usize>,
+        fetched: &[(Range<u64>, Bytes)],
+    ) -> Result<RecordBatch, ArchiveError> {
         let block = &self.blocks()[block];
         let fetched = Fetched::new(self.file_bytes(), fetched);
         let group = self.metadata().row_group(block.row_group);
-        let columns: Vec<usize> = used_columns(group).collect();
         for column in &columns {
             self.check_pages(&fetched, block, *column)?;
         }
@@ -105,7 +115,7 @@ impl Footer {
             }
             let batch = reader.build()?.next().transpose().map_err(BatchError::from)?;
             let batch = batch.filter(|batch| batch.num_rows() == rows.len());
-            to_rows(&batch.ok_or_else(|| ArchiveError::damaged("a block has other rows than the footer says"))?, block)
+            batch.ok_or_else(|| ArchiveError::damaged("a block has other rows than the footer says"))
         })
     }
 
@@ -143,12 +153,7 @@ fn to_rows(batch: &RecordBatch, block: &Block) -> Result<Rows, ArchiveError> {
         let missing = || ArchiveError::damaged("a column is missing");
         batch.column_by_name(name).ok_or_else(missing)
     };
-    let offsets: Vec<u64> =
-        column("offset")?.as_primitive::<Int64Type>().values().iter().map(|at| *at as u64).collect();
-    let inside = offsets.first() == Some(&block.first.0) && offsets.last().map(|last| last + 1) == Some(block.end.0);
-    if !inside || !offsets.windows(2).all(|pair| pair[0] < pair[1]) {
-        return Err(ArchiveError::damaged("a block has other offsets than the footer says"));
-    }
+    let offsets = offsets(column("offset")?, block)?;
     let kinds = column("kind")?.as_string::<i32>();
     let kinds: Result<UInt8Array, ArchiveError> = kinds.iter().map(|name| kind(name).map(|kind| kind as u8)).collect();
     let mut columns: Vec<ArrayRef> = vec![
@@ -168,6 +173,16 @@ fn to_rows(batch: &RecordBatch, block: &Block) -> Result<Rows, ArchiveError> {
     }
     let batch = RecordBatch::try_new(batch_schema_with(attributes), columns).map_err(BatchError::from)?;
     Ok(Rows { messages: Messages::new(batch)?, offsets })
+}
+
+/// Offsets of the messages of a block.
+pub(super) fn offsets(column: &ArrayRef, block: &Block) -> Result<Vec<u64>, ArchiveError> {
+    let offsets: Vec<u64> = column.as_primitive::<Int64Type>().values().iter().map(|at| *at as u64).collect();
+    let inside = offsets.first() == Some(&block.first.0) && offsets.last().map(|last| last + 1) == Some(block.end.0);
+    if !inside || !offsets.windows(2).all(|pair| pair[0] < pair[1]) {
+        return Err(ArchiveError::damaged("a block has other offsets than the footer says"));
+    }
+    Ok(offsets)
 }
 
 fn kind(name: Option<&str>) -> Result<ValueKind, ArchiveError> {

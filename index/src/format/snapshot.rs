@@ -23,8 +23,8 @@ use crate::{
     names::{ProducerId, SubscriptionName, TopicName, TransactionId},
     region::{RegionRecord, RegionSet},
     state::{
-        BatchLocation, Deduplication, Kind, MessageIds, PartitionLog, ProducerWindow, Queue, QueuePartition, Regions,
-        RememberedKey, Run, ShardState, Subscription, Topic,
+        self, BatchLocation, Deduplication, Kind, MessageIds, PartitionLog, ProducerWindow, Queue, QueuePartition,
+        Regions, RememberedKey, Run, ShardState, Subscription, Topic,
     },
 };
 
@@ -69,6 +69,8 @@ struct StoredPartition {
     attributes: u32,
     #[prost(message, repeated, tag = "7")]
     files: Vec<StoredFile>,
+    #[prost(sint64, tag = "8")]
+    waiting_since_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -313,6 +315,7 @@ fn store_partition(log: &PartitionLog) -> StoredPartition {
         first: log.runs().first().map_or(0, |run| run.base.0),
         runs: log.runs().iter().map(run).collect(),
         files: log.files().iter().map(Into::into).collect(),
+        waiting_since_ms: log.waiting_since_ms,
     }
 }
 
@@ -472,6 +475,8 @@ fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
         bytes: stored.bytes,
         attributes: attributes_from(stored.attributes),
         files: files_from(stored.files, first)?,
+        journal_bytes: state::batch_bytes(&runs),
         runs,
+        waiting_since_ms: stored.waiting_since_ms,
     })
 }

@@ -287,7 +287,7 @@ fn store_batch(
     let mut stored = Vec::new();
     let mut append = |first: u32, end: u32| {
         if end > first {
-            let base = log.append(Run {
+            let run = Run {
                 base: Offset(0),
                 first_row: first,
                 rows: end - first,
@@ -295,7 +295,8 @@ fn store_batch(
                 min_timestamp_ms: batch.min_timestamp_ms,
                 max_timestamp_ms: batch.max_timestamp_ms,
                 attributes: batch.attributes,
-            });
+            };
+            let base = log.append(run, now);
             stored.push(StoredRows { first, rows: end - first, base });
         }
     };

@@ -63,17 +63,38 @@ pub struct PartitionLog {
     pub(crate) files: Vec<ArchiveFile>,
     /// Runs in the order of their offsets, without gaps, behind the files.
     pub(crate) runs: Vec<Run>,
+    /// Bytes of the batches of all runs; it follows from them.
+    pub(crate) journal_bytes: u64,
+    /// When the oldest run was committed, milliseconds since the Unix epoch; or when runs before it left the journal, which
+    /// was later.
+    pub(crate) waiting_since_ms: i64,
 }
 
 impl PartitionLog {
-    /// Appends a run; its `base` is the high watermark, which moves behind it.
-    pub(crate) fn append(&mut self, mut run: Run) -> Offset {
+    /// Appends a run, committed at `now`; its `base` is the high watermark, which moves behind it.
+    pub(crate) fn append(&mut self, mut run: Run, now: i64) -> Offset {
         run.base = self.high_watermark;
         self.high_watermark = run.end();
         assert!(run.rows > 0 && self.runs.last().is_none_or(|last| last.end() == run.base), "I7: offsets rise densely");
         self.attributes = self.attributes.union(run.attributes);
+        if self.runs.is_empty() {
+            self.waiting_since_ms = now;
+        }
+        // Runs of one batch follow each other.
+        if self.runs.last().is_none_or(|last| last.batch != run.batch) {
+            self.journal_bytes += u64::from(run.batch.len);
+        }
         self.runs.push(run);
         run.base
+    }
+
+    /// Drops the first `count` runs.
+    fn drop_runs(&mut self, count: usize) {
+        let dropped = batch_bytes(&self.runs[..count]);
+        let shared = count > 0 && self.runs.get(count).is_some_and(|next| next.batch == self.runs[count - 1].batch);
+        let kept = if shared { u64::from(self.runs[count].batch.len) } else { 0 };
+        self.journal_bytes -= dropped - kept;
+        self.runs.drain(..count);
     }
 
     /// Messages that can be read. Of a compacted file in which the log start lies, at most so many.
@@ -115,12 +136,9 @@ impl PartitionLog {
         self.runs.first().map_or(self.high_watermark, |run| run.base)
     }
 
-    /// Bytes of its batches in the journal.
+    /// Bytes of its batches that are in the journal only.
     pub fn journal_bytes(&self) -> u64 {
-        let mut last = None;
-        // Runs of one batch follow each other.
-        let batches = self.runs.iter().filter(|run| last.replace(run.batch) != Some(run.batch));
-        batches.map(|run| u64::from(run.batch.len)).sum()
+        self.journal_bytes
     }
 
     /// Bytes of its archive files.
@@ -131,6 +149,12 @@ impl PartitionLog {
     /// Bytes stored of it in a region: archive files, and batches in the journal.
     pub fn stored_bytes(&self) -> u64 {
         self.journal_bytes() + self.archive_bytes()
+    }
+
+    /// Since when messages of it wait to be archived, milliseconds since the Unix epoch by the leaders' clocks; `None` if
+    /// none does. Never too early, unlike the timestamps that publishers give.
+    pub fn waiting_since_ms(&self) -> Option<i64> {
+        (!self.runs.is_empty()).then_some(self.waiting_since_ms)
     }
 
     /// Whether no file and no run lies across one of these bounds.
@@ -150,22 +174,42 @@ impl PartitionLog {
     }
 
     /// Puts an archive file, or nothing, in the place of all files and runs between these bounds, across which none of them
-    /// lies. Gives the files that are not referenced any more.
-    pub(crate) fn replace(&mut self, first: Offset, end: Offset, file: Option<ArchiveFile>) -> Vec<ArchiveFile> {
+    /// lies, at the time `now`. Gives the files that are not referenced any more.
+    pub(crate) fn replace(
+        &mut self,
+        first: Offset,
+        end: Offset,
+        file: Option<ArchiveFile>,
+        now: i64,
+    ) -> Vec<ArchiveFile> {
         let from = self.files.partition_point(|file| file.end <= first);
         let to = self.files.partition_point(|file| file.first < end);
         let dropped = self.files.splice(from..to, file).collect();
         let (from, to) =
             (self.runs.partition_point(|run| run.end() <= first), self.runs.partition_point(|run| run.base < end));
         assert!(from == 0 || from == to, "I7: runs have no gaps, and files lie before them");
-        self.runs.drain(from..to);
+        if to > 0 && from == 0 {
+            self.drop_runs(to);
+            self.waiting_since_ms = now;
+        }
         dropped
     }
 
-    /// Drops everything before `to`. A file or run that lies across it stays. Gives the files dropped.
-    pub(crate) fn trim(&mut self, to: Offset) -> Vec<ArchiveFile> {
+    /// Drops everything before `to`, at the time `now`. A file or run that lies across it stays. Gives the files dropped.
+    pub(crate) fn trim(&mut self, to: Offset, now: i64) -> Vec<ArchiveFile> {
         self.log_start = to;
-        self.runs.drain(..self.runs.partition_point(|run| run.end() <= to));
+        let runs = self.runs.partition_point(|run| run.end() <= to);
+        if runs > 0 {
+            self.drop_runs(runs);
+            self.waiting_since_ms = now;
+        }
         self.files.drain(..self.files.partition_point(|file| file.end <= to)).collect()
     }
+}
+
+/// Bytes of the batches that these runs are of.
+pub(crate) fn batch_bytes(runs: &[Run]) -> u64 {
+    let mut last = None;
+    let batches = runs.iter().filter(|run| last.replace(run.batch) != Some(run.batch));
+    batches.map(|run| u64::from(run.batch.len)).sum()
 }

@@ -89,6 +89,24 @@ pub(super) fn describe(route: Route) -> About {
             "The shards: their leaders, partitions and regions",
             &[("200", "The shards.", &[(JSON, Some("ShardList"))])],
         ),
+        Route::Compactor => ops(
+            "How the compactor comes on: jobs, what waits, what regions miss",
+            &[("200", "The compactor.", &[(JSON, Some("CompactorView"))])],
+        ),
+        Route::RunCompactor => About {
+            query: &[
+                ("topic", "Only this topic is archived, merged and compacted; all of them by default."),
+                ("run", "Instead of beginning a run: wait on for the run of this number."),
+                ("wait", "How long to wait for the end of it, in milliseconds; 20000 by default, at most 60000."),
+            ],
+            ..ops(
+                "Archive everything now, merge and drop what can be, delete what nothing refers to",
+                &[
+                    ("200", "It is done.", &[(JSON, Some("RunView"))]),
+                    ("202", "It goes on; wait for it with `run`.", &[(JSON, Some("RunView"))]),
+                ],
+            )
+        },
         Route::Lease => ops(
             "What this node is to a shard, from memory; what nodes ask each other",
             &[("200", "Its part.", &[(JSON, Some("LeaseAnswer"))])],

@@ -52,7 +52,7 @@ impl ShardState {
             let Some(topic) = self.topics.get_mut(&topic) else { continue };
             topic.archive_changed(now);
             let Some(log) = topic.partitions.get_mut(partition.0 as usize) else { continue };
-            let dropped = log.replace(first, end, file.clone());
+            let dropped = log.replace(first, end, file.clone(), now);
             let garbage = dropped.into_iter().map(|file| (file.id, garbage_of(topic, claimed.part, &file, now)));
             self.archive.garbage.extend(garbage);
         }
@@ -125,12 +125,12 @@ impl ShardState {
         let log = topic.partitions.get(number).ok_or(Rejection::PartitionNotFound(trim.partition))?;
         let mut to = trim.to.min(log.high_watermark);
         if trim.acknowledged {
-            to = to.min(acknowledged(topic, number).unwrap_or_default());
+            to = to.min(topic.acknowledged(trim.partition).unwrap_or_default());
         }
         if to <= log.log_start {
             return Ok(Outcome::Trimmed(log.log_start));
         }
-        let dropped = topic.partitions[number].trim(to);
+        let dropped = topic.partitions[number].trim(to, now);
         if !dropped.is_empty() {
             topic.archive_changed(now);
         }
@@ -177,16 +177,6 @@ impl ShardState {
         let claims: Vec<_> = self.archive.claims.iter().filter(|(_, claimed)| of(claimed)).map(|(id, _)| *id).collect();
         claims.into_iter().for_each(|id| self.archive.give_up(id, topic.name.clone(), now));
     }
-}
-
-/// Up to where every subscription is done with a partition; `None` if there is no subscription.
-fn acknowledged(topic: &Topic, number: usize) -> Option<Offset> {
-    let start = topic.partitions[number].log_start;
-    let done = topic.subscriptions.values().map(|subscription| match &subscription.kind {
-        Kind::Stream(positions) => positions.get(number).copied().unwrap_or(start),
-        Kind::Queue(queue) => queue.partitions.get(number).map_or(start, |part| part.needed_from()),
-    });
-    done.min()
 }
 
 fn overlap(one: &ClaimPart, other: &ClaimPart) -> bool {

@@ -1,0 +1,124 @@
+//! When which views of the archive are published.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use brigade_index::{
+    ids::TopicId,
+    names::TopicName,
+    shard::Shard,
+    state::{ShardState, Topic},
+};
+use tokio::time::Instant;
+
+use super::failures::Pause;
+use crate::{deletion::Published, views};
+
+/// Views of a topic are published at most so often: each time takes some requests.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// What changed before may not have been published by the leader that was there then, if it was not long ago.
+const DOUBT_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// A topic whose views have been published, or tried to.
+#[derive(Default)]
+struct Tried {
+    at: Option<Instant>,
+    pause: Pause,
+}
+
+/// What is published.
+#[derive(Default)]
+pub(super) struct Views {
+    pub(super) published: Published,
+    tried: BTreeMap<TopicId, Tried>,
+    /// Deleted topics whose views may be there.
+    gone: BTreeMap<TopicId, (TopicName, Pause)>,
+}
+
+impl Views {
+    /// Topics whose views are to be published now, and when to look again if others wait for their time.
+    fn due(&self, state: &ShardState, now_ms: i64, at_once: bool) -> (Vec<TopicId>, Option<Instant>) {
+        let now = Instant::now();
+        let (mut due, mut next): (Vec<_>, Option<Instant>) = (Vec::new(), None);
+        let behind = |topic: &&Topic| {
+            topic.archive_version > self.published.version(topic.id)
+                && (self.tried.contains_key(&topic.id) || topic.archive_changed_ms > now_ms.saturating_sub(DOUBT_MS))
+        };
+        for topic in state.topics().filter(behind) {
+            let tried = self.tried.get(&topic.id);
+            let earliest = tried.and_then(|tried| Some((tried.at? + EVERY).max(tried.pause.end().unwrap_or(now))));
+            match earliest.filter(|earliest| *earliest > now && !at_once) {
+                None => due.push(topic.id),
+                Some(earliest) => next = Some(next.map_or(earliest, |next| next.min(earliest))),
+            }
+        }
+        (due, next)
+    }
+
+    /// These must be published before something of them can be deleted.
+    pub(super) fn need(&mut self, topics: impl IntoIterator<Item = TopicId>) {
+        for topic in topics {
+            self.tried.entry(topic).or_default();
+        }
+    }
+
+    /// Publishes what is due. Gives when to look again, and what went wrong.
+    pub(super) async fn publish(
+        &mut self,
+        shard: &Shard,
+        now_ms: i64,
+        at_once: bool,
+    ) -> (Option<Instant>, Vec<String>) {
+        let (due, mut next) = self.due(&shard.state(), now_ms, at_once);
+        let mut problems = Vec::new();
+        for topic in due {
+            let result = views::publish(shard, topic).await;
+            let tried = self.tried.entry(topic).or_default();
+            let now = Instant::now();
+            tried.at = Some(now);
+            match result {
+                Ok(version) => {
+                    tried.pause = Pause::default();
+                    self.published.note(topic, version);
+                }
+                Err(error) => {
+                    tried.pause.failed(now);
+                    let again = tried.pause.end();
+                    next = next.into_iter().chain(again).min();
+                    problems.push(error.to_string());
+                }
+            }
+        }
+        let again = self.remove(shard, &mut problems).await;
+        (next.into_iter().chain(again).min(), problems)
+    }
+
+    /// Removes the views of topics that are gone, as their garbage shows.
+    async fn remove(&mut self, shard: &Shard, problems: &mut Vec<String>) -> Option<Instant> {
+        {
+            let state = shard.state();
+            for garbage in state.archive.garbage().values() {
+                let known = state.topic(garbage.topic).is_some() || self.published.version(garbage.topic) == u64::MAX;
+                if !known {
+                    self.gone.entry(garbage.topic).or_insert_with(|| (garbage.name.clone(), Pause::default()));
+                }
+            }
+        }
+        let mut next = None;
+        for (topic, (name, mut pause)) in std::mem::take(&mut self.gone) {
+            let now = Instant::now();
+            if pause.is_over(now) {
+                let Err(error) = views::remove(shard, &name, topic).await else {
+                    self.tried.remove(&topic);
+                    self.published.note(topic, u64::MAX);
+                    continue;
+                };
+                pause.failed(now);
+                problems.push(error.to_string());
+            }
+            next = next.into_iter().chain(pause.end()).min();
+            self.gone.insert(topic, (name, pause));
+        }
+        next
+    }
+}
