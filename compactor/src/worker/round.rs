@@ -1,7 +1,7 @@
 //! One round of the compactor: plan, drop, and run the jobs of the plan.
 
 use brigade_index::{
-    command::{Command, Outcome, Rejection, Trim},
+    command::{Command, Outcome, Trim},
     ids::{Partition, TopicId},
 };
 use tokio::time::Instant;
@@ -105,8 +105,9 @@ impl Worker {
         let result = match &job {
             Job::Archive(job) => job::archive::run(&self.context, job).await,
             Job::Merge(job) => job::merge::run(&self.context, job).await,
-            Job::Compact(_) => {
-                Err(JobError::Superseded(Rejection::Malformed("key compaction comes with the next merge")))
+            Job::Compact(job) => {
+                let (now_ms, seed) = (self.env.clock.now_ms(), self.env.entropy.next_u64());
+                job::compact::run(&self.context, job, now_ms, seed).await
             }
         };
         self.shared.job.lock().take();

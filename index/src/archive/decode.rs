@@ -178,7 +178,8 @@ fn to_rows(batch: &RecordBatch, block: &Block) -> Result<Rows, ArchiveError> {
 /// Offsets of the messages of a block.
 pub(super) fn offsets(column: &ArrayRef, block: &Block) -> Result<Vec<u64>, ArchiveError> {
     let offsets: Vec<u64> = column.as_primitive::<Int64Type>().values().iter().map(|at| *at as u64).collect();
-    let inside = offsets.first() == Some(&block.first.0) && offsets.last().map(|last| last + 1) == Some(block.end.0);
+    let inside = offsets.first() == Some(&block.first.0)
+        && offsets.last().and_then(|last| last.checked_add(1)) == Some(block.end.0);
     if !inside || !offsets.windows(2).all(|pair| pair[0] < pair[1]) {
         return Err(ArchiveError::damaged("a block has other offsets than the footer says"));
     }
