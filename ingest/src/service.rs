@@ -24,6 +24,7 @@ use crate::{
     ReadReply, ReadRequest,
     admission::Gate,
     batcher::{Batcher, INBOX, Shared},
+    ahead::ReadAhead,
     cache::BatchCache,
     log::Log,
     membership::Membership,
@@ -98,13 +99,15 @@ impl Ingest {
         let gate = metrics.gate().clone();
         let cache = Arc::new(BatchCache::new(log.clone(), settings.cache_bytes, metrics.clone()));
         metrics.watch(&cache);
-        let reader = Reader::new(log.clone(), cache.clone(), metrics.clone());
+        let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
+        let ahead = ReadAhead::new(cache.clone(), tasks.clone(), closing.clone());
+        let reader = Reader::new(log.clone(), cache.clone(), ahead.clone(), metrics.clone());
         let membership = Membership::new(log.clone());
         let (inbox, requests) = mpsc::channel(INBOX);
-        let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let queues = Queues::new(Around {
             log: log.clone(),
             cache: cache.clone(),
+            ahead,
             metrics: metrics.clone(),
             env: env.clone(),
             tasks: tasks.clone(),
