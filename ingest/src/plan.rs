@@ -40,6 +40,13 @@ pub(crate) struct Piece {
     rows: usize,
 }
 
+impl Piece {
+    /// The part of it between these offsets.
+    pub(crate) fn part(&self, (from, until): (Offset, Offset)) -> Self {
+        Self { from, until, ..self.clone() }
+    }
+}
+
 /// What a read fetches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {

@@ -332,7 +332,7 @@ impl Reader {
     /// A piece, as parts that are fetched apart from each other.
     async fn split(&self, topic: TopicId, piece: Piece) -> Vec<Piece> {
         let parts = self.cache.parts(topic, piece.partition, &piece.source, (piece.from, piece.until)).await;
-        parts.into_iter().map(|(from, until)| Piece { from, until, ..piece.clone() }).collect()
+        parts.into_iter().map(|part| piece.part(part)).collect()
     }
 
     /// Plans for a poll: every partition gets an equal share of the messages, and what one leaves goes to the next.
