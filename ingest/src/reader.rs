@@ -148,6 +148,11 @@ impl Reader {
         Self { log, cache, ahead, metrics, turn: AtomicUsize::new(0) }
     }
 
+    #[cfg(test)]
+    pub(crate) fn cache(&self) -> &BatchCache {
+        &self.cache
+    }
+
     pub(crate) async fn read(&self, mut request: ReadRequest) -> Result<ReadReply, IngestError> {
         let until = Instant::now() + request.wait;
         loop {
