@@ -125,3 +125,6 @@ impl ArchiveFile {
         self.rows < self.end.0 - self.first.0
     }
 }
+
+#[cfg(test)]
+mod tests;

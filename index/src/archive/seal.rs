@@ -45,12 +45,18 @@ pub(super) fn finish(
     file.append_key_value_metadata(KeyValue::new("brigade.footer".to_owned(), value));
     file.finish()?;
     let output = file.inner_mut();
-    let footer = output.tail(begin);
-    let crc = format!("{:08x}", crc32c::crc32c(footer));
-    let at = find_value(footer).ok_or_else(|| ArchiveError::damaged("its footer lacks a checksum"))?;
-    footer[at + BEGIN_DIGITS + 1..][..PLACEHOLDER.len()].copy_from_slice(crc.as_bytes());
+    seal(output.tail(begin)).ok_or_else(|| ArchiveError::damaged("its footer lacks a checksum"))?;
     let rest = output.take();
     Ok((rest, output.bytes(), output.crc()))
+}
+
+/// Puts the checksum into page index and footer.
+pub(super) fn seal(footer: &mut [u8]) -> Option<()> {
+    let at = find_value(footer)? + BEGIN_DIGITS + 1;
+    footer[at..at + PLACEHOLDER.len()].copy_from_slice(PLACEHOLDER);
+    let crc = format!("{:08x}", crc32c::crc32c(footer));
+    footer[at..at + PLACEHOLDER.len()].copy_from_slice(crc.as_bytes());
+    Some(())
 }
 
 /// Where the value of the pair is. It is the last pair, so that no topic or cluster can have a name that looks like it.
