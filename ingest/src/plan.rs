@@ -69,12 +69,12 @@ impl Plan {
 /// much.
 pub(crate) fn plan(log: &PartitionLog, partition: Partition, from: Offset, end: Offset, want: Budget) -> Plan {
     let (mut pieces, mut at, mut left) = (Vec::new(), from, want);
+    if left.is_spent() {
+        return Plan { pieces, end: from };
+    }
     for source in sources_from(log, from) {
         if source.first() >= end {
             break;
-        }
-        if left.is_spent() {
-            return Plan { pieces, end: at };
         }
         let (from, last) = (source.first().max(at), source.end().min(end));
         let span = source.end().0 - source.first().0;
@@ -91,6 +91,9 @@ pub(crate) fn plan(log: &PartitionLog, partition: Partition, from: Offset, end: 
         left.bytes = left.bytes.saturating_sub(usize::try_from(source.share(rows)).unwrap_or(usize::MAX));
         pieces.push(Piece { partition, source, from, until, rows: rows as usize });
         at = until;
+        if until < last || left.is_spent() {
+            return Plan { pieces, end: until };
+        }
     }
     Plan { pieces, end }
 }

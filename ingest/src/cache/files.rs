@@ -229,7 +229,11 @@ impl BatchCache {
         let key = file.key(&found.name, topic, partition);
         let (cluster, name) = (self.log.cluster().to_owned(), found.name.clone());
         let ArchiveFile { id, first, end, .. } = **file;
-        Ok(Place { file: file.clone(), key, head: FileHead { cluster, topic: name, topic_id: topic, partition, id, first, end } })
+        Ok(Place {
+            file: file.clone(),
+            key,
+            head: FileHead { cluster, topic: name, topic_id: topic, partition, id, first, end },
+        })
     }
 
     async fn range(&self, place: &Place, range: Range<u64>) -> Result<Bytes, FetchError> {

@@ -14,14 +14,7 @@ use super::{
     handle::Around,
     receipt::{Receipt, Sealer},
 };
-use crate::{
-    Slice,
-    ahead::Part,
-    cache::Found,
-    chunk::Chunk,
-    dispatch::Taken,
-    source::Source,
-};
+use crate::{Slice, ahead::Part, cache::Found, chunk::Chunk, dispatch::Taken, source::Source};
 
 /// Messages with consecutive offsets out of one batch or archive file.
 #[derive(Debug)]

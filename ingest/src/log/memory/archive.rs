@@ -65,7 +65,14 @@ impl MemoryLog {
         let mut all = true;
         for (messages, places) in self.stored(&name, topic, partition, &log, (first, end)) {
             let places = places.into_iter().filter(|(_, offset)| *offset >= first && *offset < end);
-            let (rows, offsets): (Vec<_>, Vec<_>) = places.filter(|(_, offset)| keep(*offset) || { all = false; false }).unzip();
+            let (rows, offsets): (Vec<_>, Vec<_>) = places
+                .filter(|(_, offset)| {
+                    keep(*offset) || {
+                        all = false;
+                        false
+                    }
+                })
+                .unzip();
             kept |= !rows.is_empty();
             writer.push_rows(&messages, &rows, &offsets).unwrap();
         }
