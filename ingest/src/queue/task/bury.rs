@@ -16,7 +16,7 @@ use crate::{
     queue::{
         copy::{self, Copies, Original, Target},
         handle::{Around, Of},
-        pending::Kept,
+        pending::{After, Kept},
     },
     source::sources_from,
 };
@@ -74,7 +74,7 @@ impl Task {
             let (around, of) = (self.around.clone(), self.of.clone());
             self.events.push(Box::pin(async move {
                 let result = move_them(around, of, target, originals, settle).await;
-                Event::Committed(kept, answers, result)
+                Event::Committed(After { kept, answers, skipped: Vec::new() }, result)
             }));
         }
     }

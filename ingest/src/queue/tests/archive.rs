@@ -116,7 +116,7 @@ async fn offsets_without_messages_are_settled_and_the_queue_comes_to_rest() {
         plain.publish_many().await;
         let all = plain.drain().await;
         // Some are gone from a file, all from another; the last are still in the journal.
-        let keep = |offset: u64| offset < 4 || (offset < 8 && offset % 3 == 0);
+        let keep = |offset: u64| offset < 4 || (offset < 8 && offset.is_multiple_of(3));
         let world = world(settings.clone());
         world.publish_many().await;
         world.archive(0, 0, 8, keep);
@@ -274,4 +274,17 @@ async fn a_damaged_block_holds_up_no_other() {
     }
     got.sort_by_key(|got| got.offset);
     assert_eq!(values(&got), ["0", "1", "2", "6", "7", "8"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_gets_is_settled_even_if_that_is_refused_at_first() {
+    let world = world(QueueSettings { filter: Some("want = 'yes'".to_owned()), ..QueueSettings::default() });
+    world.publish_plain(&["0", "1", "2"]).await;
+    world.archive(0, 0, 3, |offset| offset != 1);
+    *world.log.fault.lock() = Fault::Unavailable;
+    assert!(world.poll(1, Duration::from_secs(5)).await.is_empty());
+    assert_eq!(world.queue.counts().await.unwrap().unsettled, 3);
+    *world.log.fault.lock() = Fault::None;
+    assert!(world.poll(1, Duration::from_secs(5)).await.is_empty());
+    world.assert_at_rest(0).await;
 }
