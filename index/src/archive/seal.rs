@@ -4,7 +4,7 @@
 //! checksum of the whole file. So one of the pairs in the metadata says where the page index begins, and has a CRC-32C of
 //! everything from there to the end, which is put in at last.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 use parquet::file::{
@@ -102,15 +102,18 @@ pub(super) fn check(footer: &[u8]) -> Result<(), ArchiveError> {
     }
 }
 
-/// First offsets of the pages of values of a row group whose offsets have gaps; they cannot be computed then.
+/// First and last offsets of the pages of values of a row group whose offsets have gaps; otherwise they can be computed.
 pub(super) fn page_offsets(row_group: usize, offsets: &[u64], pages: &[PageLocation]) -> Option<KeyValue> {
     let (first, last) = (offsets.first()?, offsets.last()?);
     if last - first + 1 == offsets.len() as u64 {
         return None;
     }
-    let firsts = pages.iter().filter_map(|page| offsets.get(usize::try_from(page.first_row_index).ok()?));
-    let firsts: Vec<String> = firsts.map(|offset| (offset - first).to_string()).collect();
-    Some(page_offsets_pair(row_group, &firsts.join(",")))
+    let ends = pages.iter().skip(1).map(|page| page.first_row_index).chain([offsets.len() as i64]);
+    let ranges = pages.iter().zip(ends).filter_map(|(page, end)| {
+        let rows = offsets.get(usize::try_from(page.first_row_index).ok()?..usize::try_from(end).ok()?)?;
+        Some(format!("{}-{}", rows.first()? - first, rows.last()? - first))
+    });
+    Some(page_offsets_pair(row_group, &ranges.collect::<Vec<_>>().join(",")))
 }
 
 pub(super) fn page_offsets_pair(row_group: usize, value: &str) -> KeyValue {
@@ -121,8 +124,14 @@ pub(super) fn page_offsets_name(row_group: usize) -> String {
     format!("page_offsets.{row_group}")
 }
 
-/// What [`page_offsets`] wrote for a row group that begins at offset `first`.
-pub(super) fn read_page_offsets(metadata: &FileMetaData, row_group: usize, first: u64) -> Option<Vec<u64>> {
+/// What [`page_offsets`] wrote for a row group that begins at offset `group_first`.
+pub(super) fn read_page_offsets(
+    metadata: &FileMetaData,
+    row_group: usize,
+    group_first: u64,
+) -> Option<Vec<RangeInclusive<u64>>> {
     let text = head::lookup(metadata, &page_offsets_name(row_group))?;
-    text.split(',').map(|number| first.checked_add(number.parse().ok()?)).collect()
+    let place = |number: &str| group_first.checked_add(number.parse().ok()?);
+    let range = |(first, last)| Some(place(first)?..=place(last)?);
+    text.split(',').map(|pair| pair.split_once('-').and_then(range)).collect()
 }

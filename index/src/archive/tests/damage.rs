@@ -7,7 +7,7 @@ fn try_read(file: &[u8]) -> Result<Vec<Owned>, ArchiveError> {
 }
 
 fn example() -> (Vec<Owned>, Vec<u8>) {
-    let mut messages = read::noise(40, 24);
+    let mut messages = read::noise(30, 24);
     for (row, message) in messages.iter_mut().enumerate() {
         message.offset = row as u64 + row as u64 / 7;
         message.group = (row % 5 == 0).then(|| format!("g{row}"));
@@ -25,17 +25,16 @@ fn a_flipped_byte_anywhere_is_noticed_or_does_not_matter() {
     assert_eq!(try_read(&file).unwrap(), messages);
     let (mut noticed, bytes) = (0, file.len());
     for at in 0..bytes {
-        for flip in [0x01, 0x80, 0xff] {
-            file[at] ^= flip;
-            match try_read(&file) {
-                Ok(found) => assert!(found == messages, "byte {at} of {bytes} changes the messages"),
-                Err(_) => noticed += 1,
-            }
-            file[at] ^= flip;
+        let flip = [0x01, 0x80, 0xff, 0x10][at % 4];
+        file[at] ^= flip;
+        match try_read(&file) {
+            Ok(found) => assert!(found == messages, "byte {at} of {bytes} changes the messages"),
+            Err(_) => noticed += 1,
         }
+        file[at] ^= flip;
     }
     // What is not noticed: Parquet's mark at the beginning, the column of the partition, and the Bloom filters.
-    assert!(noticed * 100 > bytes * 3 * 85, "{noticed} of {}", bytes * 3);
+    assert!(noticed * 100 > bytes * 85, "{noticed} of {bytes}");
 }
 
 #[test]
