@@ -23,6 +23,7 @@ use crate::{
     Admission, Draft, IngestError, IngestMetrics, IngestSettings, MAX_REQUEST_BYTES, Members, PollReply, PollRequest,
     ReadReply, ReadRequest,
     admission::Gate,
+    ahead::ReadAhead,
     batcher::{Batcher, INBOX, Shared},
     cache::BatchCache,
     log::Log,
@@ -98,13 +99,15 @@ impl Ingest {
         let gate = metrics.gate().clone();
         let cache = Arc::new(BatchCache::new(log.clone(), settings.cache_bytes, metrics.clone()));
         metrics.watch(&cache);
-        let reader = Reader::new(log.clone(), cache.clone(), metrics.clone());
+        let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
+        let ahead = ReadAhead::new(cache.clone(), tasks.clone(), closing.clone());
+        let reader = Reader::new(log.clone(), cache.clone(), ahead.clone(), metrics.clone());
         let membership = Membership::new(log.clone());
         let (inbox, requests) = mpsc::channel(INBOX);
-        let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let queues = Queues::new(Around {
             log: log.clone(),
             cache: cache.clone(),
+            ahead,
             metrics: metrics.clone(),
             env: env.clone(),
             tasks: tasks.clone(),

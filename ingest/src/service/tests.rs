@@ -1,5 +1,6 @@
 //! Publishing and reading against the real shard state over a log in memory. Nothing here depends on how fast it runs.
 
+mod archive;
 mod deduplication;
 
 use std::{
@@ -11,6 +12,7 @@ use brigade_index::{
     batch::{AttributeSet, Attributes, MessageRef, ValueKind},
     command::Command,
     names::ProducerId,
+    shard::FetchError,
 };
 use futures::future::join_all;
 
