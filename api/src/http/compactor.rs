@@ -233,7 +233,7 @@ impl From<RepairProgress> for RepairView {
     fn from(repair: RepairProgress) -> Self {
         Self {
             region: repair.name.to_string(),
-            objects_missing: repair.objects_missing,
+            objects_missing: repair.files_missing + repair.copies_missing,
             bytes_missing: repair.bytes_missing,
             copied_objects: repair.copied_objects,
             copied_bytes: repair.copied_bytes,
