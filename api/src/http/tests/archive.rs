@@ -157,6 +157,9 @@ async fn what_retention_drops_is_no_lag() {
     let commit = "/v1/topics/t/subscriptions/s/commit";
     let committed = post(&router, commit, r#"{"positions":[{"partition":0,"offset":1}]}"#).await;
     assert_eq!((committed.status, &committed.json()["positions"][0]["offset"]), (StatusCode::OK, &json!(3)));
+    let read_on =
+        post(&router, "/v1/topics/t/subscriptions/s/poll", r#"{"positions":[{"partition":0,"offset":1}]}"#).await;
+    assert_eq!((read_on.status, &read_on.json()["messages"][0]["offset"]), (StatusCode::OK, &json!(3)));
     let late = put(&router, "/v1/topics/t/subscriptions/late", "{}").await;
     assert_eq!((late.status, &late.json()["lag"]), (StatusCode::CREATED, &json!(2)));
     let seek = r#"{"seek":{"positions":[{"partition":0,"offset":2}]}}"#;
