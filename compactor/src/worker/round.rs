@@ -1,7 +1,8 @@
 //! One round of the compactor: plan, drop, and run the jobs of the plan.
 
 use brigade_index::{
-    command::{Command, Outcome, Rejection, Trim},
+    command::{Command, Outcome, Trim},
+    env::Env,
     ids::{Partition, TopicId},
 };
 use tokio::time::Instant;
@@ -100,7 +101,10 @@ impl Worker {
         let result = match &job {
             Job::Archive(job) => job::archive::run(&self.context, job).await,
             Job::Merge(job) => job::merge::run(&self.context, job).await,
-            Job::Compact(_) => Err(JobError::Superseded(Rejection::Malformed("key compaction comes with the next merge"))),
+            Job::Compact(job) => {
+                let Env { clock, entropy } = &self.env;
+                job::compact::run(&self.context, job, clock.now_ms(), entropy.next_u64()).await
+            }
         };
         self.shared.job.lock().take();
         let (now, metrics) = (Instant::now(), &self.context.metrics);
