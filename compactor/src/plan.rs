@@ -251,8 +251,7 @@ impl<'a> Planner<'a> {
         for claimed in state.archive.claims().values() {
             claims.entry((claimed.part.topic, claimed.part.partition)).or_default().push(claimed.part);
         }
-        let mut planner =
-            Self { now_ms, settings, journal_bytes: 0, runs: 0, waiting: 0, claims, look_again_ms: None };
+        let mut planner = Self { now_ms, settings, journal_bytes: 0, runs: 0, waiting: 0, claims, look_again_ms: None };
         for log in state.topics().flat_map(|topic| &topic.partitions) {
             planner.journal_bytes += log.journal_bytes();
             planner.runs += log.runs().len();

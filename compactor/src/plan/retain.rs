@@ -26,11 +26,7 @@ struct Piece {
 
 fn pieces(log: &PartitionLog) -> impl Iterator<Item = Piece> {
     let files = log.files().iter();
-    let files = files.map(|file| Piece {
-        end: file.end,
-        max_timestamp_ms: file.max_timestamp_ms,
-        bytes: file.bytes,
-    });
+    let files = files.map(|file| Piece { end: file.end, max_timestamp_ms: file.max_timestamp_ms, bytes: file.bytes });
     let runs = log.runs();
     let runs = runs.iter().enumerate().map(|(index, run)| {
         // The last run of a batch frees it.

@@ -180,13 +180,18 @@ impl World {
         let kept = if compact { self.kept } else { 100 };
         // A footer and a header, at least.
         let bytes = (stored * kept / 100).max(input * self.left / 100 + 1_000);
-        if runs.is_empty() { self.figures.merged += bytes } else { self.figures.archived += bytes }
+        if runs.is_empty() {
+            self.figures.merged += bytes
+        } else {
+            self.figures.archived += bytes
+        }
         assert!(files.is_empty() || runs.is_empty());
         self.figures.input += input;
         self.figures.written += 1;
         self.figures.copied += files.len() as u64;
         let stamps = files.iter().map(|file| (file.min_timestamp_ms, file.max_timestamp_ms));
-        let stamps: Vec<_> = stamps.chain(runs.iter().map(|run| (run.min_timestamp_ms, run.max_timestamp_ms))).collect();
+        let stamps: Vec<_> =
+            stamps.chain(runs.iter().map(|run| (run.min_timestamp_ms, run.max_timestamp_ms))).collect();
         ArchiveFile {
             id,
             first: part.first,

@@ -23,8 +23,8 @@ use crate::{
     names::{ProducerId, SubscriptionName, TopicName, TransactionId},
     region::{RegionRecord, RegionSet},
     state::{
-        self, BatchLocation, Deduplication, Kind, MessageIds, PartitionLog, ProducerWindow, Queue, QueuePartition, Regions,
-        RememberedKey, Run, ShardState, Subscription, Topic,
+        self, BatchLocation, Deduplication, Kind, MessageIds, PartitionLog, ProducerWindow, Queue, QueuePartition,
+        Regions, RememberedKey, Run, ShardState, Subscription, Topic,
     },
 };
 

@@ -77,3 +77,6 @@ impl Archive {
         self.last
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -187,7 +187,8 @@ impl Bench {
         }
         for run in log.runs() {
             let messages = decode(&self.context.shard.fetch(&run.batch).await.unwrap()).unwrap();
-            (0..run.rows as usize).for_each(|row| take(&messages, run.first_row as usize + row, run.base.0 + row as u64));
+            (0..run.rows as usize)
+                .for_each(|row| take(&messages, run.first_row as usize + row, run.base.0 + row as u64));
         }
         there
     }

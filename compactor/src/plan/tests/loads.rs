@@ -34,7 +34,9 @@ fn fast(left: u64) -> World {
 
 #[test]
 fn a_fast_partition_is_written_twice() {
-    for (name, left) in [("one fast partition", 100), ("one fast partition, JSON", 40), ("one fast partition, grows", 110)] {
+    for (name, left) in
+        [("one fast partition", 100), ("one fast partition, JSON", 40), ("one fast partition, grows", 110)]
+    {
         let world = fast(left);
         assert!(report(name, &world) <= 2.2);
         assert!(world.figures.most_waiting <= 80 * MIB && world.figures.most_runs <= 10, "{name}");
