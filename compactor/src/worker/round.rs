@@ -97,12 +97,7 @@ impl Worker {
         let (running, started) = (describe(&job, self.env.clock.now_ms()), Instant::now());
         let kind = running.kind;
         *self.shared.job.lock() = Some(running);
-        tracing::debug!(
-            kind = kind.as_str(),
-            partitions = running.partitions,
-            bytes = running.input_bytes,
-            "a job begins"
-        );
+        tracing::debug!(kind = kind.as_str(), partitions = running.partitions, bytes = running.input_bytes, "a job begins");
         let result = match &job {
             Job::Archive(job) => job::archive::run(&self.context, job).await,
             Job::Merge(job) => job::merge::run(&self.context, job).await,
@@ -132,9 +127,7 @@ impl Worker {
                 match &error {
                     JobError::Input { topic, partition, .. } => self.failures.failed(*topic, *partition, now),
                     JobError::Refused(_) => {
-                        parts(&job)
-                            .into_iter()
-                            .for_each(|(topic, partition)| self.failures.failed(topic, partition, now));
+                        parts(&job).into_iter().for_each(|(topic, partition)| self.failures.failed(topic, partition, now));
                     }
                     _ => self.failures.all_failed(now),
                 }
