@@ -115,7 +115,7 @@ async fn a_crash_in_the_middle_is_made_good_by_the_next_leader() {
     assert!(repair(&trial).await.missing == 0);
     assert!(trial.referenced().values().all(|file| file.regions.len() == 3));
     trial.check().await;
-    // A stop ends it between parts.
+    // With nothing to do a stop changes nothing.
     let stop = CancellationToken::new();
     stop.cancel();
     assert_eq!(run(&trial.shard, &unlimited(), &stop).await.unwrap(), Repaired::default());

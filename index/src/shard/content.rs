@@ -37,7 +37,7 @@ impl Entry {
 const TAIL_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Most young entries that are kept.
-const TAIL_ENTRIES: usize = 4_096;
+const TAIL_ENTRIES: usize = if cfg!(test) { 64 } else { 4_096 };
 
 /// Young entries, by sequence without gaps.
 #[derive(Default)]
