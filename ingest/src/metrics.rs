@@ -134,8 +134,16 @@ impl IngestMetrics {
         registry.register("brigade_ingest_flushes", "Proposals made, by what caused them", m.flushes.clone());
         let (name, help) = ("brigade_ingest_ack", "Time from a parsed publish request to its acknowledgement");
         registry.register_with_unit(name, help, Unit::Seconds, m.ack.clone());
-        registry.register("brigade_ingest_cache_hits", "Batches and parts of archive files found in the cache", m.cache_hits.clone());
-        registry.register("brigade_ingest_cache_misses", "Batches and parts of archive files fetched from the store", m.cache_misses.clone());
+        registry.register(
+            "brigade_ingest_cache_hits",
+            "Batches and parts of archive files found in the cache",
+            m.cache_hits.clone(),
+        );
+        registry.register(
+            "brigade_ingest_cache_misses",
+            "Batches and parts of archive files fetched from the store",
+            m.cache_misses.clone(),
+        );
         registry.register("brigade_ingest_read_messages", "Messages read", m.read_messages.clone());
         let (name, help) = ("brigade_ingest_read", "Bytes of keys, values and headers read");
         registry.register_with_unit(name, help, Unit::Bytes, m.read_bytes.clone());
