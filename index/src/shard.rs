@@ -10,6 +10,7 @@
 //! | `leader`, `events` | the owner task of a reign, and what it waits for |
 //! | `join`, `copies`, `content` | regions that come later, and what they are sent |
 //! | `change` | changing the set of regions |
+//! | `inspect` | what one region says, read without leading |
 //! | `snapshot`, `whole` | snapshots and truncation marks, and whether a region still has what they stand for |
 //! | `fetch`, `archive`, `view` | reading batches and archive files from the nearest region that has them |
 //! | `health`, `history`, `status` | what people are told |
@@ -24,6 +25,7 @@ mod events;
 mod fetch;
 mod health;
 mod history;
+pub mod inspect;
 mod join;
 mod leader;
 mod open;
