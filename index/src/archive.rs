@@ -1,4 +1,27 @@
-//! The archive: messages of a partition in Parquet files, as the index knows them.
+//! The archive: messages of a partition in Parquet files, as the index knows them and as they are written and read.
+
+mod blocks;
+mod crc;
+mod decode;
+mod error;
+mod fetched;
+mod footer;
+mod head;
+mod merger;
+mod output;
+mod pages;
+mod schema;
+mod seal;
+mod writer;
+
+pub use blocks::Block;
+pub use decode::Rows;
+pub use error::ArchiveError;
+pub use footer::{Footer, FooterStep};
+pub use head::{FileHead, Written};
+pub use merger::FileMerger;
+pub use schema::archive_schema;
+pub use writer::{FileWriter, WriterSettings};
 
 use xxhash_rust::xxh3::xxh3_128;
 
