@@ -123,7 +123,7 @@ impl Scrub {
         progress.begin("looking again at what seems wrong");
         // What was looked at first is compared with itself.
         findings.extend(compare::states(&scene));
-        let mut partitions = compare::partitions(&scene, &regions, &mut findings);
+        let partitions = compare::partitions(&scene, &regions, &mut findings);
         let again = scene::look(&self.targets, self.shard).await?;
         findings.extend(again.findings.iter().cloned());
         for region in &mut regions {
@@ -133,7 +133,6 @@ impl Scrub {
                 findings.add(unreadable(now.name.as_str(), &error));
             }
         }
-        compare::complete(&again, &regions, &mut partitions);
         let (findings, findings_left_out) = findings.into_parts();
         Ok(Report {
             cluster_id: scene.cluster_id.clone(),

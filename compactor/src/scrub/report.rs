@@ -234,6 +234,17 @@ impl Findings {
         findings.into_iter().for_each(|finding| self.add(finding));
     }
 
+    /// So many of the extra objects of a region were deleted.
+    pub(crate) fn deleted(&mut self, region: &str, mut deleted: u64) {
+        let extra = |finding: &&mut Finding| finding.code == Code::ExtraObject && finding.region == region;
+        for finding in self.list.iter_mut().filter(extra) {
+            finding.repaired = deleted >= finding.objects;
+            let hint = if finding.repaired { "deleted" } else { "some could not be deleted yet; scrub again" };
+            hint.clone_into(&mut finding.hint);
+            deleted = deleted.saturating_sub(finding.objects);
+        }
+    }
+
     pub(crate) fn into_parts(mut self) -> (Vec<Finding>, u64) {
         self.list.sort_by(|a, b| (b.severity, &a.region, a.code, &a.key).cmp(&(a.severity, &b.region, b.code, &b.key)));
         (self.list, self.left_out)

@@ -1,0 +1,1 @@
+//! Scrubbing against stores in memory.
