@@ -16,17 +16,17 @@
 
 mod classify;
 mod compare;
-mod entries;
-mod files;
-mod list;
+pub(crate) mod entries;
+pub(crate) mod files;
+pub(crate) mod list;
 mod progress;
 mod repair;
 mod report;
 mod resume;
-mod scene;
+pub(crate) mod scene;
 #[cfg(test)]
 mod tests;
-mod verify;
+pub(crate) mod verify;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -8,6 +8,7 @@ mod fetched;
 mod footer;
 mod head;
 mod merger;
+mod moved;
 mod output;
 mod pages;
 mod schema;
@@ -20,6 +21,7 @@ pub use error::ArchiveError;
 pub use footer::{Footer, FooterStep};
 pub use head::{FileHead, Written};
 pub use merger::FileMerger;
+pub use moved::{crc_with_end, moved_footer};
 pub use schema::archive_schema;
 pub use writer::{FileWriter, WriterSettings};
 

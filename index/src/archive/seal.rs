@@ -96,6 +96,16 @@ pub(super) fn check(footer: &[u8]) -> Result<(), ArchiveError> {
     }
 }
 
+/// Puts the checksum of a footer in that was changed.
+pub(super) fn reseal(footer: &mut [u8]) -> Result<(), ArchiveError> {
+    let at = find_value(footer).ok_or_else(|| ArchiveError::damaged("its footer lacks a checksum"))?;
+    let at = at + BEGIN_DIGITS + 1..at + BEGIN_DIGITS + 1 + PLACEHOLDER.len();
+    footer[at.clone()].copy_from_slice(PLACEHOLDER);
+    let crc = format!("{:08x}", crc32c::crc32c(footer));
+    footer[at].copy_from_slice(crc.as_bytes());
+    Ok(())
+}
+
 /// First offsets of the pages of values of a row group whose offsets have gaps; they cannot be computed then.
 pub(super) fn page_offsets(row_group: usize, offsets: &[u64], pages: &[PageLocation]) -> Option<KeyValue> {
     let (first, last) = (offsets.first()?, offsets.last()?);

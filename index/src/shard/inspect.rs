@@ -344,6 +344,3 @@ impl RegionContent {
         Some(state)
     }
 }
-
-#[cfg(test)]
-mod tests;

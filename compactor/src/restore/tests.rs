@@ -1,0 +1,1 @@
+//! Restoring clusters in memory.
