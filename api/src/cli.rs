@@ -19,6 +19,8 @@ pub(crate) mod progress;
 pub mod publish;
 pub mod read;
 pub mod region;
+pub mod restore;
+pub mod scrub;
 pub mod serve;
 pub mod settle;
 pub mod shard;
@@ -100,6 +102,10 @@ pub enum Command {
     Bucket(bucket::BucketArgs),
     /// List the regions of the cluster, add, remove and replace them
     Region(region::RegionArgs),
+    /// Read everything again from the regions' buckets, compare it, and repair it
+    Scrub(scrub::ScrubArgs),
+    /// Restore a cluster into empty buckets from the bucket of one of its regions
+    Restore(restore::RestoreArgs),
     /// List the shards with their leaders, partitions and regions
     Shard(shard::ShardArgs),
     /// Show whether the server is ready, and its regions and shards
@@ -165,6 +171,8 @@ async fn command(context: Context, command: Command) -> Result<(), CliError> {
         Command::Bench(args) => crate::bench::run(&context, args).await,
         Command::Bucket(args) => bucket::run(args, output_or_table(&context)).await,
         Command::Region(args) => region::run(&context, args).await,
+        Command::Scrub(args) => scrub::run(&context, args).await,
+        Command::Restore(args) => restore::run(&context, args).await,
         Command::Shard(args) => shard::run(&context, args).await,
         Command::Status => status::run(&context).await,
     }
