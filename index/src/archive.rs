@@ -127,3 +127,6 @@ impl ArchiveFile {
         self.rows < self.end.0 - self.first.0
     }
 }
+
+#[cfg(test)]
+mod tests;

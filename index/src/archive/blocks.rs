@@ -1,6 +1,6 @@
 //! Blocks: the parts of a file that are read at once.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 use parquet::file::{
@@ -26,6 +26,9 @@ const BLOCK_BYTES: i64 = 4 << 20;
 /// Ranges that are not further apart are read as one: a request costs more than so many bytes.
 const MAX_GAP: u64 = 32 << 10;
 
+/// Most rows of a row group that is read: 64 times as many as are written.
+const MAX_GROUP_ROWS: i64 = 16 << 20;
+
 /// Consecutive messages of a file that are read at once, all of one row group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -35,7 +38,7 @@ pub struct Block {
     pub rows: Range<usize>,
     /// Offset of its first message.
     pub first: Offset,
-    /// Offset of the first message of the next block; for the last block, the offset after its last message.
+    /// The offset after its last message.
     pub end: Offset,
     /// No timestamp in it is smaller, milliseconds since the Unix epoch.
     pub min_timestamp_ms: i64,
@@ -108,8 +111,9 @@ pub(super) fn row_group_range(group: &RowGroupMetaData) -> Range<u64> {
 }
 
 fn filter_range(chunk: &ColumnChunkMetaData) -> Option<Range<u64>> {
-    let (at, length) = (chunk.bloom_filter_offset()?, chunk.bloom_filter_length()?);
-    Some(at as u64..at as u64 + length as u64)
+    let at = u64::try_from(chunk.bloom_filter_offset()?).ok()?;
+    let length = u64::try_from(chunk.bloom_filter_length()?).ok()?;
+    Some(at..at.checked_add(length)?)
 }
 
 fn damaged<T>(what: &str) -> Result<T, ArchiveError> {
@@ -120,6 +124,9 @@ fn damaged<T>(what: &str) -> Result<T, ArchiveError> {
 pub(super) fn check_index(metadata: &ParquetMetaData, footer: &Range<u64>, bytes: &Bytes) -> Result<(), ArchiveError> {
     let mut at = 4;
     for group in metadata.row_groups() {
+        if group.num_columns() != leaf::COUNT || !(1..=MAX_GROUP_ROWS).contains(&group.num_rows()) {
+            return damaged("a row group is larger than it can be, or has too few columns");
+        }
         for chunk in group.columns() {
             let (start, length) = chunk.byte_range();
             if start != at || length == 0 || length > footer.start {
@@ -169,7 +176,8 @@ pub(super) fn blocks(metadata: &ParquetMetaData, head: &FileHead, totals: &Total
     let (mut rows, mut next) = (0, head.first.0);
     for (at, group) in metadata.row_groups().iter().enumerate() {
         let Some(index) = metadata.page_index() else { return damaged("it has no page index") };
-        let group_rows = usize::try_from(group.num_rows()).unwrap_or(0);
+        // Bounded by [`check_index`].
+        let group_rows = group.num_rows() as usize;
         for (column, chunk) in group.columns().iter().enumerate() {
             let pages = index.offset_index(at, column).map_or(&[][..], |index| index.page_locations());
             if !tile(chunk, pages, group_rows) {
@@ -187,24 +195,24 @@ pub(super) fn blocks(metadata: &ParquetMetaData, head: &FileHead, totals: &Total
         };
         rows += group_rows as u64;
         next = last + 1;
-        // The block before ends where this one begins.
-        if let Some(block) = blocks.last_mut() {
-            block.end = Offset(first);
-        }
         let Some(values) = index.offset_index(at, leaf::VALUE) else { return damaged("it has no index of values") };
         let gaps = last - first + 1 != group_rows as u64;
-        let firsts = gaps.then(|| seal::read_page_offsets(metadata.file_metadata(), at, first));
-        let firsts = match firsts {
-            None => values.page_locations().iter().map(|page| first + page.first_row_index as u64).collect(),
-            Some(Some(firsts)) if firsts.len() == values.page_locations().len() => firsts,
-            Some(_) => return damaged("it does not say which offsets are missing"),
+        let offsets = if gaps {
+            seal::read_page_offsets(metadata.file_metadata(), at, first)
+        } else {
+            Some(dense_offsets(values.page_locations(), first, last))
         };
-        let ordered = firsts.windows(2).all(|pair| pair[0] < pair[1]) && firsts.last().is_some_and(|at| *at <= last);
+        let offsets = offsets.unwrap_or_default();
+        let ordered = offsets.len() == values.page_locations().len()
+            && offsets.iter().all(|page| page.start() <= page.end())
+            && offsets.windows(2).all(|pair| pair[0].end() < pair[1].start())
+            && offsets.first().map(RangeInclusive::start) == Some(&first)
+            && offsets.last().map(RangeInclusive::end) == Some(&last);
         if !ordered {
-            return damaged("the offsets of its pages are not in order");
+            return damaged("it does not say which offsets are in which page");
         }
         let times = Times::new(index.column_index(at, leaf::TIMESTAMP), index.offset_index(at, leaf::TIMESTAMP))?;
-        cut(at, values, &firsts, (group_rows, last + 1), &times, &mut blocks);
+        cut(at, values, &offsets, group_rows, &times, &mut blocks);
     }
     if rows != totals.rows || rows == 0 {
         return damaged("it has another number of messages than it says");
@@ -212,10 +220,17 @@ pub(super) fn blocks(metadata: &ParquetMetaData, head: &FileHead, totals: &Total
     Ok(blocks)
 }
 
+/// Offsets of the pages of a row group without gaps.
+fn dense_offsets(pages: &[PageLocation], first: u64, last: u64) -> Vec<RangeInclusive<u64>> {
+    let begin = |page: &PageLocation| first + page.first_row_index as u64;
+    let ends = pages.iter().skip(1).map(|next| begin(next) - 1).chain([last]);
+    pages.iter().zip(ends).map(|(page, end)| begin(page)..=end).collect()
+}
+
 /// Whether these pages make up the column, and have all rows.
 fn tile(chunk: &ColumnChunkMetaData, pages: &[PageLocation], rows: usize) -> bool {
     let (start, length) = chunk.byte_range();
-    let data = chunk.data_page_offset() as u64;
+    let Ok(data) = u64::try_from(chunk.data_page_offset()) else { return false };
     let mut at = data;
     let mut row = 0;
     let in_order = pages.iter().enumerate().all(|(number, page)| {
@@ -225,16 +240,16 @@ fn tile(chunk: &ColumnChunkMetaData, pages: &[PageLocation], rows: usize) -> boo
         at += u64::from(page.compressed_page_size.unsigned_abs());
         rises && place
     });
-    let begins = data == start || chunk.dictionary_page_offset() == Some(start as i64);
+    let begins = data == start || data > start && chunk.dictionary_page_offset() == Some(start as i64);
     in_order && begins && at == start + length && !pages.is_empty() && row < rows as i64
 }
 
-/// Cuts a row group, which has so many rows and ends before that offset.
+/// Cuts a row group, whose pages of values have these offsets.
 fn cut(
     row_group: usize,
     values: &OffsetIndexMetaData,
-    firsts: &[u64],
-    (rows, end): (usize, u64),
+    offsets: &[RangeInclusive<u64>],
+    rows: usize,
     times: &Times<'_>,
     blocks: &mut Vec<Block>,
 ) {
@@ -254,8 +269,8 @@ fn cut(
         blocks.push(Block {
             row_group,
             rows,
-            first: Offset(firsts[begin]),
-            end: Offset(firsts.get(page + 1).copied().unwrap_or(end)),
+            first: Offset(*offsets[begin].start()),
+            end: Offset(offsets[page].end() + 1),
             min_timestamp_ms,
             max_timestamp_ms,
             value_bytes: value_bytes as u64,

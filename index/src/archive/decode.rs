@@ -145,7 +145,7 @@ fn to_rows(batch: &RecordBatch, block: &Block) -> Result<Rows, ArchiveError> {
     };
     let offsets: Vec<u64> =
         column("offset")?.as_primitive::<Int64Type>().values().iter().map(|at| *at as u64).collect();
-    let inside = offsets.first() == Some(&block.first.0) && offsets.last().is_some_and(|last| *last < block.end.0);
+    let inside = offsets.first() == Some(&block.first.0) && offsets.last().map(|last| last + 1) == Some(block.end.0);
     if !inside || !offsets.windows(2).all(|pair| pair[0] < pair[1]) {
         return Err(ArchiveError::damaged("a block has other offsets than the footer says"));
     }

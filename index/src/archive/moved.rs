@@ -25,7 +25,7 @@ pub fn moved_footer(file_bytes: u64, tail: &Bytes, from: &str, to: &str) -> Resu
     let at = footer.windows(pair.len()).rposition(|window| window == pair);
     let at = at.ok_or_else(|| ArchiveError::damaged(format!("its footer does not name cluster {from}")))?;
     footer[at + pair.len() - to.len()..][..to.len()].copy_from_slice(to.as_bytes());
-    seal::reseal(&mut footer)?;
+    seal::seal(&mut footer).ok_or_else(|| ArchiveError::damaged("its footer lacks a checksum"))?;
     Ok(footer.into())
 }
 

@@ -5,7 +5,7 @@
 //! pass through a [`PageStore`] of ours on their way into the file, and a reader accepts only headers that say what the
 //! footer, which has a checksum of its own, lets expect.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, io::Read, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use parquet::{
         writer::ColumnCloseResult,
     },
     errors::{ParquetError, Result},
+    file::reader::{ChunkReader, Length},
 };
 
 use super::{ArchiveError, crc::crc32, schema::leaf};
@@ -28,90 +29,127 @@ const NEXT_NUMBER: u8 = 0x15;
 /// The same for a struct, without the distance in the upper half.
 const STRUCT: u8 = 0x0c;
 
-/// By how much the pages of a column chunk have grown.
+/// Pages of a column chunk as they go into the file: header, data, header, data.
 #[derive(Debug, Default)]
-struct Growth {
-    dictionary: usize,
-    data: Vec<u8>,
+struct Pages {
+    dictionary: Vec<Bytes>,
+    data: Vec<Bytes>,
+    /// A header whose data comes next.
+    header: Option<Bytes>,
+    bytes: usize,
 }
 
-/// Makes stores that add checksums, and knows by how much the pages of each column have grown by that.
-#[derive(Debug, Default)]
-pub(super) struct Checksums(Arc<[Mutex<Growth>; leaf::COUNT]>);
+/// The pages of the row group in progress. The library puts them in while it encodes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Checksums(Arc<[Mutex<Pages>; leaf::COUNT]>);
 
 impl PageStoreFactory for Checksums {
     fn create(&self, args: &PageStoreArgs<'_>) -> Result<Box<dyn PageStore>> {
         let column = args.column_index();
-        *self.0[column].lock() = Growth::default();
-        Ok(Box::new(ChecksumStore { blobs: Vec::new(), resident: 0, growth: self.0.clone(), column }))
+        *self.0[column].lock() = Pages::default();
+        Ok(Box::new(ChecksumStore { pages: self.0.clone(), column, count: 0 }))
     }
 }
 
 impl Checksums {
-    /// Corrects what the library thinks that it wrote.
-    pub(super) fn correct(&self, column: usize, close: &mut ColumnCloseResult) -> Result<()> {
-        let growth = std::mem::take(&mut *self.0[column].lock());
-        let pages = close.offset_index.as_mut().map_or(&mut [][..], |index| &mut index.page_locations);
-        if pages.len() != growth.data.len() {
+    /// The pages of a column, and what the library says of them, corrected for the checksums.
+    pub(super) fn take(&self, column: usize, close: &ColumnCloseResult) -> Result<(Chunk, ColumnCloseResult)> {
+        let pages = std::mem::take(&mut *self.0[column].lock());
+        let length = |blobs: &[Bytes]| blobs.iter().map(Bytes::len).sum::<usize>();
+        let mut close = close.clone();
+        let index = close.offset_index.as_mut().map_or(&mut [][..], |index| &mut index.page_locations);
+        if 2 * index.len() != pages.data.len() {
             return Err(ParquetError::General("a column has other pages than its index".to_owned()));
         }
-        // The library moves the data pages behind the dictionary as it wrote it; the checksum is on top.
-        let mut shift = growth.dictionary;
-        for (page, grown) in pages.iter_mut().zip(&growth.data) {
-            page.offset += shift as i64;
-            page.compressed_page_size += i32::from(*grown);
-            shift += usize::from(*grown);
+        // The dictionary is made last and stands first.
+        let dictionary = length(&pages.dictionary);
+        let mut at = dictionary;
+        for (location, page) in index.iter_mut().zip(pages.data.chunks(2)) {
+            location.offset = at as i64;
+            location.compressed_page_size = length(page) as i32;
+            at += length(page);
         }
-        let metadata = &close.metadata;
-        let (compressed, uncompressed) = (metadata.compressed_size(), metadata.uncompressed_size());
-        let data = metadata.data_page_offset() + growth.dictionary as i64;
-        let corrected = metadata.clone().into_builder().set_data_page_offset(data);
-        let corrected = corrected.set_total_compressed_size(compressed + shift as i64);
-        close.metadata = corrected.set_total_uncompressed_size(uncompressed + shift as i64).build()?;
-        close.bytes_written += shift as u64;
-        Ok(())
+        let grown = at as i64 - close.metadata.compressed_size();
+        let uncompressed = close.metadata.uncompressed_size() + grown;
+        let metadata = close.metadata.clone().into_builder().set_data_page_offset(dictionary as i64);
+        let metadata = metadata.set_dictionary_page_offset((dictionary > 0).then_some(0));
+        let metadata = metadata.set_total_compressed_size(at as i64).set_total_uncompressed_size(uncompressed);
+        close.metadata = metadata.build()?;
+        close.bytes_written = at as u64;
+        Ok((Chunk([pages.dictionary, pages.data].concat()), close))
     }
 }
 
-/// Keeps the pages of a column chunk in memory. They come as header, data, header, data.
+/// Puts checksums into the headers of the pages of a column.
 struct ChecksumStore {
-    blobs: Vec<Bytes>,
-    resident: usize,
-    growth: Arc<[Mutex<Growth>; leaf::COUNT]>,
+    pages: Arc<[Mutex<Pages>; leaf::COUNT]>,
     column: usize,
+    count: u64,
 }
 
 impl PageStore for ChecksumStore {
     fn put(&mut self, value: Bytes) -> Result<PageKey> {
-        let key = PageKey::new(self.blobs.len() as u64);
-        if self.blobs.len() % 2 == 1 {
-            // Its header came just before, and was not taken yet.
-            let header = &mut self.blobs[key.get() as usize - 1];
-            let (page_type, with_checksum) = add_checksum(header, crc32(&value))
-                .ok_or_else(|| ParquetError::General("a page has an unknown header".to_owned()))?;
-            let grown = with_checksum.len() - header.len();
-            *header = with_checksum.into();
-            self.resident += grown;
-            let mut growth = self.growth[self.column].lock();
-            match page_type {
-                DICTIONARY => growth.dictionary += grown,
-                _ => growth.data.push(grown as u8),
+        let mut pages = self.pages[self.column].lock();
+        let pages = &mut *pages;
+        pages.bytes += value.len();
+        match pages.header.take() {
+            None => pages.header = Some(value),
+            Some(header) => {
+                let (page_type, header) = add_checksum(&header, crc32(&value))
+                    .ok_or_else(|| ParquetError::General("a page has an unknown header".to_owned()))?;
+                let page = [header.into(), value];
+                if page_type == DICTIONARY { pages.dictionary.extend(page) } else { pages.data.extend(page) }
             }
         }
-        self.resident += value.len();
-        self.blobs.push(value);
-        Ok(key)
+        self.count += 1;
+        Ok(PageKey::new(self.count))
     }
 
-    fn take(&mut self, key: PageKey) -> Result<Bytes> {
-        let blob = usize::try_from(key.get()).ok().and_then(|at| self.blobs.get_mut(at));
-        let blob = blob.ok_or_else(|| ParquetError::General("a page is not there".to_owned()))?;
-        self.resident -= blob.len();
-        Ok(std::mem::take(blob))
+    fn take(&mut self, _: PageKey) -> Result<Bytes> {
+        Err(ParquetError::General("pages are taken from the checksums".to_owned()))
     }
 
     fn memory_size(&self) -> usize {
-        self.resident
+        self.pages[self.column].lock().bytes
+    }
+}
+
+/// The bytes of a column chunk, from its beginning on.
+pub(super) struct Chunk(Vec<Bytes>);
+
+impl Length for Chunk {
+    fn len(&self) -> u64 {
+        self.0.iter().map(|blob| blob.len() as u64).sum()
+    }
+}
+
+impl ChunkReader for Chunk {
+    type T = ChunkRead;
+
+    fn get_read(&self, start: u64) -> Result<ChunkRead> {
+        if start != 0 {
+            return Err(ParquetError::General("a column chunk is copied from its beginning".to_owned()));
+        }
+        Ok(ChunkRead(self.0.clone().into()))
+    }
+
+    fn get_bytes(&self, _: u64, _: usize) -> Result<Bytes> {
+        Err(ParquetError::General("a column chunk is copied as a whole".to_owned()))
+    }
+}
+
+/// Reads a column chunk from its beginning to its end.
+pub(super) struct ChunkRead(VecDeque<Bytes>);
+
+impl Read for ChunkRead {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        while self.0.front().is_some_and(Bytes::is_empty) {
+            self.0.pop_front();
+        }
+        let Some(blob) = self.0.front_mut() else { return Ok(0) };
+        let part = blob.split_to(blob.len().min(out.len()));
+        out[..part.len()].copy_from_slice(&part);
+        Ok(part.len())
     }
 }
 

@@ -4,7 +4,7 @@
 //! checksum of the whole file. So one of the pairs in the metadata says where the page index begins, and has a CRC-32C of
 //! everything from there to the end, which is put in at last.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 use parquet::file::{
@@ -45,12 +45,18 @@ pub(super) fn finish(
     file.append_key_value_metadata(KeyValue::new("brigade.footer".to_owned(), value));
     file.finish()?;
     let output = file.inner_mut();
-    let footer = output.tail(begin);
-    let crc = format!("{:08x}", crc32c::crc32c(footer));
-    let at = find_value(footer).ok_or_else(|| ArchiveError::damaged("its footer lacks a checksum"))?;
-    footer[at + BEGIN_DIGITS + 1..][..PLACEHOLDER.len()].copy_from_slice(crc.as_bytes());
+    seal(output.tail(begin)).ok_or_else(|| ArchiveError::damaged("its footer lacks a checksum"))?;
     let rest = output.take();
     Ok((rest, output.bytes(), output.crc()))
+}
+
+/// Puts the checksum into page index and footer.
+pub(super) fn seal(footer: &mut [u8]) -> Option<()> {
+    let at = find_value(footer)? + BEGIN_DIGITS + 1;
+    footer[at..at + PLACEHOLDER.len()].copy_from_slice(PLACEHOLDER);
+    let crc = format!("{:08x}", crc32c::crc32c(footer));
+    footer[at..at + PLACEHOLDER.len()].copy_from_slice(crc.as_bytes());
+    Some(())
 }
 
 /// Where the value of the pair is. It is the last pair, so that no topic or cluster can have a name that looks like it.
@@ -87,8 +93,7 @@ pub(super) fn check(footer: &[u8]) -> Result<(), ArchiveError> {
     let at = find_value(footer).ok_or_else(|| ArchiveError::damaged("its footer lacks a checksum"))?;
     let (before, rest) = footer.split_at(at + BEGIN_DIGITS + 1);
     let (found, after) = rest.split_at(PLACEHOLDER.len());
-    let crc =
-        [PLACEHOLDER, after].into_iter().fold(crc32c::crc32c(before), |crc, bytes| crc32c::crc32c_append(crc, bytes));
+    let crc = [PLACEHOLDER, after].into_iter().fold(crc32c::crc32c(before), crc32c::crc32c_append);
     if found == format!("{crc:08x}").as_bytes() {
         Ok(())
     } else {
@@ -96,25 +101,18 @@ pub(super) fn check(footer: &[u8]) -> Result<(), ArchiveError> {
     }
 }
 
-/// Puts the checksum of a footer in that was changed.
-pub(super) fn reseal(footer: &mut [u8]) -> Result<(), ArchiveError> {
-    let at = find_value(footer).ok_or_else(|| ArchiveError::damaged("its footer lacks a checksum"))?;
-    let at = at + BEGIN_DIGITS + 1..at + BEGIN_DIGITS + 1 + PLACEHOLDER.len();
-    footer[at.clone()].copy_from_slice(PLACEHOLDER);
-    let crc = format!("{:08x}", crc32c::crc32c(footer));
-    footer[at].copy_from_slice(crc.as_bytes());
-    Ok(())
-}
-
-/// First offsets of the pages of values of a row group whose offsets have gaps; they cannot be computed then.
+/// First and last offsets of the pages of values of a row group whose offsets have gaps; otherwise they can be computed.
 pub(super) fn page_offsets(row_group: usize, offsets: &[u64], pages: &[PageLocation]) -> Option<KeyValue> {
     let (first, last) = (offsets.first()?, offsets.last()?);
     if last - first + 1 == offsets.len() as u64 {
         return None;
     }
-    let firsts = pages.iter().filter_map(|page| offsets.get(usize::try_from(page.first_row_index).ok()?));
-    let firsts: Vec<String> = firsts.map(|offset| (offset - first).to_string()).collect();
-    Some(page_offsets_pair(row_group, &firsts.join(",")))
+    let ends = pages.iter().skip(1).map(|page| page.first_row_index).chain([offsets.len() as i64]);
+    let ranges = pages.iter().zip(ends).filter_map(|(page, end)| {
+        let rows = offsets.get(usize::try_from(page.first_row_index).ok()?..usize::try_from(end).ok()?)?;
+        Some(format!("{}-{}", rows.first()? - first, rows.last()? - first))
+    });
+    Some(page_offsets_pair(row_group, &ranges.collect::<Vec<_>>().join(",")))
 }
 
 pub(super) fn page_offsets_pair(row_group: usize, value: &str) -> KeyValue {
@@ -125,8 +123,14 @@ pub(super) fn page_offsets_name(row_group: usize) -> String {
     format!("page_offsets.{row_group}")
 }
 
-/// What [`page_offsets`] wrote for a row group that begins at offset `first`.
-pub(super) fn read_page_offsets(metadata: &FileMetaData, row_group: usize, first: u64) -> Option<Vec<u64>> {
+/// What [`page_offsets`] wrote for a row group that begins at offset `group_first`.
+pub(super) fn read_page_offsets(
+    metadata: &FileMetaData,
+    row_group: usize,
+    group_first: u64,
+) -> Option<Vec<RangeInclusive<u64>>> {
     let text = head::lookup(metadata, &page_offsets_name(row_group))?;
-    text.split(',').map(|number| first.checked_add(number.parse().ok()?)).collect()
+    let place = |number: &str| group_first.checked_add(number.parse().ok()?);
+    let range = |(first, last)| Some(place(first)?..=place(last)?);
+    text.split(',').map(|pair| pair.split_once('-').and_then(range)).collect()
 }

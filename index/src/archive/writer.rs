@@ -100,7 +100,7 @@ pub struct FileWriter {
     settings: WriterSettings,
     file: SerializedFileWriter<Output>,
     factory: ArrowRowGroupWriterFactory,
-    checksums: Arc<Checksums>,
+    checksums: Checksums,
     group: Group,
     totals: Totals,
     /// The lowest offset that may come next.
@@ -118,14 +118,14 @@ impl FileWriter {
     pub fn new(head: FileHead, settings: &WriterSettings) -> Result<Self, ArchiveError> {
         let file =
             SerializedFileWriter::new(Output::default(), descriptor().root_schema_ptr(), settings.properties()?)?;
-        let checksums = Arc::new(Checksums::default());
+        let checksums = Checksums::default();
         let factory = ArrowRowGroupWriterFactory::new(&file, archive_schema());
         Ok(Self {
             next: head.first,
             head,
             settings: settings.clone(),
             file,
-            factory: factory.with_page_store_factory(checksums.clone()),
+            factory: factory.with_page_store_factory(Arc::new(checksums.clone())),
             checksums,
             group: Group::default(),
             totals: Totals::NONE,
@@ -250,12 +250,11 @@ impl FileWriter {
         let ordinal = self.file.flushed_row_groups().len();
         let mut row_group = self.file.next_row_group()?;
         for (column, writer) in group.writers.into_iter().enumerate() {
-            let mut chunk = writer.close()?;
-            self.checksums.correct(column, chunk.close_mut())?;
-            if let Some(pages) = chunk.close().offset_index.as_ref().filter(|_| column == leaf::VALUE) {
+            let (chunk, close) = self.checksums.take(column, writer.close()?.close())?;
+            if let Some(pages) = close.offset_index.as_ref().filter(|_| column == leaf::VALUE) {
                 self.gaps.extend(seal::page_offsets(ordinal, &group.offsets, pages.page_locations()));
             }
-            chunk.append_to_row_group(&mut row_group)?;
+            row_group.append_column(&chunk, close)?;
         }
         row_group.close()?;
         Ok(())

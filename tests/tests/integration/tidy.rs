@@ -26,6 +26,8 @@ const CRATES: [(&str, &[&str]); 7] = [
 
 /// Files and directories that decide and do nothing else: no runtime, no store, no clock.
 const PURE: &[&str] = &[
+    "index/src/archive",
+    "index/src/archive.rs",
     "index/src/batch",
     "index/src/batch.rs",
     "index/src/command.rs",
