@@ -309,6 +309,8 @@ impl Restore {
             voters: state.regions.voters().cloned(),
             marks: Vec::new(),
             leader: None,
+            // Only entries whose batches are referenced are there.
+            truncated: state.applied,
         };
         for store in stores {
             store.create(Component::Repair, &key, bytes.clone().into(), id).await?;

@@ -12,6 +12,8 @@
 //! | `change` | changing the set of regions |
 //! | `inspect` | what one region says, read without leading |
 //! | `snapshot`, `whole` | snapshots and truncation marks, and whether a region still has what they stand for |
+//! | `truncate` | deleting what lies before truncation marks |
+//! | `repairs` | what regions miss, and how copying it comes on |
 //! | `fetch`, `archive`, `view` | reading batches and archive files from the nearest region that has them |
 //! | `health`, `history`, `status` | what people are told |
 
@@ -31,8 +33,10 @@ mod leader;
 mod open;
 mod path;
 mod proposal;
+mod repairs;
 mod snapshot;
 mod status;
+mod truncate;
 mod view;
 mod waiters;
 mod walk;
@@ -58,6 +62,9 @@ pub use error::StartError;
 pub use proposal::{
     ChangeError, Committed, FetchError, OnDone, Proposal, ProposeError, REGION_STATES, RegionStatus, ShardStatus,
 };
+
+pub use repairs::{RepairProgress, Throttle};
+pub use truncate::{TruncateLimits, Truncated};
 
 use self::{health::Health, leader::Message, view::View, waiters::Waiters};
 use crate::{
@@ -113,6 +120,11 @@ pub(crate) struct Shared {
     takeover_ms: AtomicU64,
     snapshot: Mutex<snapshot::Progress>,
     snapshotting: tokio::sync::Mutex<()>,
+    basis: Mutex<Option<Arc<snapshot::Basis>>>,
+    truncating: tokio::sync::Mutex<()>,
+    /// Regions that are given a snapshot, and the last entry that it covers: they will need those behind it.
+    installing: Mutex<BTreeMap<RegionNo, Sequence>>,
+    repairs: repairs::Repairs,
 }
 
 impl Shared {

@@ -59,7 +59,7 @@ struct StateLabels {
 /// A figure of each region: its name, what it is, and its value.
 type RegionFigure = (&'static str, &'static str, fn(&RegionStatus) -> u64);
 
-const REGION_FIGURES: [RegionFigure; 6] = [
+const REGION_FIGURES: [RegionFigure; 7] = [
     ("brigade_region_in_sync", "1 while the region has every committed entry", |region| {
         u64::from(region.state == "in_sync")
     }),
@@ -74,6 +74,7 @@ const REGION_FIGURES: [RegionFigure; 6] = [
         "Entries that the region has accepted without a copy of their messages",
         |region| region.copies_missing,
     ),
+    ("brigade_region_files_missing", "Archive files that the region does not hold yet", |region| region.files_missing),
 ];
 
 impl ShardFigures {
@@ -195,6 +196,7 @@ mod tests {
             behind_bytes: behind * 100,
             behind_ms: behind * 500,
             copies_missing: 0,
+            files_missing: 0,
             problem: None,
             hint: None,
         }

@@ -6,7 +6,7 @@
 use brigade_index::{
     format::{Head, Kind},
     ids::{Sequence, TopicId},
-    journal::Place,
+    journal::{Place, Verdict as Truncation},
     keys::{FileKey, Object, Slot},
     names::TopicName,
     shard::inspect::Stretch,
@@ -52,6 +52,7 @@ pub(crate) fn judge(scene: &Scene, sight: &Sight, object: &Object) -> Verdict {
         Object::Floor(k) => match content.floor.as_ref().map_or(0, |floor| floor.k) {
             newest if newest == *k => Verdict::Known,
             newest if newest < *k => Verdict::Unsettled("it is a newer truncation mark"),
+            _ if content.dead().is_some_and(|dead| dead.mark(*k)) => Verdict::Dead("later marks have taken its place"),
             _ => Verdict::Kept,
         },
         Object::Snapshot(sequence, id) => {
@@ -68,8 +69,10 @@ pub(crate) fn judge(scene: &Scene, sight: &Sight, object: &Object) -> Verdict {
                 Verdict::Unsettled("it is newer than the truncation mark")
             } else if !scene.is_whole() {
                 Verdict::Unsettled("a region that was not read may begin with it")
-            } else {
+            } else if content.dead().is_some_and(|dead| dead.snapshot(*sequence)) {
                 Verdict::Dead("a later snapshot has taken its place in every region")
+            } else {
+                Verdict::Kept
             }
         }
         Object::Journal(slot) => judge_slot(scene, sight, *slot),
@@ -80,8 +83,10 @@ pub(crate) fn judge(scene: &Scene, sight: &Sight, object: &Object) -> Verdict {
                 Some(Place::Copy) if wanted => Verdict::Entry(*sequence),
                 _ if !content.damage.is_empty() => Verdict::Untold,
                 _ if *sequence > settled => Verdict::Unsettled("it is newer than what is known to be committed"),
-                Some(Place::Copy) => Verdict::Dead("nothing refers to the entry any more"),
-                _ => Verdict::Dead("the region has the entry in its journal"),
+                _ if content.dead().is_some_and(|dead| dead.entry(*sequence)) => {
+                    Verdict::Dead("a truncation mark covers it, and nothing refers to it")
+                }
+                _ => Verdict::Unsettled("a later truncation mark will cover it"),
             }
         }
     }
@@ -127,10 +132,12 @@ fn judge_slot(scene: &Scene, sight: &Sight, slot: Slot) -> Verdict {
     };
     // What the path leads to next may be there by now.
     let known = content.stretches.iter().any(on_path) || content.fold.at == slot;
+    let dead = content.dead().map_or(Truncation::Keep, |dead| dead.journal(slot));
     match entry_at(scene, sight, slot) {
         Some(sequence) => Verdict::Entry(sequence),
         None if known => Verdict::Known,
         None if !content.damage.is_empty() => Verdict::Untold,
+        None if dead == Truncation::Delete => Verdict::Dead("a truncation mark covers it, and nothing refers to it"),
         None => Verdict::AskHead,
     }
 }
@@ -149,22 +156,25 @@ fn entry_at(scene: &Scene, sight: &Sight, slot: Slot) -> Option<Sequence> {
 /// Judges a journal object that is not on the path by its head.
 pub(crate) fn judge_head(sight: &Sight, slot: Slot, head: &Head) -> Verdict {
     let fold = &sight.content.fold;
-    let floor = sight.content.floor.as_ref().map_or(Sequence(0), |floor| floor.snapshot.sequence);
-    if head.ballot != slot.ballot && head.kind != Kind::Takeover {
-        return Verdict::Foreign("it is an entry of another reign");
-    }
     match head.kind {
-        Kind::Takeover => Verdict::Kept,
-        Kind::Floor | Kind::Snapshot => Verdict::Foreign("it is at the wrong place"),
-        Kind::Commit | Kind::Install if slot.ballot == fold.at.ballot && slot.index >= fold.at.index => {
-            Verdict::Unsettled("it was sent before what comes first, which has not arrived")
+        Kind::Takeover => return Verdict::Kept,
+        Kind::Floor | Kind::Snapshot => return Verdict::Foreign("it is at the wrong place"),
+        Kind::Commit | Kind::Install if head.ballot != slot.ballot => {
+            return Verdict::Foreign("it is an entry of another reign");
         }
-        Kind::Commit | Kind::Install if slot.ballot > fold.promised => {
-            Verdict::Unsettled("its reign has not begun in this region")
-        }
-        Kind::Commit | Kind::Install if head.sequence <= floor => {
+        Kind::Commit | Kind::Install => {}
+    }
+    let dead = sight.content.dead();
+    let below = dead.as_ref().map_or(Truncation::Keep, |dead| dead.journal(slot));
+    match below {
+        Truncation::Delete => Verdict::Dead("a truncation mark covers it, and nothing refers to it"),
+        Truncation::Look if dead.is_some_and(|dead| dead.of_head(head.kind, head.sequence)) => {
             Verdict::Dead("a truncation mark covers it, and nothing refers to it")
         }
-        Kind::Commit | Kind::Install => Verdict::Dead("its reign is over, and it is not on the path"),
+        _ if slot.ballot == fold.at.ballot && slot.index >= fold.at.index => {
+            Verdict::Unsettled("it was sent before what comes first, which has not arrived")
+        }
+        _ if slot.ballot > fold.promised => Verdict::Unsettled("its reign has not begun in this region"),
+        _ => Verdict::Unsettled("a later truncation mark will cover it"),
     }
 }

@@ -182,10 +182,10 @@ fn floor() -> impl Strategy<Value = Floor> {
         ballot,
         origin,
     });
-    let place = (any::<u64>(), slot(), slot(), ballot());
+    let place = (any::<u64>(), slot(), slot(), ballot(), any::<u64>());
     let leader = (name(), name(), any::<i64>()).prop_map(|(node, address, time_ms)| Leader { node, address, time_ms });
     (place, snapshot_ref(), vec(extent, 0..4), option::of(region_set()), marks(), option::of(leader)).prop_map(
-        |((k, slot, parent, promised), snapshot, extents, voters, marks, leader)| Floor {
+        |((k, slot, parent, promised, truncated), snapshot, extents, voters, marks, leader)| Floor {
             k,
             slot,
             parent,
@@ -195,6 +195,7 @@ fn floor() -> impl Strategy<Value = Floor> {
             voters,
             marks,
             leader,
+            truncated: Sequence(truncated),
         },
     )
 }

@@ -88,6 +88,8 @@ pub struct Fold {
     pub extents: Extents,
     /// The regions that vote behind the snapshot, where that is known.
     pub voters: Option<RegionSet>,
+    /// Objects of entries up to here may be gone, see [`Floor::truncated`].
+    pub truncated: Sequence,
     /// How far regions had come by what their leaders knew, each region's latest mark.
     pub marks: BTreeMap<RegionNo, Mark>,
     /// Last sequence written under the present reign, if any.
@@ -108,6 +110,7 @@ impl Fold {
             snapshot: Some(floor.snapshot.clone()),
             committed: floor.snapshot.sequence,
             extents: Extents::new(&floor.extents),
+            truncated: floor.truncated,
             leader: floor.leader.clone(),
             voters: floor.voters.clone(),
             marks: floor.marks.iter().map(|mark| (mark.region, *mark)).collect(),

@@ -171,8 +171,10 @@ impl Shard {
             let texts: Vec<_> = late
                 .iter()
                 .map(|region| {
-                    let (entries, copies) = (region.behind_entries, region.copies_missing);
-                    format!("region {} is {entries} entries and {copies} copies behind", region.name)
+                    let RegionStatus { name, behind_entries, copies_missing, files_missing, .. } = region;
+                    format!(
+                        "region {name} is {behind_entries} entries, {copies_missing} copies and {files_missing} archive files behind"
+                    )
                 })
                 .collect();
             *self.shared.change.lock() = Some(texts.join("; "));

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     format::{Floor, FrameError, Kind, Record, RegionIdentity, Section, SnapshotRef, Value, decode_snapshot},
     ids::{Ballot, RegionNo, Sequence, ShardId},
-    journal::{Extents, Fold, FoldError, Place},
+    journal::{Dead, Extents, Fold, FoldError, Place},
     keys::{self, Key, Slot},
     names::RegionName,
     region::RegionRecord,
@@ -65,6 +65,8 @@ pub struct RegionContent {
     pub snapshots: BTreeSet<(Sequence, u128)>,
     /// What is wrong with objects that recovery needs. The path is known only up to the first of them.
     pub damage: Vec<Damage>,
+    /// Entries whose bodies the snapshot of its newest floor refers to, ascending; `None` when that is not known.
+    bodies: Option<Vec<Sequence>>,
     /// The state of the snapshot that its path starts from, or that of a new cluster; `None` when it cannot be read.
     base: Option<ShardState>,
 }
@@ -133,6 +135,7 @@ async fn read(
         fold: Fold::default(),
         snapshots: BTreeSet::new(),
         damage: Vec::new(),
+        bodies: None,
         base: None,
     };
     match newest_floor(shard, store).await {
@@ -151,6 +154,12 @@ async fn read(
         None => Some(ShardState::founded(content.founding())),
         Some(snapshot) => read_snapshot(store, shard, &snapshot, &mut content).await?,
     };
+    // Another snapshot may have been put in its place behind the floor.
+    let of_floor = content.floor.as_ref().is_some_and(|floor| Some(&floor.snapshot) == content.fold.snapshot.as_ref());
+    content.bodies = content.base.as_ref().filter(|_| of_floor).map(|state| {
+        let bodies: BTreeSet<_> = state.bodies().collect();
+        bodies.into_iter().collect()
+    });
     Ok(content)
 }
 
@@ -309,6 +318,11 @@ impl RegionContent {
     /// Whether the state can be told.
     pub fn has_state(&self) -> bool {
         self.base.is_some()
+    }
+
+    /// What may be deleted behind its newest floor; `None` when it has none, or that cannot be told.
+    pub fn dead(&self) -> Option<Dead<'_>> {
+        Some(Dead::new(self.floor.as_ref()?, self.bodies.as_ref()?))
     }
 
     /// The last entry that the region has accepted.

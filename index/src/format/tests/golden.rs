@@ -276,6 +276,7 @@ fn floor() -> Floor {
         voters: None,
         marks: Vec::new(),
         leader: None,
+        truncated: Sequence(0),
     }
 }
 

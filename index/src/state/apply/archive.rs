@@ -1,6 +1,8 @@
 //! Applying what concerns the archive: here it is decided that what was claimed is replaced by exactly one writer, and
 //! that what is dropped is remembered until it is deleted.
 
+use std::collections::BTreeSet;
+
 use crate::{
     archive::ArchiveFile,
     command::{Applied, Archived, Claim, ClaimPart, Located, Outcome, Rejection, Replace, Trim},
@@ -76,6 +78,7 @@ impl ShardState {
         if self.regions.get(located.region).is_none() {
             return Err(Rejection::Malformed("there is no such region"));
         }
+        let mut changed = BTreeSet::new();
         for (topic, partition, id) in &located.files {
             let log = self.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(partition.0 as usize));
             let file = log.and_then(|log| log.files.iter_mut().find(|file| file.id == *id));
@@ -83,7 +86,13 @@ impl ShardState {
                 && let Err(at) = file.regions.binary_search(&located.region)
             {
                 file.regions.insert(at, located.region);
+                changed.insert(*topic);
             }
+        }
+        // What is published in the region lists more files than before.
+        let now = self.time_ms;
+        for topic in changed {
+            self.topics.get_mut(&topic).into_iter().for_each(|topic| topic.archive_changed(now));
         }
         Ok(Outcome::Done)
     }
@@ -139,6 +148,13 @@ impl ShardState {
             };
             let garbage = log.files.iter().map(|file| (file.id, garbage_of(topic, part, file, now)));
             self.archive.garbage.extend(garbage);
+        }
+        if topic.archive_version > 0 && topic.partitions.iter().all(|log| log.files.is_empty()) {
+            // There may be nothing to delete but its views: they go with its last garbage. This file was never written.
+            self.archive.last = self.archive.last.next();
+            let (name, partition) = (topic.name.clone(), crate::ids::Partition(0));
+            let garbage = Garbage { name, topic: topic.id, partition, first: Offset(0), bytes: 0, since_ms: now };
+            self.archive.garbage.insert(self.archive.last, garbage);
         }
         let of = |claimed: &Claimed| claimed.part.topic == topic.id;
         let claims: Vec<_> = self.archive.claims.iter().filter(|(_, claimed)| of(claimed)).map(|(id, _)| *id).collect();
