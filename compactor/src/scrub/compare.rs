@@ -74,6 +74,12 @@ pub(crate) fn behind(before: &Scene, was: &Sight, now: &Sight) -> Vec<Finding> {
         let hint = "a server that runs catches it up";
         findings.push(Finding::region(Code::RegionBehind, Severity::Info, name, problem, hint));
     }
+    let absent = before.wanted.files.values().filter(|file| !file.file.regions.contains(&was.number)).count();
+    if absent > 0 {
+        let problem = "archive files have not been copied into it yet";
+        let finding = Finding::region(Code::RegionBehind, Severity::Info, name, problem, "a server that runs copies them");
+        findings.push(Finding { objects: absent as u64, ..finding });
+    }
     let marks = before.sights.iter().filter_map(|sight| sight.content.fold.marks.get(&was.number));
     let mark = marks.max_by_key(|mark| (mark.ballot, mark.sequence));
     let lost = |mark: &&Mark| now.content.damage.is_empty() && !now.content.fold.reaches(mark);

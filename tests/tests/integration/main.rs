@@ -21,6 +21,7 @@ mod queue;
 mod read;
 mod regions;
 mod s3;
+mod scrub;
 mod seats;
 mod simulation;
 mod store_down;
