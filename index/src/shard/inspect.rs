@@ -3,7 +3,10 @@
 //! A live cluster may write to the region meanwhile. What was read is true of some moment; when objects vanish below the
 //! path because it was cut, it is read again from the newest floor.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    ops::Bound::{Excluded, Included},
+};
 
 use bytes::Bytes;
 
@@ -350,7 +353,7 @@ impl RegionContent {
     pub fn state_at(&self, sequence: Sequence) -> Option<ShardState> {
         let base = self.base.as_ref().filter(|base| base.applied <= sequence && sequence <= self.accepted())?;
         let mut state = base.clone();
-        for (at, accepted) in self.fold.log.range(state.applied.next()..=sequence) {
+        for (at, accepted) in self.fold.log.range((Excluded(state.applied), Included(sequence))) {
             // It was decoded before.
             let value = Value::decode(&accepted.section).ok()?;
             state.apply(&value, *at, accepted.body_at);
