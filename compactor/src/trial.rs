@@ -19,6 +19,10 @@ use futures::FutureExt;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 use tokio_util::task::TaskTracker;
 
+mod content;
+
+pub(crate) use content::text;
+
 pub(crate) const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 pub(crate) struct Trial {

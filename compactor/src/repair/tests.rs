@@ -106,8 +106,8 @@ async fn a_crash_in_the_middle_is_made_good_by_the_next_leader() {
             .boxed()
         })
     };
-    let never = CancellationToken::new();
-    let crashed = tokio::time::timeout(Duration::from_secs(60), run(&trial.shard, &slow, &never));
+    let stop = CancellationToken::new();
+    let crashed = tokio::time::timeout(Duration::from_secs(60), run(&trial.shard, &slow, &stop));
     assert!(crashed.await.is_err());
     trial.check().await;
     trial.restart("n1").await;
