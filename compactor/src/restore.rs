@@ -32,8 +32,8 @@ use futures::{TryStreamExt, future::try_join_all};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-pub use self::error::RestoreError;
 use self::copy::Copying;
+pub use self::error::RestoreError;
 use crate::{
     budget::Budget,
     scrub::{

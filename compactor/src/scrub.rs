@@ -38,7 +38,9 @@ use brigade_index::{
 use futures::future::join_all;
 use parking_lot::Mutex;
 pub use progress::Progress;
-pub use report::{Code, Finding, MAX_FINDINGS, PartitionContent, PartitionReport, RegionReport, Report, Severity, Tally};
+pub use report::{
+    Code, Finding, MAX_FINDINGS, PartitionContent, PartitionReport, RegionReport, Report, Severity, Tally,
+};
 pub use resume::Done;
 pub use scene::{NothingToSee, Target};
 
@@ -209,7 +211,8 @@ impl Scrub {
             if repaired.is_ok() {
                 // Whether it is whole now, its own bytes tell.
                 let now = verify::check_again(scene, sight, &self.reading, piece).await?;
-                repaired = now.unwrap_or(Ok(())).map_err(|problem| format!("it was written anew, and {}", problem.text));
+                repaired =
+                    now.unwrap_or(Ok(())).map_err(|problem| format!("it was written anew, and {}", problem.text));
             }
             note(&mut finding, repaired);
         }

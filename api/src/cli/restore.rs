@@ -127,12 +127,20 @@ fn show(context: &Context, report: &RestoreReport) -> Result<(), CliError> {
     }
     let resumed = if report.resumed { ", going on where it had broken off" } else { "" };
     let (entries, files) = (count(report.entries), count(report.files));
-    print_line(format_args!("restored up to entry {}{resumed}: {entries} entries, {files} archive files", report.sequence))?;
+    print_line(format_args!(
+        "restored up to entry {}{resumed}: {entries} entries, {files} archive files",
+        report.sequence
+    ))?;
     if report.beyond_known > 0 {
         print_line(format_args!(
             "{} of the entries were not known to be committed: clients may have been told that they are, or not",
             count(report.beyond_known)
         ))?;
     }
-    print_line(format_args!("cluster {} (it was {}) in {}", report.cluster_id, report.source_cluster_id, report.regions.join(", ")))
+    print_line(format_args!(
+        "cluster {} (it was {}) in {}",
+        report.cluster_id,
+        report.source_cluster_id,
+        report.regions.join(", ")
+    ))
 }

@@ -98,9 +98,8 @@ pub(super) fn target(region: &RegionSettings, metrics: &StoreMetrics, env: &Env)
         Some(path) if !Path::new(path).is_dir() => Err(format!("there is no directory {path}")),
         _ => store::open(&url, &region.store).map_err(|error| format!("{error} ({})", error.hint())),
     };
-    let store = store.map(|store| {
-        RegionStore::new(name.clone(), store, metrics.clone(), StoreTiming::default(), env.clone())
-    });
+    let store =
+        store.map(|store| RegionStore::new(name.clone(), store, metrics.clone(), StoreTiming::default(), env.clone()));
     Ok(Target { name, url: redact_url(&url), store })
 }
 

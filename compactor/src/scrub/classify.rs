@@ -97,7 +97,11 @@ fn judge_file(scene: &Scene, key: &FileKey) -> Verdict {
     if let Some(file) = scene.wanted.files.get(&key.id) {
         let same = (&file.name, file.topic, file.partition, file.file.first)
             == (&key.name, key.topic, key.partition, key.first);
-        return if same { Verdict::File } else { Verdict::Foreign("an archive file of this number is at another place") };
+        return if same {
+            Verdict::File
+        } else {
+            Verdict::Foreign("an archive file of this number is at another place")
+        };
     }
     if let Some(claimed) = archive.claims().get(&key.id) {
         let (topic, partition, first) = (claimed.part.topic, claimed.part.partition, claimed.part.first);
@@ -127,9 +131,8 @@ fn judge_view(scene: &Scene, name: &TopicName, topic: Option<TopicId>) -> Verdic
 
 fn judge_slot(scene: &Scene, sight: &Sight, slot: Slot) -> Verdict {
     let content = &sight.content;
-    let on_path = |stretch: &Stretch| {
-        stretch.ballot == slot.ballot && (stretch.first..stretch.end).contains(&slot.index)
-    };
+    let on_path =
+        |stretch: &Stretch| stretch.ballot == slot.ballot && (stretch.first..stretch.end).contains(&slot.index);
     // What the path leads to next may be there by now.
     let known = content.stretches.iter().any(on_path) || content.fold.at == slot;
     let dead = content.dead().map_or(Truncation::Keep, |dead| dead.journal(slot));

@@ -77,7 +77,8 @@ pub(crate) fn behind(before: &Scene, was: &Sight, now: &Sight) -> Vec<Finding> {
     let absent = before.wanted.files.values().filter(|file| !file.file.regions.contains(&was.number)).count();
     if absent > 0 {
         let problem = "archive files have not been copied into it yet";
-        let finding = Finding::region(Code::RegionBehind, Severity::Info, name, problem, "a server that runs copies them");
+        let finding =
+            Finding::region(Code::RegionBehind, Severity::Info, name, problem, "a server that runs copies them");
         findings.push(Finding { objects: absent as u64, ..finding });
     }
     let marks = before.sights.iter().filter_map(|sight| sight.content.fold.marks.get(&was.number));
@@ -102,9 +103,7 @@ pub(crate) fn partitions(scene: &Scene, found: &[Found], findings: &mut Findings
             let messages = files.chain(log.runs().iter().map(|run| u64::from(run.rows))).sum();
             let held: BTreeMap<&str, Held> = found
                 .iter()
-                .map(|found| {
-                    (found.sight.name.as_str(), found.verified.held.get(&of).copied().unwrap_or_default())
-                })
+                .map(|found| (found.sight.name.as_str(), found.verified.held.get(&of).copied().unwrap_or_default()))
                 .collect();
             let mut complete = held.iter().filter(|(_, held)| !held.lacks);
             if let Some((first, expected)) = complete.next()

@@ -50,13 +50,7 @@ pub(crate) async fn check(
     read(reading, store, key, file, cluster_id).await
 }
 
-async fn read(
-    reading: &Reading,
-    store: &RegionStore,
-    key: &Key,
-    file: &FileRef,
-    cluster_id: &str,
-) -> Checked<()> {
+async fn read(reading: &Reading, store: &RegionStore, key: &Key, file: &FileRef, cluster_id: &str) -> Checked<()> {
     let footer = match footer(reading, store, key, &file.file).await? {
         Ok(footer) => footer,
         Err(problem) => return Ok(Err(problem)),
@@ -164,12 +158,7 @@ impl<'a> Contents<'a> {
         Ok(Ok(()))
     }
 
-    async fn row_group(
-        &mut self,
-        group: usize,
-        range: std::ops::Range<u64>,
-        bytes: Bytes,
-    ) -> Result<(), ArchiveError> {
+    async fn row_group(&mut self, group: usize, range: std::ops::Range<u64>, bytes: Bytes) -> Result<(), ArchiveError> {
         let parts = [(range, bytes)];
         let file = &self.file.file;
         for number in 0..self.footer.blocks().len() {

@@ -172,7 +172,8 @@ impl Listing {
         }
         if self.untold > 0 {
             let problem = "the region's path is damaged, so that it cannot be told what these objects are";
-            let finding = Finding::region(Code::NotChecked, Severity::Warning, sight.name.as_str(), problem, "repair it");
+            let finding =
+                Finding::region(Code::NotChecked, Severity::Warning, sight.name.as_str(), problem, "repair it");
             self.findings.push(Finding { objects: self.untold, ..finding });
         }
     }

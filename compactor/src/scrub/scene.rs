@@ -158,13 +158,7 @@ pub(crate) async fn look(targets: &[Target], shard: ShardId) -> Result<Scene, No
         if !targets.iter().any(|target| target.name == record.name) {
             let problem = "it is a region of the cluster, and was not named";
             let hint = "name all regions to compare them";
-            findings.push(Finding::region(
-                Code::RegionNotNamed,
-                Severity::Info,
-                record.name.as_str(),
-                problem,
-                hint,
-            ));
+            findings.push(Finding::region(Code::RegionNotNamed, Severity::Info, record.name.as_str(), problem, hint));
         }
     }
     let wanted = Wanted::of(&state);

@@ -187,8 +187,7 @@ impl Verifying<'_> {
             self.reading.progress.moved(file.file.bytes);
             return Ok(Ok(()));
         }
-        let checked =
-            files::check(self.reading, &self.sight.store, &key, file, &self.scene.cluster_id).await?;
+        let checked = files::check(self.reading, &self.sight.store, &key, file, &self.scene.cluster_id).await?;
         if let (Ok(()), Some((_, print))) = (&checked, listed) {
             self.done.lock().note(&self.sight.region_id, key.as_ref(), print, Vec::new());
         }

@@ -14,7 +14,8 @@ pub fn moved_footer(file_bytes: u64, tail: &Bytes, from: &str, to: &str) -> Resu
     let range = seal::locate(file_bytes, tail)?;
     let skip = (tail.len() as u64).checked_sub(file_bytes.saturating_sub(range.start));
     let skip = skip.and_then(|skip| usize::try_from(skip).ok());
-    let mut footer = skip.and_then(|skip| tail.get(skip..)).ok_or(ArchiveError::Missing(range.start, range.end))?.to_vec();
+    let mut footer =
+        skip.and_then(|skip| tail.get(skip..)).ok_or(ArchiveError::Missing(range.start, range.end))?.to_vec();
     seal::check(&footer)?;
     if from.len() != to.len() || from.len() >= 0x80 {
         return Err(ArchiveError::Misplaced("the identity of a cluster has another length".to_owned()));

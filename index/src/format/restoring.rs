@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    frame::FrameError,
-    identity::FoundingRegion,
-};
+use super::{frame::FrameError, identity::FoundingRegion};
 use crate::ids::WriteId;
 
 /// Content of the mark, as JSON. It is written before anything else, so that a region which was restored in part is never
