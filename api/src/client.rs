@@ -55,8 +55,8 @@ pub use transactions::{
     CheckBack, Transacted, Transaction, TransactionAck, TransactionMessage, TransactionPage, TransactionPart,
 };
 pub use types::{
-    PartitionState, Position, QueuePartition, SeekTo, Subscription, SubscriptionPosition, SubscriptionStart, Topic,
-    TopicPage, TopicSettings,
+    ArchiveFile, ArchiveFilePage, PartitionState, Position, QueuePartition, SeekTo, Subscription, SubscriptionPosition,
+    SubscriptionStart, Topic, TopicPage, TopicSettings,
 };
 
 /// Longest time for connecting to the server.

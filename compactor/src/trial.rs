@@ -81,7 +81,7 @@ impl Trial {
             partition: Partition(0),
             at: 0,
             len: 4,
-            crc: 0,
+            crc: crc32c::crc32c(b"body"),
             rows,
             payload_bytes: rows.into(),
             min_timestamp_ms: 1,

@@ -130,7 +130,7 @@ fn outdated<'a>(listing: &Listing, there: &'a [Key]) -> impl Iterator<Item = &'a
     let (name, topic, newest) = (listing.name.clone(), listing.topic, listing.version);
     let version = move |key: &Key| keys::parse_table_version(&name, topic, key);
     let versions: BTreeSet<_> = there.iter().filter_map(&version).filter(|version| *version <= newest).collect();
-    let oldest = versions.into_iter().rev().take(KEEP_VERSIONS).last().unwrap_or(0);
+    let oldest = versions.into_iter().nth_back(KEEP_VERSIONS - 1).unwrap_or(0);
     there.iter().filter(move |key| version(key).is_some_and(|version| version < oldest))
 }
 

@@ -6,6 +6,7 @@
 //! journal/{shard}/floor/{k}                   truncation marks
 //! journal/{shard}/snapshot/{sequence}-{id}    snapshots
 //! journal/{shard}/copies/{sequence}           entries outside the path
+//! journal/{shard}/restore                     that the region is being restored
 //! archive/{topic}/{topic id}/{partition}/{first offset}-{file}.parquet
 //!                                             archive files
 //! archive/{topic}/latest.json                 the files of a topic, for other programs
@@ -14,11 +15,14 @@
 //! Numbers are zero-padded hexadecimal, so that listings are in order; in the archive, which people look at, they are
 //! decimal.
 
+mod parse;
+
 use std::fmt;
 
 use object_store::path::Path;
 /// A key of an object.
 pub use object_store::path::Path as Key;
+pub use parse::{FileKey, Object, is_staging, parse};
 
 use crate::{
     ids::{Ballot, FileId, Offset, Partition, Sequence, ShardId, TopicId, WriteId},
@@ -134,6 +138,11 @@ pub fn snapshot(shard: ShardId, sequence: Sequence, id: WriteId) -> Path {
     Path::from(format!("journal/{:08x}/snapshot/{:016x}-{id}", shard.0, sequence.0))
 }
 
+/// Key of the mark of a region that is being restored from another cluster's.
+pub fn restoring(shard: ShardId) -> Path {
+    Path::from(format!("journal/{:08x}/restore", shard.0))
+}
+
 /// Prefix of a shard's snapshots.
 pub fn snapshots(shard: ShardId) -> Path {
     Path::from(format!("journal/{:08x}/snapshot", shard.0))
@@ -169,9 +178,12 @@ pub fn archive_file(name: &TopicName, topic: TopicId, partition: Partition, firs
 
 /// The number of an archive file, from its key; `None` for a foreign object.
 pub fn parse_archive_file(key: &Path) -> Option<FileId> {
-    let (_, file) = key.filename()?.strip_suffix(".parquet")?.split_once('-')?;
-    let digits = file.len() >= 12 && file.bytes().all(|digit| digit.is_ascii_digit());
-    file.parse().ok().filter(|_| digits).map(FileId)
+    let mut parts = key.as_ref().split('/').skip(1);
+    let name = TopicName::new(parts.next()?).ok()?;
+    let (topic, partition) = (TopicId(parts.next()?.parse().ok()?), Partition(parts.next()?.parse().ok()?));
+    let (first, file) = parts.next()?.strip_suffix(".parquet")?.split_once('-')?;
+    let (first, file) = (Offset(first.parse().ok()?), FileId(file.parse().ok()?));
+    (*key == archive_file(&name, topic, partition, first, file)).then_some(file)
 }
 
 /// Key of the list of a topic's archive files.
@@ -237,6 +249,36 @@ mod tests {
         let keys = [key(1, 0), key(1, 9), key(1, 10), key(1, 256), key(2, 0), key(16, 3)];
         assert!(keys.is_sorted());
         assert_eq!(keys[3].as_ref(), "journal/00000000/000000000001-0000000000000007/000000000100");
+    }
+
+    #[test]
+    fn archive_files_parse_back_and_foreign_names_do_not() {
+        let name = TopicName::new("orders.eu").unwrap();
+        for (topic, partition, first, file) in
+            [(1, 0, 0, 1), (12, 345, 67_890, 1_234), (u64::MAX, u32::MAX, u64::MAX, u64::MAX)]
+        {
+            let key = archive_file(&name, TopicId(topic), Partition(partition), Offset(first), FileId(file));
+            assert_eq!(parse_archive_file(&key), Some(FileId(file)), "{key}");
+            assert!(key.prefix_matches(&archive_of(&name, TopicId(topic))) && key.prefix_matches(&archive(&name)));
+        }
+        let good = "archive/orders/3/00001/00000000000000000010-000000000007.parquet";
+        assert_eq!(parse_archive_file(&Path::from(good)), Some(FileId(7)));
+        for foreign in [
+            "archive/orders/3/00001/00000000000000000010-7.parquet",
+            "archive/orders/3/00001/10-000000000007.parquet",
+            "archive/orders/3/00001/00000000000000000010-+00000000007.parquet",
+            "archive/orders/3/00001/mine-000000000007.parquet",
+            "archive/orders/3/1/00000000000000000010-000000000007.parquet",
+            "archive/orders/03/00001/00000000000000000010-000000000007.parquet",
+            "archive/orders/3/00001/x/00000000000000000010-000000000007.parquet",
+            "archive/orders/3/00001/00000000000000000010-000000000007.parquet.bak",
+            "archive/or ders/3/00001/00000000000000000010-000000000007.parquet",
+            "mine/orders/3/00001/00000000000000000010-000000000007.parquet",
+            "archive/orders/latest.json",
+            "archive",
+        ] {
+            assert_eq!(parse_archive_file(&Path::from(foreign)), None, "{foreign}");
+        }
     }
 
     #[test]

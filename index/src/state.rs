@@ -27,7 +27,7 @@ pub use subscription::{Kind, Subscription};
 pub use transactions::{Decided, Prepared, Transactions};
 
 use crate::{
-    command::TopicSettings,
+    command::{ClaimPart, TopicSettings},
     ids::{Offset, Partition, Sequence, TopicId},
     names::{SubscriptionName, TopicName},
 };
@@ -125,11 +125,34 @@ impl ShardState {
         (self.next_topic, self.next_subscription)
     }
 
+    /// The last identity given to a topic: one that is not above it and is not there will never be.
+    pub fn last_topic(&self) -> TopicId {
+        TopicId(self.next_topic)
+    }
+
     /// Entries whose bodies hold batches that are still needed; those with several are named several times.
     pub fn bodies(&self) -> impl Iterator<Item = Sequence> {
         let logs = self.topics().flat_map(|topic| &topic.partitions);
         let stored = logs.flat_map(|log| log.runs()).map(|run| run.batch.sequence);
-        stored.chain(self.transactions.prepared().values().map(|prepared| prepared.sequence))
+        let publishes = |prepared: &&Prepared| prepared.publishes.iter().any(|publish| !publish.batches.is_empty());
+        let waiting = self.transactions.prepared().values().filter(publishes);
+        stored.chain(waiting.map(|prepared| prepared.sequence))
+    }
+
+    /// Whether every identity of an archive file was given, and stands for one thing only: a file that is referenced, a
+    /// claim on messages that are there, or garbage. Not so only in a damaged snapshot.
+    pub(crate) fn knows_its_files(&self) -> bool {
+        let Archive { last, claims, garbage } = &self.archive;
+        let files = self.topics().flat_map(|topic| &topic.partitions).flat_map(|log| &log.files).map(|file| &file.id);
+        let mut ids: Vec<_> = files.chain(claims.keys()).chain(garbage.keys()).collect();
+        ids.sort_unstable();
+        let stands = |ClaimPart { topic, partition, first, end }: &ClaimPart| {
+            let log = self.topic(*topic).and_then(|topic| topic.partition(*partition));
+            log.is_some_and(|log| first < end && *end <= log.high_watermark && log.is_aligned(*first, *end))
+        };
+        ids.last().is_none_or(|highest| *highest <= last)
+            && ids.windows(2).all(|pair| pair[0] < pair[1])
+            && claims.values().all(|claimed| stands(&claimed.part))
     }
 
     /// The topic of that name.
@@ -156,4 +179,4 @@ impl ShardState {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

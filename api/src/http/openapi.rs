@@ -31,7 +31,7 @@ use super::{
     route::Route,
     shards::ShardList,
     subscriptions::{SubscriptionBody, SubscriptionList, SubscriptionView},
-    topics::{TopicBody, TopicPage, TopicView},
+    topics::{FilePage, TopicBody, TopicPage, TopicView},
     transactions::{Transacted, TransactionList, TransactionView},
 };
 use crate::serve::{DeposedBody, LeaseAnswer};
@@ -122,7 +122,8 @@ fn answer(what: &str, shapes: &[Shape]) -> Response {
 fn components() -> Components {
     let all = ComponentsBuilder::new();
     let all = with::<ErrorBody>(with::<Publication>(with::<Message>(with::<Placements>(with::<Published>(all)))));
-    let all = with::<Read>(with::<Received>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(all)))));
+    let all =
+        with::<Read>(with::<Received>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(with::<FilePage>(all))))));
     let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(all)));
     let all = with::<ReceiptsBody>(with::<NackBody>(with::<ExtendBody>(with::<Results>(with::<DeadLetters>(all)))));
     let all = with::<RedriveBody>(with::<Redriven>(with::<PickBody>(with::<Purged>(all))));

@@ -68,6 +68,8 @@ routes! {
     AlterTopic = PATCH "/v1/topics/{topic}";
     /// Deletes a topic.
     DeleteTopic = DELETE "/v1/topics/{topic}";
+    /// Archive files of a topic, paged.
+    ListFiles = GET "/v1/topics/{topic}/files";
     /// Publishes messages.
     Publish = POST "/v1/topics/{topic}/messages";
     /// Reads messages of a partition.

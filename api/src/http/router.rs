@@ -63,6 +63,7 @@ fn handler(route: Route) -> MethodRouter<Arc<Node>> {
         Route::GetTopic => led_by(route, topics::get),
         Route::AlterTopic => led_by(route, topics::alter),
         Route::DeleteTopic => led_by(route, topics::delete),
+        Route::ListFiles => led_by(route, topics::files::list),
         Route::Publish => led_by(route, publish::publish),
         Route::Read => led_by(route, read::read),
         Route::ListSubscriptions => led_by(route, subscriptions::list),

@@ -232,6 +232,7 @@ fn ingest_settings(settings: &Settings) -> IngestSettings {
     let publish = &settings.publish;
     IngestSettings {
         linger: Duration::from_millis(publish.linger_ms),
+        pace: Duration::from_millis(publish.pace_ms),
         publish_memory_bytes: usize::try_from(publish.memory_mib << 20).unwrap_or(usize::MAX),
         cache_bytes: settings.read.cache_mib << 20,
         request_timeout: Duration::from_millis(publish.request_timeout_ms),

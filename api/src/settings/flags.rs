@@ -22,6 +22,7 @@ pub(super) fn lay_over(table: &mut Table, args: &ServeArgs) {
     }
     let numbers = [
         (&["publish", "linger_ms"] as &[&str], args.linger_ms),
+        (&["publish", "pace_ms"], args.pace_ms),
         (&["publish", "memory_mib"], args.publish_memory_mib),
         (&["read", "cache_mib"], args.cache_mib),
         (&["drain_seconds"], args.drain_seconds),

@@ -52,6 +52,7 @@ impl Settings {
     pub(super) fn check(&self) -> Result<(), SettingsError> {
         within("drain_seconds", self.drain_seconds, 0, 3_600)?;
         within("publish.linger_ms", self.publish.linger_ms, 0, MAX_LINGER_MS)?;
+        within("publish.pace_ms", self.publish.pace_ms, 0, MAX_LINGER_MS)?;
         within("publish.memory_mib", self.publish.memory_mib, 1, MAX_MEMORY_MIB)?;
         within("publish.max_request_mib", self.publish.max_request_mib, 1, MAX_REQUEST_MIB)?;
         if self.publish.max_request_mib > self.publish.memory_mib {

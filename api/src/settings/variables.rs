@@ -27,6 +27,7 @@ const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("BRIGADE_NODE_NAME", &["node_name"], Kind::Text),
     ("BRIGADE_DRAIN_SECONDS", &["drain_seconds"], Kind::Number),
     ("BRIGADE_LINGER_MS", &["publish", "linger_ms"], Kind::Number),
+    ("BRIGADE_PACE_MS", &["publish", "pace_ms"], Kind::Number),
     ("BRIGADE_PUBLISH_MEMORY_MIB", &["publish", "memory_mib"], Kind::Number),
     ("BRIGADE_MAX_REQUEST_MIB", &["publish", "max_request_mib"], Kind::Number),
     ("BRIGADE_REQUEST_TIMEOUT_MS", &["publish", "request_timeout_ms"], Kind::Number),

@@ -304,3 +304,6 @@ fn kept(rows: &Rows, keeper: &Keeper<'_>) -> Vec<usize> {
     };
     (0..messages.rows()).filter(keeps).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,9 @@ const BLOCK_BYTES: i64 = 4 << 20;
 /// Ranges that are not further apart are read as one: a request costs more than so many bytes.
 const MAX_GAP: u64 = 32 << 10;
 
+/// Most rows of a row group that is read: 64 times as many as are written.
+const MAX_GROUP_ROWS: i64 = 16 << 20;
+
 /// Consecutive messages of a file that are read at once, all of one row group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -113,8 +116,9 @@ pub(super) fn row_group_range(group: &RowGroupMetaData) -> Range<u64> {
 }
 
 fn filter_range(chunk: &ColumnChunkMetaData) -> Option<Range<u64>> {
-    let (at, length) = (chunk.bloom_filter_offset()?, chunk.bloom_filter_length()?);
-    Some(at as u64..at as u64 + length as u64)
+    let at = u64::try_from(chunk.bloom_filter_offset()?).ok()?;
+    let length = u64::try_from(chunk.bloom_filter_length()?).ok()?;
+    Some(at..at.checked_add(length)?)
 }
 
 fn damaged<T>(what: &str) -> Result<T, ArchiveError> {
@@ -125,6 +129,9 @@ fn damaged<T>(what: &str) -> Result<T, ArchiveError> {
 pub(super) fn check_index(metadata: &ParquetMetaData, footer: &Range<u64>, bytes: &Bytes) -> Result<(), ArchiveError> {
     let mut at = 4;
     for group in metadata.row_groups() {
+        if group.num_columns() != leaf::COUNT || !(1..=MAX_GROUP_ROWS).contains(&group.num_rows()) {
+            return damaged("a row group is larger than it can be, or has too few columns");
+        }
         for chunk in group.columns() {
             let (start, length) = chunk.byte_range();
             if start != at || length == 0 || length > footer.start {
@@ -174,7 +181,8 @@ pub(super) fn blocks(metadata: &ParquetMetaData, head: &FileHead, totals: &Total
     let (mut rows, mut next) = (0, head.first.0);
     for (at, group) in metadata.row_groups().iter().enumerate() {
         let Some(index) = metadata.page_index() else { return damaged("it has no page index") };
-        let group_rows = usize::try_from(group.num_rows()).unwrap_or(0);
+        // Bounded by [`check_index`].
+        let group_rows = group.num_rows() as usize;
         for (column, chunk) in group.columns().iter().enumerate() {
             let pages = index.offset_index(at, column).map_or(&[][..], |index| index.page_locations());
             if !tile(chunk, pages, group_rows) {
@@ -227,7 +235,7 @@ fn dense_offsets(pages: &[PageLocation], first: u64, last: u64) -> Vec<RangeIncl
 /// Whether these pages make up the column, and have all rows.
 fn tile(chunk: &ColumnChunkMetaData, pages: &[PageLocation], rows: usize) -> bool {
     let (start, length) = chunk.byte_range();
-    let data = chunk.data_page_offset() as u64;
+    let Ok(data) = u64::try_from(chunk.data_page_offset()) else { return false };
     let mut at = data;
     let mut row = 0;
     let in_order = pages.iter().enumerate().all(|(number, page)| {
@@ -237,7 +245,7 @@ fn tile(chunk: &ColumnChunkMetaData, pages: &[PageLocation], rows: usize) -> boo
         at += u64::from(page.compressed_page_size.unsigned_abs());
         rises && place
     });
-    let begins = data == start || chunk.dictionary_page_offset() == Some(start as i64);
+    let begins = data == start || data > start && chunk.dictionary_page_offset() == Some(start as i64);
     in_order && begins && at == start + length && !pages.is_empty() && row < rows as i64
 }
 

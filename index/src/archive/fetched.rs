@@ -51,7 +51,7 @@ impl ChunkReader for Fetched {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
-        let end = start.checked_add(length as u64).unwrap_or(u64::MAX);
+        let end = start.saturating_add(length as u64);
         self.get(start..end).map_err(|error| ParquetError::External(Box::new(error)))
     }
 }

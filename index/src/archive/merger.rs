@@ -103,7 +103,7 @@ impl FileMerger {
     /// # Errors
     /// When a file is not whole or there is none.
     pub fn finish(self) -> Result<(Bytes, Written), ArchiveError> {
-        if !self.current.is_some_and(|(current, next)| next == current.row_groups()) {
+        if self.current.is_none_or(|(current, next)| next != current.row_groups()) {
             return Err(ArchiveError::Misplaced("a part of a file".to_owned()));
         }
         let mut metadata = head::metadata(&self.head, &self.totals);

@@ -93,8 +93,7 @@ pub(super) fn check(footer: &[u8]) -> Result<(), ArchiveError> {
     let at = find_value(footer).ok_or_else(|| ArchiveError::damaged("its footer lacks a checksum"))?;
     let (before, rest) = footer.split_at(at + BEGIN_DIGITS + 1);
     let (found, after) = rest.split_at(PLACEHOLDER.len());
-    let crc =
-        [PLACEHOLDER, after].into_iter().fold(crc32c::crc32c(before), |crc, bytes| crc32c::crc32c_append(crc, bytes));
+    let crc = [PLACEHOLDER, after].into_iter().fold(crc32c::crc32c(before), crc32c::crc32c_append);
     if found == format!("{crc:08x}").as_bytes() {
         Ok(())
     } else {

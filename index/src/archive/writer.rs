@@ -47,7 +47,7 @@ pub struct WriterSettings {
 
 impl Default for WriterSettings {
     fn default() -> Self {
-        Self { compression_level: 1, row_group_bytes: 16 << 20, row_group_rows: 256 << 10, page_bytes: 128 << 10 }
+        Self { compression_level: 1, row_group_bytes: 16 << 20, row_group_rows: 256 << 10, page_bytes: 256 << 10 }
     }
 }
 

@@ -114,15 +114,12 @@ impl From<&ArchiveFile> for StoredFile {
     }
 }
 
+/// Whether it makes sense is judged where it is applied, alike on every node; see [`file_from`].
 impl TryFrom<StoredFile> for ArchiveFile {
     type Error = FrameError;
 
     fn try_from(stored: StoredFile) -> Result<Self, FrameError> {
         let set_hash = stored.set_hash.try_into().map_err(|_| FrameError::Malformed("hash of an archive file"))?;
-        let span = stored.end.checked_sub(stored.first).ok_or(FrameError::Malformed("offsets of an archive file"))?;
-        if stored.rows == 0 || stored.rows > span {
-            return Err(FrameError::Malformed("rows of an archive file"));
-        }
         Ok(Self {
             id: FileId(stored.id),
             first: Offset(stored.first),
@@ -140,6 +137,19 @@ impl TryFrom<StoredFile> for ArchiveFile {
             regions: stored.regions.into_iter().map(region_number).collect::<Result<_, _>>()?,
         })
     }
+}
+
+/// A file of a snapshot: state that was applied once makes sense.
+pub(super) fn file_from(stored: StoredFile) -> Result<ArchiveFile, FrameError> {
+    let file = ArchiveFile::try_from(stored)?;
+    let span = file.end.0.checked_sub(file.first.0).ok_or(FrameError::Malformed("offsets of an archive file"))?;
+    if file.rows == 0 || file.rows > span {
+        return Err(FrameError::Malformed("rows of an archive file"));
+    }
+    if !file.regions.is_sorted_by(|one, next| one < next) {
+        return Err(FrameError::Malformed("regions of an archive file"));
+    }
+    Ok(file)
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -7,7 +7,7 @@ use prost::Message;
 use roaring::RoaringTreemap;
 
 use super::{
-    archive::{StoredArchive, StoredFile, archive_from, store_archive},
+    archive::{StoredArchive, StoredFile, archive_from, file_from, store_archive},
     command::{StoredIdentity, StoredRegion, StoredRegionSet, StoredSettings, attributes_from, region_number},
     frame::{FrameError, Head, Kind as ObjectKind},
     placement::{StoredBase, StoredDuplicates, bases_from, duplicates_from, store_bases, store_duplicates},
@@ -252,6 +252,9 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<ShardState, FrameError> {
     let archive = stored.archive.map(archive_from).transpose()?.unwrap_or_default();
     let applied = (head.sequence, stored.time_ms);
     let state = ShardState::from_parts(applied, regions, last_ids, topics, transactions, archive);
+    if !state.knows_its_files() {
+        return Err(FrameError::Malformed("identities of archive files"));
+    }
     if state.can_decide() { Ok(state) } else { Err(FrameError::Malformed("prepared transaction")) }
 }
 
@@ -435,7 +438,7 @@ fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
 
 /// Files in the order of their offsets, all of them before the first run.
 fn files_from(stored: Vec<StoredFile>, first_run: Offset) -> Result<Vec<ArchiveFile>, FrameError> {
-    let files = stored.into_iter().map(ArchiveFile::try_from).collect::<Result<Vec<_>, _>>()?;
+    let files = stored.into_iter().map(file_from).collect::<Result<Vec<_>, _>>()?;
     let ends = files.iter().skip(1).map(|file| file.first).chain([first_run]);
     if files.iter().zip(ends).any(|(file, next)| file.end > next) {
         return Err(FrameError::Malformed("archive files overlap"));
@@ -457,7 +460,10 @@ fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
             max_timestamp_ms: run.min_timestamp_ms.wrapping_add(run.timestamp_span_ms),
             attributes: attributes_from(run.attributes),
         });
-        base = base.plus(u64::from(run.rows));
+        base = base.0.checked_add(run.rows.into()).map(Offset).ok_or(FrameError::Malformed("offsets of runs"))?;
+    }
+    if stored.log_start > stored.high_watermark {
+        return Err(FrameError::Malformed("log start"));
     }
     if !runs.is_empty() && base.0 != stored.high_watermark {
         return Err(FrameError::Malformed("high watermark"));

@@ -1,5 +1,6 @@
 //! Every stored format: round trips of arbitrary content, refusal of damage, and bytes that never change.
 
+mod archive;
 mod golden;
 mod queue;
 mod refused;
@@ -129,16 +130,16 @@ fn publish() -> impl Strategy<Value = Publish> {
 fn command() -> impl Strategy<Value = Command> {
     let topic = || any::<u64>().prop_map(TopicId);
     let subscription = || name().prop_map(|name| SubscriptionName::new(&name).unwrap());
-    let create = (name(), any::<(u32, u32, u32)>(), compression()).prop_map(|(name, numbers, compression)| {
+    let create = (name(), any::<(u32, u32, u32)>(), compression(), archive::patch());
+    let create = create.prop_map(|(name, numbers, compression, retention)| {
         let (partitions, max_message_bytes, deduplication_window_ms) = numbers;
-        let retention = Retention::default();
+        let retention = Retention::default().patched(&retention);
         let settings = TopicSettings { partitions, max_message_bytes, compression, deduplication_window_ms, retention };
         Command::CreateTopic { name: TopicName::new(&name).unwrap(), settings }
     });
     let number = || option::of(any::<u32>());
-    let alter = (topic(), number(), number(), option::of(compression()), number()).prop_map(
-        |(topic, partitions, max_message_bytes, compression, deduplication_window_ms)| {
-            let retention = RetentionPatch::default();
+    let alter = (topic(), number(), number(), option::of(compression()), number(), archive::patch()).prop_map(
+        |(topic, partitions, max_message_bytes, compression, deduplication_window_ms, retention)| {
             let patch =
                 SettingsPatch { partitions, max_message_bytes, compression, deduplication_window_ms, retention };
             Command::AlterTopic { topic, patch }
@@ -148,6 +149,7 @@ fn command() -> impl Strategy<Value = Command> {
         create,
         alter,
         queue::command(),
+        archive::command(),
         topic().prop_map(|topic| Command::DeleteTopic { topic }),
         publish().prop_map(Command::Publish),
         (topic(), subscription(), positions()).prop_map(|(topic, name, positions)| Command::CreateSubscription {
@@ -247,6 +249,10 @@ fn fit(command: &mut Command, id: u64) {
             settings.partitions = 1 + settings.partitions % 3;
             settings.max_message_bytes = 1 + settings.max_message_bytes % 1000;
             settings.deduplication_window_ms %= 1 << 24;
+            settings.retention.time_ms %= 1 << 40;
+            settings.retention.bytes %= 1 << 50;
+            settings.retention.compaction_lag_ms %= 1 << 40;
+            settings.retention.tombstones_ms %= 1 << 40;
         }
         Command::AlterTopic { topic, patch } => {
             *topic = TopicId(id);
@@ -284,12 +290,12 @@ fn fit(command: &mut Command, id: u64) {
         | Command::Bury { .. }
         | Command::Transact(_)
         | Command::Decide { .. }) => queue::fit(other, id),
-        Command::Claim(_)
+        other @ (Command::Claim(_)
         | Command::Replace(_)
         | Command::Release(_)
         | Command::Located(_)
         | Command::Trim(_)
-        | Command::Deleted(_) => {}
+        | Command::Deleted(_)) => archive::fit(other, id),
         Command::AddRegion(region) => region.number.0 %= 20,
         Command::RemoveRegion(number) => number.0 %= 20,
         Command::SetVoters(voters) => {

@@ -342,6 +342,13 @@ fn commit_positions(
     positions: &[(Partition, Offset)],
     seek: bool,
 ) -> Applied {
+    // Who read before retention moved the log start commits what is behind it: that moves nothing, like any other commit
+    // behind what is known.
+    let behind = |(partition, offset): &&(Partition, Offset)| {
+        !seek && topic.partition(*partition).is_some_and(|log| *offset < log.log_start)
+    };
+    let positions: Vec<_> = positions.iter().filter(|position| !behind(position)).copied().collect();
+    let positions = &*positions;
     check_positions(topic, positions)?;
     let starts: Vec<_> = topic.partitions.iter().map(|log| log.log_start).collect();
     let subscription = topic.subscriptions.get_mut(name).ok_or(Rejection::SubscriptionNotFound)?;

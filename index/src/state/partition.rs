@@ -97,9 +97,11 @@ impl PartitionLog {
         self.runs.drain(..count);
     }
 
-    /// Messages that can be read.
-    pub const fn messages(&self) -> u64 {
-        self.high_watermark.0 - self.log_start.0
+    /// Messages that can be read. Of a compacted file in which the log start lies, at most so many.
+    pub fn messages(&self) -> u64 {
+        let readable = |file: &ArchiveFile| file.rows.min(file.end.0 - file.first.max(self.log_start).0);
+        let archived = self.files_from(self.log_start).iter().map(readable).sum::<u64>();
+        archived + (self.high_watermark.0 - self.archived_end().max(self.log_start).0)
     }
 
     /// Attributes that its messages have had so far: none has another.
@@ -134,14 +136,19 @@ impl PartitionLog {
         self.runs.first().map_or(self.high_watermark, |run| run.base)
     }
 
-    /// Bytes stored of it: archive files, and batches in the journal.
-    pub fn stored_bytes(&self) -> u64 {
-        self.journal_bytes + self.files.iter().map(|file| file.bytes).sum::<u64>()
-    }
-
     /// Bytes of its batches that are in the journal only.
     pub fn journal_bytes(&self) -> u64 {
         self.journal_bytes
+    }
+
+    /// Bytes of its archive files.
+    pub fn archive_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Bytes stored of it in a region: archive files, and batches in the journal.
+    pub fn stored_bytes(&self) -> u64 {
+        self.journal_bytes() + self.archive_bytes()
     }
 
     /// Since when messages of it wait to be archived, milliseconds since the Unix epoch by the leaders' clocks; `None` if

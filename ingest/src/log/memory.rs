@@ -14,6 +14,11 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
+mod archive;
+
+/// Identity of the cluster.
+pub(crate) const CLUSTER: &str = "memory";
+
 /// Where bodies begin.
 const BODY_AT: u64 = 1_000;
 
@@ -44,6 +49,9 @@ pub(crate) struct MemoryLog {
     /// Proposals written so far: number of commands and bytes of the body.
     pub(crate) written: Mutex<Vec<(usize, usize)>>,
     bodies: Mutex<BTreeMap<Sequence, Bytes>>,
+    /// Archive files by their keys.
+    pub(crate) files: Mutex<BTreeMap<String, Bytes>>,
+    ranges: Mutex<Vec<(String, std::ops::Range<u64>)>>,
     queue: mpsc::UnboundedSender<(Proposal, tokio::time::Instant)>,
     grown: watch::Sender<u64>,
 }
@@ -62,6 +70,8 @@ impl MemoryLog {
             asked: Mutex::default(),
             written: Mutex::default(),
             bodies: Mutex::default(),
+            files: Mutex::default(),
+            ranges: Mutex::default(),
             queue,
             grown: watch::Sender::new(0),
         });

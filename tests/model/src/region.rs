@@ -108,7 +108,7 @@ impl Region {
     /// Forgets puts that can never land: their slot is taken, and what is there is never deleted.
     pub fn forget_refused(&mut self, deletable: impl Fn(Kind) -> bool) {
         let (objects, below) = (&self.objects, &self.below);
-        let stays = |object: &Object, slot| !deletable(object.head.kind) && !below.contains(slot);
+        let stays = |object: &Object, slot: &Slot| !deletable(object.head.kind) && !below.contains(slot);
         self.flying.retain(|(slot, _), _| objects.get(slot).is_none_or(|object| !stays(object, slot)));
     }
 

@@ -122,6 +122,7 @@ pub(super) fn describe(route: Route) -> About {
         | Route::GetTopic
         | Route::AlterTopic
         | Route::DeleteTopic
+        | Route::ListFiles
         | Route::Publish
         | Route::Read => topic(route),
         Route::ListSubscriptions
@@ -203,6 +204,16 @@ fn topic(route: Route) -> About {
             ..PLAIN
         },
         Route::DeleteTopic => ops("Delete a topic with its messages and subscriptions", &[("204", "It is gone.", &[])]),
+        Route::ListFiles => About {
+            summary: "Archive files of a topic, in the order of partitions and offsets, a page at a time",
+            query: &[
+                ("partition", "Only files of this partition."),
+                ("after", "Only files after this one: `next` of the page before."),
+                ("limit", "Most files, 1 to 1000; 100 by default."),
+            ],
+            answers: &[("200", "A page.", &[(JSON, Some("FilePage"))])],
+            ..PLAIN
+        },
         Route::Publish => About {
             summary: "Publish messages; answered when they are durable, stored whole or not at all",
             query: PUBLISH_QUERY,

@@ -110,10 +110,10 @@ fn only_whole_neighbours_are_merged() {
     };
     refused(merge(head(3, 0, 60), &[b.clone(), a.clone()]));
     refused(merge(head(3, 0, 59), &[a.clone(), b.clone()]));
-    refused(merge(head(3, 1, 60), &[a.clone()]));
+    refused(merge(head(3, 1, 60), std::slice::from_ref(&a)));
     refused(merge(head(3, 0, 60), &[]));
-    refused(merge(FileHead { partition: Partition(4), ..head(3, 0, 60) }, &[a.clone()]));
-    refused(merge(FileHead { cluster: "c2".to_owned(), ..head(3, 0, 60) }, &[a.clone()]));
+    refused(merge(FileHead { partition: Partition(4), ..head(3, 0, 60) }, std::slice::from_ref(&a)));
+    refused(merge(FileHead { cluster: "c2".to_owned(), ..head(3, 0, 60) }, std::slice::from_ref(&a)));
     let footer = open(&a).unwrap();
     let bytes = |row_group| {
         let range = footer.row_group_range(row_group);

@@ -113,7 +113,7 @@ fn a_block_is_read_with_few_ranges_and_little_else() {
         assert!(ranges.len() <= 2, "{ranges:?}");
         assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start));
         fetched += ranges.iter().map(|range| range.end - range.start).sum::<u64>();
-        assert!(footer.blocks()[block].value_bytes < (4 << 20) + (256 << 10));
+        assert!(footer.blocks()[block].value_bytes < (4 << 20) + (512 << 10));
         let found = read_block(&file, &footer, block).unwrap();
         let first = footer.blocks()[block].first.0 as usize;
         assert!(found == messages[first..first + found.len()]);

@@ -1,12 +1,13 @@
 //! Applying what concerns the archive: here it is decided that what was claimed is replaced by exactly one writer, and
 //! that what is dropped is remembered until it is deleted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    archive::ArchiveFile,
+    archive::{ArchiveFile, SetHash},
+    batch::AttributeSet,
     command::{Applied, Archived, Claim, ClaimPart, Located, Outcome, Rejection, Replace, Trim},
-    ids::{FileId, Offset},
+    ids::{FileId, Offset, Partition},
     limits::MAX_CLAIM_PARTS,
     state::{
         Kind, PartitionLog, ShardState, Topic,
@@ -22,7 +23,8 @@ impl ShardState {
         for (index, part) in claim.parts.iter().enumerate() {
             let log = self.topic(part.topic).ok_or(Rejection::TopicNotFound)?.partition(part.partition);
             let log = log.ok_or(Rejection::PartitionNotFound(part.partition))?;
-            if part.first >= part.end || part.end > log.high_watermark || !log.is_aligned(part.first, part.end) {
+            let there = part.first < part.end && log.log_start < part.end && part.end <= log.high_watermark;
+            if !there || !log.is_aligned(part.first, part.end) {
                 return Err(Rejection::Malformed("offsets of a claim"));
             }
             if claim.parts[..index].iter().any(|other| overlap(part, other)) {
@@ -42,26 +44,11 @@ impl ShardState {
     }
 
     pub(super) fn replace(&mut self, replace: &Replace) -> Applied {
-        for (index, part) in replace.parts.iter().enumerate() {
-            if replace.parts[..index].iter().any(|other| other.id == part.id) {
-                return Err(Rejection::Malformed("a claim is settled twice"));
-            }
-            let claimed = self.archive.claims.get(&part.id).ok_or(Rejection::ClaimLost(part.id))?;
-            let topic = self.topic(claimed.part.topic).ok_or(Rejection::ClaimLost(part.id))?;
-            check_archived(topic, &claimed.part, part)?;
-            // Runs leave the journal from the beginning; those before this part may leave it with the same command.
-            let ClaimPart { topic: id, partition, first, end } = claimed.part;
-            let begin = topic.partition(partition).map_or(first, PartitionLog::archived_end);
-            let before = replace.parts[..index].iter().filter_map(|other| self.archive.claims.get(&other.id));
-            let before = before.filter(|other| (other.part.topic, other.part.partition) == (id, partition));
-            if end > begin && first > before.map(|other| other.part.end).max().unwrap_or(begin).max(begin) {
-                return Err(Rejection::Malformed("messages before those of an archive file are not archived"));
-            }
-        }
-        for Archived { id, file, .. } in &replace.parts {
-            let Some(claimed) = self.archive.claims.remove(id) else { continue };
+        let parts = self.check_replace(replace)?;
+        let now = self.time_ms;
+        for (claimed, Archived { id, file, .. }) in parts {
+            self.archive.claims.remove(id);
             let ClaimPart { topic, partition, first, end } = claimed.part;
-            let now = self.time_ms;
             let Some(topic) = self.topics.get_mut(&topic) else { continue };
             topic.archive_changed(now);
             let Some(log) = topic.partitions.get_mut(partition.0 as usize) else { continue };
@@ -70,6 +57,32 @@ impl ShardState {
             self.archive.garbage.extend(garbage);
         }
         Ok(Outcome::Done)
+    }
+
+    /// Checks everything that could go wrong before anything changes. Gives the parts in the order of their offsets, in
+    /// which they are put in place.
+    fn check_replace<'a>(&self, replace: &'a Replace) -> Result<Vec<(Claimed, &'a Archived)>, Rejection> {
+        let mut parts = Vec::with_capacity(replace.parts.len());
+        for part in &replace.parts {
+            parts.push((*self.archive.claims.get(&part.id).ok_or(Rejection::ClaimLost(part.id))?, part));
+        }
+        parts.sort_by_key(|(claimed, part)| (claimed.part.topic, claimed.part.partition, claimed.part.first, part.id));
+        if parts.windows(2).any(|pair| pair[0].1.id == pair[1].1.id) {
+            return Err(Rejection::Malformed("a claim is settled twice"));
+        }
+        let mut archived_ends = BTreeMap::new();
+        for (claimed, part) in &parts {
+            let ClaimPart { topic, partition, first, end } = claimed.part;
+            let log = self.topic(topic).and_then(|topic| topic.partition(partition));
+            let log = log.ok_or(Rejection::ClaimLost(part.id))?;
+            let archived_end = archived_ends.entry((topic, partition)).or_insert_with(|| log.archived_end());
+            if first > *archived_end {
+                return Err(Rejection::Malformed("messages before a claim are not archived"));
+            }
+            *archived_end = end.max(*archived_end);
+            check_archived(self.topic(topic).ok_or(Rejection::ClaimLost(part.id))?, log, &claimed.part, part)?;
+        }
+        Ok(parts)
     }
 
     pub(super) fn release(&mut self, ids: &[FileId]) -> Applied {
@@ -148,12 +161,8 @@ impl ShardState {
     pub(super) fn drop_archive(&mut self, topic: &Topic) {
         let now = self.time_ms;
         for (number, log) in (0..).zip(&topic.partitions) {
-            let part = ClaimPart {
-                topic: topic.id,
-                partition: crate::ids::Partition(number),
-                first: Offset(0),
-                end: log.high_watermark,
-            };
+            let part =
+                ClaimPart { topic: topic.id, partition: Partition(number), first: Offset(0), end: log.high_watermark };
             let garbage = log.files.iter().map(|file| (file.id, garbage_of(topic, part, file, now)));
             self.archive.garbage.extend(garbage);
         }
@@ -181,26 +190,52 @@ fn garbage_of(topic: &Topic, part: ClaimPart, file: &ArchiveFile, since_ms: i64)
 
 /// A file must cover what was claimed, and hold all of it unless it was compacted: the last line of defence against a
 /// compactor that loses something.
-fn check_archived(topic: &Topic, part: &ClaimPart, archived: &Archived) -> Result<(), Rejection> {
-    let log = topic.partition(part.partition).ok_or(Rejection::ClaimLost(archived.id))?;
+fn check_archived(topic: &Topic, log: &PartitionLog, part: &ClaimPart, archived: &Archived) -> Result<(), Rejection> {
     if !log.is_aligned(part.first, part.end) {
         return Err(Rejection::Malformed("a claim cuts through a run or file"));
     }
-    // What was dropped meanwhile, from the beginning, may be in the file.
+    if archived.compacted && !topic.settings.retention.key_compaction {
+        return Err(Rejection::Malformed("the topic is not key-compacted"));
+    }
     let there = log.rows_between(part.first, part.end);
     let Some(file) = &archived.file else {
         let empty = there == 0 || archived.compacted;
         return if empty { Ok(()) } else { Err(Rejection::Malformed("messages are missing")) };
     };
-    let span = part.end.0 - part.first.0;
-    if (file.id, file.first, file.end) != (archived.id, part.first, part.end) || file.rows == 0 || file.rows > span {
+    if (file.id, file.first, file.end) != (archived.id, part.first, part.end) || file.rows == 0 {
         return Err(Rejection::Malformed("an archive file is not what was claimed"));
     }
-    if file.rows < there && !archived.compacted {
-        return Err(Rejection::Malformed("messages are missing in an archive file"));
+    // What was dropped since the claim, from the beginning, may be in the file.
+    let dropped = log.log_start.min(part.end).0.saturating_sub(part.first.0);
+    if file.rows > (part.end.0 - part.first.0).min(there + dropped) {
+        return Err(Rejection::Malformed("an archive file has more messages than were claimed"));
     }
-    if file.regions.is_empty() || !file.regions.is_sorted() {
+    if !archived.compacted {
+        if file.rows < there {
+            return Err(Rejection::Malformed("messages are missing in an archive file"));
+        }
+        if dropped == 0 && part.end <= log.archived_end() {
+            check_merged(log, part, file)?;
+        }
+    }
+    if file.min_timestamp_ms > file.max_timestamp_ms {
+        return Err(Rejection::Malformed("timestamps of an archive file"));
+    }
+    if file.regions.is_empty() || !file.regions.is_sorted_by(|one, next| one < next) {
         return Err(Rejection::Malformed("regions of an archive file"));
+    }
+    Ok(())
+}
+
+/// A file in the place of other files has exactly their messages.
+fn check_merged(log: &PartitionLog, part: &ClaimPart, file: &ArchiveFile) -> Result<(), Rejection> {
+    let sum = |(hash, attributes): (SetHash, AttributeSet), file: &ArchiveFile| {
+        (hash.and(file.set_hash), attributes.union(file.attributes))
+    };
+    let sources = log.files_from(part.first).iter().take_while(|source| source.first < part.end);
+    let (set_hash, attributes) = sources.fold(Default::default(), sum);
+    if file.set_hash != set_hash || file.attributes.union(attributes) != file.attributes {
+        return Err(Rejection::Malformed("a merged archive file has other messages than its sources"));
     }
     Ok(())
 }
