@@ -19,6 +19,7 @@ use futures::FutureExt;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 use tokio_util::task::TaskTracker;
 
+#[cfg(test)]
 mod content;
 
 pub(crate) use content::text;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
+#[cfg(test)]
 mod archive;
 
 /// Identity of the cluster.
