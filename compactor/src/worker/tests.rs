@@ -229,7 +229,9 @@ async fn a_region_that_fails_in_the_middle_is_left_out_and_repaired() {
     let file = trial.shard.state().topic(topic).unwrap().partitions[0].files()[0].clone();
     assert_eq!((file.merges, file.regions.len()), (1, 2), "{file:?}");
     trial.faults[1].heal();
-    trial.settle("repaired", |shard| shard.state().topic(topic).unwrap().partitions[0].files()[0].regions.len() == 3).await;
+    trial
+        .settle("repaired", |shard| shard.state().topic(topic).unwrap().partitions[0].files()[0].regions.len() == 3)
+        .await;
     let found: Vec<_> = trial.read_back(topic, 0).await.into_iter().map(|(_, value)| value).collect();
     assert!(found == expected, "the values are others");
 }
@@ -308,7 +310,10 @@ async fn a_partition_that_cannot_be_read_keeps_no_other_waiting() {
     // The object of that entry, in every region.
     let mut originals = Vec::new();
     for fault in &trial.faults[..3] {
-        let keys: Vec<_> = futures::TryStreamExt::try_collect::<Vec<_>>(fault.inner().list(Some(&Path::from("journal")))).await.unwrap();
+        let keys: Vec<_> =
+            futures::TryStreamExt::try_collect::<Vec<_>>(fault.inner().list(Some(&Path::from("journal"))))
+                .await
+                .unwrap();
         for key in keys.into_iter().map(|object| object.location) {
             let bytes = fault.inner().get(&key).await.unwrap().bytes().await.unwrap();
             let (at, end) = (damaged.at as usize, damaged.at as usize + damaged.len as usize);
