@@ -176,8 +176,8 @@ impl Restore {
 
     fn stores(&self) -> Result<Vec<RegionStore>, RestoreError> {
         let store = |target: &Target| {
-            let problem = |problem: &String| RestoreError::Invalid(format!("target {}: {problem}", target.name));
-            target.store.as_ref().map(Clone::clone).map_err(problem)
+            let invalid = |problem| RestoreError::Invalid(format!("target {}: {problem}", target.name));
+            target.store.clone().map_err(invalid)
         };
         self.targets.iter().map(store).collect()
     }

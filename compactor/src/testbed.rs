@@ -1,6 +1,12 @@
 //! A cluster on stores in memory, for tests of scrubbing and restoring.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use brigade_index::{
     archive::{FileHead, FileWriter, WriterSettings},
@@ -35,7 +41,9 @@ pub(crate) struct Bed {
 impl Bed {
     pub(crate) fn new(names: &[&str]) -> Self {
         let stores = names.iter().map(|name| ((*name).to_owned(), Arc::default())).collect();
-        Self { stores, env: Env::simulated(7, 1_700_000_000_000) }
+        // Another one with every bed: no two clusters have an identity in common.
+        static SEED: AtomicU64 = AtomicU64::new(7);
+        Self { stores, env: Env::simulated(SEED.fetch_add(1, Ordering::Relaxed), 1_700_000_000_000) }
     }
 
     pub(crate) fn region(&self, name: &str) -> RegionStore {

@@ -19,6 +19,10 @@ use futures::FutureExt;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 use tokio_util::task::TaskTracker;
 
+mod content;
+
+pub(crate) use content::text;
+
 pub(crate) const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 pub(crate) struct Trial {
@@ -77,7 +81,7 @@ impl Trial {
             partition: Partition(0),
             at: 0,
             len: 4,
-            crc: 0,
+            crc: crc32c::crc32c(b"body"),
             rows,
             payload_bytes: rows.into(),
             min_timestamp_ms: 1,
@@ -115,7 +119,7 @@ impl Trial {
             bytes: bytes as u64,
             payload_bytes: bytes as u64,
             crc: crc32c::crc32c(&content),
-            set_hash: SetHash(1),
+            set_hash: SetHash(0),
             min_timestamp_ms: 1,
             max_timestamp_ms: 1,
             attributes: AttributeSet::default(),

@@ -167,7 +167,6 @@ pub(crate) async fn look(targets: &[Target], shard: ShardId) -> Result<Scene, No
 }
 
 /// A region whose identity bears its name.
-#[expect(clippy::type_complexity, reason = "unreadable, or no such region, or a region")]
 fn sight(number: usize, target: &Target, content: RegionContent) -> Result<Result<Sight, Box<Finding>>, String> {
     let name = target.name.as_str();
     let store = target.store.clone()?;
