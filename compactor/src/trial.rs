@@ -120,7 +120,7 @@ impl Trial {
             bytes: bytes as u64,
             payload_bytes: bytes as u64,
             crc: crc32c::crc32c(&content),
-            set_hash: SetHash(1),
+            set_hash: SetHash(0),
             min_timestamp_ms: 1,
             max_timestamp_ms: 1,
             attributes: AttributeSet::default(),
