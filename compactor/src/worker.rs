@@ -4,6 +4,7 @@
 //! job at a time. Correctness never depends on it being alone: every command checks what it was made for, and what one
 //! that died has begun is released or finished by the next.
 
+mod apart;
 mod failures;
 mod mending;
 mod round;
