@@ -9,8 +9,6 @@ pub(crate) mod compact;
 pub(crate) mod merge;
 mod outgoing;
 mod steps;
-#[cfg(test)]
-mod tests;
 
 use std::{future::Future, ops::Range, time::Duration};
 
