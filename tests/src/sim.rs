@@ -19,6 +19,8 @@
 //! | `sim/clients.rs` | clients, which send and read at any node |
 //! | `sim/queue.rs` | consumers of queue subscriptions |
 //! | `sim/transactions.rs` | a client of transactions |
+//! | `sim/kept.rs` | topics that do not keep everything, and their clients |
+//! | `sim/traps.rs` | striking a node at a certain step |
 //! | `sim/sets.rs`, `sim/verify.rs` | the end: everything becomes whole, and every region alone tells the same |
 //!
 //! [`crate::history`] judges what clients saw. What cannot be simulated honestly in one runtime: a paused node sends and
@@ -28,6 +30,7 @@ mod chaos;
 mod clients;
 mod clock;
 mod gate;
+mod kept;
 mod link;
 mod log;
 mod network;
@@ -36,6 +39,7 @@ mod queue;
 mod region;
 mod sets;
 mod trace;
+mod traps;
 mod transactions;
 mod verify;
 mod weather;
@@ -132,13 +136,14 @@ async fn play(seed: u64, trace: Trace) -> Result<Summary, Vec<String>> {
 async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, Vec<String>> {
     let one = |problem: String| vec![problem];
     (0..3).for_each(|_| _ = world.start_fresh(false));
-    clients::prepare(world).await.map_err(one)?;
+    let kept = kept::topics(random);
+    clients::prepare(world, &kept).await.map_err(one)?;
     world.network.set_loss(world.weather.loss);
     let founding = verify::founding(world).await.map_err(one)?;
     let stop = Stop::default();
-    let queues = queue::queues();
+    let queues = queue::queues(&world.recorder);
     let ledger = transactions::Ledger::default();
-    let clients = clients::start(world, &queues, &ledger, random, &stop);
+    let clients = clients::start(world, &queues, &kept, &ledger, random, &stop);
     tokio::time::timeout(TROUBLE, chaos::run(world, random)).await.ok();
 
     world.say("calm");
@@ -163,8 +168,10 @@ async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, V
         return Err(vec![format!("after a restart there is something else: {}", difference(&first, &second))]);
     }
     let summary = check(&world.recorder.history(), &second)?;
+    kept::check_all(world, &kept).await?;
     transactions::finish(world, &queues[0], &ledger, &second).await?;
     queue::finish(world, &queues).await?;
+    kept::finish(world, &kept).await?;
     sets::whole(world).await.map_err(one)?;
     verify::idle(world, if seed.is_multiple_of(8) { IDLE_LONG } else { IDLE }).await.map_err(one)?;
     verify::every_region_alone(world, &founding).await.map_err(one)?;

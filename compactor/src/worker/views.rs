@@ -1,6 +1,6 @@
 //! When which views of the archive are published.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use brigade_index::{
     ids::TopicId,
@@ -10,11 +10,8 @@ use brigade_index::{
 };
 use tokio::time::Instant;
 
-use super::failures::Pause;
+use super::{Pace, failures::Pause};
 use crate::{deletion::Published, views};
-
-/// Views of a topic are published at most so often: each time takes some requests.
-const EVERY: Duration = Duration::from_secs(30);
 
 /// What changed before may not have been published by the leader that was there then, if it was not long ago.
 const DOUBT_MS: i64 = 24 * 60 * 60 * 1000;
@@ -27,8 +24,8 @@ struct Tried {
 }
 
 /// What is published.
-#[derive(Default)]
 pub(super) struct Views {
+    pace: Pace,
     pub(super) published: Published,
     tried: BTreeMap<TopicId, Tried>,
     /// Deleted topics whose views may be there.
@@ -36,6 +33,10 @@ pub(super) struct Views {
 }
 
 impl Views {
+    pub(super) fn new(pace: Pace) -> Self {
+        Self { pace, published: Published::default(), tried: BTreeMap::new(), gone: BTreeMap::new() }
+    }
+
     /// Topics whose views are to be published now, and when to look again if others wait for their time.
     fn due(&self, state: &ShardState, now_ms: i64, at_once: bool) -> (Vec<TopicId>, Option<Instant>) {
         let now = Instant::now();
@@ -46,7 +47,7 @@ impl Views {
         };
         for topic in state.topics().filter(behind) {
             let tried = self.tried.get(&topic.id);
-            let earliest = tried.and_then(|tried| Some((tried.at? + EVERY).max(tried.pause.end().unwrap_or(now))));
+            let earliest = tried.and_then(|tried| Some((tried.at? + self.pace.views_every).max(tried.pause.end().unwrap_or(now))));
             match earliest.filter(|earliest| *earliest > now && !at_once) {
                 None => due.push(topic.id),
                 Some(earliest) => next = Some(next.map_or(earliest, |next| next.min(earliest))),
@@ -82,7 +83,7 @@ impl Views {
                     self.published.note(topic, version);
                 }
                 Err(error) => {
-                    tried.pause.failed(now);
+                    tried.pause.failed(now, self.pace.pauses);
                     let again = tried.pause.end();
                     next = next.into_iter().chain(again).min();
                     problems.push(error.to_string());
@@ -113,7 +114,7 @@ impl Views {
                     self.published.note(topic, u64::MAX);
                     continue;
                 };
-                pause.failed(now);
+                pause.failed(now, self.pace.pauses);
                 problems.push(error.to_string());
             }
             next = next.into_iter().chain(pause.end()).min();
