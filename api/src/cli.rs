@@ -23,6 +23,8 @@ pub(crate) mod progress;
 pub mod publish;
 pub mod read;
 pub mod region;
+pub mod restore;
+pub mod scrub;
 pub mod serve;
 pub mod settle;
 pub mod shard;
@@ -114,6 +116,10 @@ pub enum Command {
     Region(region::RegionArgs),
     /// Show what the compactor does, and have everything archived now
     Compactor(compactor::CompactorArgs),
+    /// Read everything again from the regions' buckets, compare it, and repair it
+    Scrub(scrub::ScrubArgs),
+    /// Restore a cluster into empty buckets from the bucket of one of its regions
+    Restore(restore::RestoreArgs),
     /// List the shards with their leaders, partitions and regions
     Shard(shard::ShardArgs),
     /// Show whether the server is ready, and its regions and shards
@@ -183,6 +189,8 @@ async fn command(context: Context, command: Command) -> Result<(), CliError> {
         Command::Bucket(args) => bucket::run(args, output_or_table(&context)).await,
         Command::Region(args) => region::run(&context, args).await,
         Command::Compactor(args) => compactor::run(&context, args).await,
+        Command::Scrub(args) => scrub::run(&context, args).await,
+        Command::Restore(args) => restore::run(&context, args).await,
         Command::Shard(args) => shard::run(&context, args).await,
         Command::Status => status::run(&context).await,
     }

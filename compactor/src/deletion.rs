@@ -64,10 +64,19 @@ pub struct Deleted {
     pub unreachable: BTreeSet<RegionNo>,
 }
 
+/// A file that may be deleted.
+#[derive(Debug, PartialEq, Eq)]
+struct Doomed {
+    id: FileId,
+    topic: TopicId,
+    key: Key,
+    bytes: u64,
+}
+
 /// What may be deleted now.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Due {
-    files: Vec<(FileId, Key, u64)>,
+    files: Vec<Doomed>,
     /// Topics that are gone, whose views go before the files.
     gone: BTreeMap<TopicId, TopicName>,
     next_ms: Option<i64>,
@@ -81,48 +90,52 @@ struct Due {
 /// When the shard did not take the proposal; what was deleted is deleted again the next time.
 pub async fn run(shard: &Shard, env: &Env, delay: Duration, published: &Published) -> Result<Deleted, ProposeError> {
     let due = due(&shard.state(), env.clock.now_ms(), delay, published);
-    let Due { mut files, gone, next_ms, unpublished } = due;
+    let Due { files, gone, next_ms, unpublished } = due;
     let mut done = Deleted { next_ms, unpublished, ..Deleted::default() };
     if files.is_empty() {
         return Ok(done);
     }
     let (regions, absent) = regions(shard);
     done.unreachable = absent;
-    let mut views_left = BTreeSet::new();
-    for (topic, name) in &gone {
-        if let Err(error) = views::remove(shard, name, *topic).await {
-            tracing::warn!(%error, topic = %name, "views of a deleted topic are not removed yet");
-            views_left.insert(*topic);
-        }
-    }
-    if !views_left.is_empty() {
-        // As long as there is garbage of a topic, somebody comes back for its views.
-        let state = shard.state();
-        let left = |id: &FileId| state.archive.garbage().get(id).is_some_and(|one| views_left.contains(&one.topic));
-        files.retain(|(id, ..)| !left(id));
-    }
+    let views_left = remove_views(shard, gone, &done.unreachable).await;
     let all: Vec<_> = shard.state().regions.iter().map(|record| record.number).collect();
     for batch in files.chunks(MAX_CLAIM_PARTS) {
         delete(&regions, batch, published, &mut done.unreachable).await;
         let deleted: Vec<_> = {
             let gone = published.gone.lock();
             let everywhere = |id: FileId| all.iter().all(|region| gone.contains(&(id, *region)));
-            batch.iter().filter(|(id, ..)| everywhere(*id)).collect()
+            // As long as there is garbage of a topic, somebody comes back for its views.
+            batch.iter().filter(|file| everywhere(file.id) && !views_left.contains(&file.topic)).collect()
         };
         if deleted.is_empty() {
             continue;
         }
-        let ids = deleted.iter().map(|(id, ..)| *id).collect();
+        let ids = deleted.iter().map(|file| file.id).collect();
         shard.propose(vec![Command::Deleted(ids)]).await?;
         done.files += deleted.len() as u64;
-        done.bytes += deleted.iter().map(|(.., bytes)| bytes).sum::<u64>();
-        let mut gone = published.gone.lock();
-        deleted
-            .iter()
-            .flat_map(|(id, ..)| all.iter().map(move |region| (*id, *region)))
-            .for_each(|one| _ = gone.remove(&one));
+        done.bytes += deleted.iter().map(|file| file.bytes).sum::<u64>();
+        let forgotten: BTreeSet<_> = deleted.iter().map(|file| file.id).collect();
+        published.gone.lock().retain(|(id, _)| !forgotten.contains(id));
     }
     Ok(done)
+}
+
+/// Removes the views of topics that are gone, once all regions can be asked; gives those whose views may be left.
+async fn remove_views(
+    shard: &Shard,
+    gone: BTreeMap<TopicId, TopicName>,
+    unreachable: &BTreeSet<RegionNo>,
+) -> BTreeSet<TopicId> {
+    let mut left = BTreeSet::new();
+    for (topic, name) in gone {
+        if !unreachable.is_empty() {
+            left.insert(topic);
+        } else if let Err(error) = views::remove(shard, &name, topic).await {
+            tracing::warn!(%error, topic = %name, "views of a deleted topic are not removed yet");
+            left.insert(topic);
+        }
+    }
+    left
 }
 
 /// The regions that can be asked, and those that cannot: of what a region that is away may hold nothing is forgotten.
@@ -159,7 +172,8 @@ fn due(state: &ShardState, now_ms: i64, delay: Duration, published: &Published) 
             }
             Some(_) => {}
         }
-        due.files.push((*id, garbage.key(*id), garbage.bytes));
+        let (topic, bytes) = (garbage.topic, garbage.bytes);
+        due.files.push(Doomed { id: *id, topic, key: garbage.key(*id), bytes });
     }
     due
 }
@@ -174,24 +188,24 @@ fn is_needed(state: &ShardState, id: FileId, garbage: &Garbage) -> bool {
 /// asked again.
 async fn delete(
     regions: &[RegionHandle],
-    batch: &[(FileId, Key, u64)],
+    batch: &[Doomed],
     published: &Published,
     unreachable: &mut BTreeSet<RegionNo>,
 ) {
     let left: Vec<_> = {
         let gone = published.gone.lock();
         let each = regions.iter().flat_map(|region| batch.iter().map(move |file| (file, region)));
-        each.filter(|((id, ..), region)| !gone.contains(&(*id, region.record.number))).collect()
+        each.filter(|(file, region)| !gone.contains(&(file.id, region.record.number))).collect()
     };
     let failed = Mutex::new(std::mem::take(unreachable));
     stream::iter(left)
-        .for_each_concurrent(CONCURRENT, async |((id, key, _), region)| {
+        .for_each_concurrent(CONCURRENT, async |(file, region)| {
             let number = region.record.number;
             if failed.lock().contains(&number) {
                 return;
             }
-            match region.store.delete(Component::Compactor, key).await {
-                Ok(()) => _ = published.gone.lock().insert((*id, number)),
+            match region.store.delete(Component::Compactor, &file.key).await {
+                Ok(()) => _ = published.gone.lock().insert((file.id, number)),
                 Err(error) => {
                     if failed.lock().insert(number) {
                         tracing::warn!(%error, "an archive file is not deleted yet");

@@ -120,7 +120,7 @@ impl KeyMap {
     fn find(&self, hash: [u64; 2]) -> usize {
         let places = self.places.len();
         // The upper half of the product spreads hashes over a table of any size.
-        let mut at = (u128::from(hash[0]) * places as u128 >> 64) as usize;
+        let mut at = ((u128::from(hash[0]) * places as u128) >> 64) as usize;
         while self.places[at].next != 0 && self.places[at].hash != hash {
             at = if at + 1 == places { 0 } else { at + 1 };
         }

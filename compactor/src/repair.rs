@@ -84,8 +84,7 @@ pub async fn run(shard: &Shard, throttle: &Throttle, stop: &CancellationToken) -
     Ok(total)
 }
 
-/// What regions miss, the oldest files first: they are the ones that retention takes last to look at, and that a region which
-/// leaves may hold alone.
+/// What regions miss, the oldest files first.
 fn lacking(state: &ShardState) -> BTreeMap<RegionNo, Vec<Lacking>> {
     let mut lacking: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for topic in state.topics() {

@@ -19,6 +19,10 @@ use futures::FutureExt;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 use tokio_util::task::TaskTracker;
 
+mod content;
+
+pub(crate) use content::text;
+
 pub(crate) const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 pub(crate) struct Trial {
@@ -77,7 +81,7 @@ impl Trial {
             partition: Partition(0),
             at: 0,
             len: 4,
-            crc: 0,
+            crc: crc32c::crc32c(b"body"),
             rows,
             payload_bytes: rows.into(),
             min_timestamp_ms: 1,

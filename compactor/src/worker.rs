@@ -372,10 +372,12 @@ impl Worker {
                 Ok(deleted) => {
                     report.deleted_files += deleted.files;
                     self.look.due_at(deleted.next_ms);
-                    if !deleted.unreachable.is_empty() {
-                        self.look.again_at([Instant::now() + self.shared.settings.pace.pause]);
-                    }
                     if deleted.unpublished.is_empty() || attempt > 0 {
+                        // What is due and still there is in a region that cannot be asked, or waits for views.
+                        let left = !self.context.shard.state().archive.garbage().is_empty();
+                        if left && deleted.next_ms.is_none() {
+                            self.look.again_at([Instant::now() + self.shared.settings.pace.pause]);
+                        }
                         return;
                     }
                     self.views.need(deleted.unpublished);

@@ -9,6 +9,7 @@ mod footer;
 mod head;
 mod key_column;
 mod merger;
+mod moved;
 mod output;
 mod pages;
 mod schema;
@@ -22,6 +23,7 @@ pub use footer::{Footer, FooterStep};
 pub use head::{FileHead, Written};
 pub use key_column::Keys;
 pub use merger::FileMerger;
+pub use moved::{crc_with_end, moved_footer};
 pub use schema::archive_schema;
 pub use writer::{FileWriter, WriterSettings};
 

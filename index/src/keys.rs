@@ -6,6 +6,7 @@
 //! journal/{shard}/floor/{k}                   truncation marks
 //! journal/{shard}/snapshot/{sequence}-{id}    snapshots
 //! journal/{shard}/copies/{sequence}           entries outside the path
+//! journal/{shard}/restore                     that the region is being restored
 //! archive/{topic}/{topic id}/{partition}/{first offset}-{file}.parquet
 //!                                             archive files
 //! archive/{topic}/latest.json                 the files of a topic, for other programs
@@ -14,11 +15,14 @@
 //! Numbers are zero-padded hexadecimal, so that listings are in order; in the archive, which people look at, they are
 //! decimal.
 
+mod parse;
+
 use std::fmt;
 
 use object_store::path::Path;
 /// A key of an object.
 pub use object_store::path::Path as Key;
+pub use parse::{FileKey, Object, is_staging, parse};
 
 use crate::{
     ids::{Ballot, FileId, Offset, Partition, Sequence, ShardId, TopicId, WriteId},
@@ -132,6 +136,11 @@ pub fn parse_floor(shard: ShardId, key: &Path) -> Option<u64> {
 /// Key of a snapshot of entries 1 to `sequence`.
 pub fn snapshot(shard: ShardId, sequence: Sequence, id: WriteId) -> Path {
     Path::from(format!("journal/{:08x}/snapshot/{:016x}-{id}", shard.0, sequence.0))
+}
+
+/// Key of the mark of a region that is being restored from another cluster's.
+pub fn restoring(shard: ShardId) -> Path {
+    Path::from(format!("journal/{:08x}/restore", shard.0))
 }
 
 /// Prefix of a shard's snapshots.

@@ -10,6 +10,7 @@
 //! | `leader`, `events` | the owner task of a reign, and what it waits for |
 //! | `join`, `copies`, `content` | regions that come later, and what they are sent |
 //! | `change` | changing the set of regions |
+//! | `inspect` | what one region says, read without leading |
 //! | `snapshot`, `whole` | snapshots and truncation marks, and whether a region still has what they stand for |
 //! | `truncate` | deleting what lies before truncation marks |
 //! | `repairs` | what regions miss, and how copying it comes on |
@@ -26,6 +27,7 @@ mod events;
 mod fetch;
 mod health;
 mod history;
+pub mod inspect;
 mod join;
 mod leader;
 mod open;

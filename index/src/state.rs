@@ -125,6 +125,11 @@ impl ShardState {
         (self.next_topic, self.next_subscription)
     }
 
+    /// The last identity given to a topic: one that is not above it and is not there will never be.
+    pub fn last_topic(&self) -> TopicId {
+        TopicId(self.next_topic)
+    }
+
     /// Entries whose bodies hold batches that are still needed; those with several are named several times.
     pub fn bodies(&self) -> impl Iterator<Item = Sequence> {
         let logs = self.topics().flat_map(|topic| &topic.partitions);

@@ -13,11 +13,7 @@ use brigade_index::{
     names::TopicName,
     state::{PartitionLog, Topic},
 };
-use futures::{
-    StreamExt,
-    future::{join_all, select_all},
-    stream,
-};
+use futures::{StreamExt, future::select_all, stream};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -216,8 +212,8 @@ impl Reader {
             let found = self.cache.chunks(topic, piece.partition, &piece.source, (piece.from, piece.until)).await;
             (piece, found)
         };
-        let pieces = join_all(pieces.into_iter().map(|piece| self.split(topic, piece))).await;
-        let mut all = std::pin::pin!(stream::iter(pieces.into_iter().flatten()).map(fetch).buffered(FETCHES));
+        let parts = stream::iter(pieces).map(|piece| self.split(topic, piece)).buffered(FETCHES);
+        let mut all = std::pin::pin!(parts.flat_map(stream::iter).map(fetch).buffered(FETCHES));
         while let Some((piece, found)) = all.next().await {
             let found = match found {
                 Ok(found) => found,

@@ -14,7 +14,8 @@ pub struct IngestSettings {
     /// Bytes of publish requests held at once, from before a body is read until its messages are committed. Columns,
     /// encoded batches and the store's own copy can take three times as much.
     pub publish_memory_bytes: usize,
-    /// Bytes of batches kept for readers: encoded ones as they were published or fetched, and a few decoded ones.
+    /// Bytes kept for readers: encoded batches as they were published or fetched, a few decoded ones, and decoded parts of
+    /// archive files.
     pub cache_bytes: u64,
     /// How long a publish waits for its commit; afterwards its outcome is unknown to the client.
     pub request_timeout: Duration,

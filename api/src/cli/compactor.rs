@@ -115,16 +115,17 @@ fn show(status: &Compactor) -> Result<(), CliError> {
     print_line(format_args!("not archived: {} in {} runs", bytes(waits.bytes), count(waits.runs)))?;
     print_line(format_args!("claims: {}", count(waits.claims)))?;
     print_line(format_args!("to be deleted: {} objects, {}", count(waits.garbage), bytes(waits.garbage_bytes)))?;
-    if status.repairs.iter().any(|repair| repair.objects_missing + repair.copied_objects > 0) {
-        let header = ["region", "missing", "bytes", "copied", "bytes", "a second", "left"];
-        let mut rows = table(&header, &[1, 2, 3, 4, 5, 6]);
+    if status.repairs.iter().any(|repair| repair.files_missing + repair.copies_missing + repair.copied_objects > 0) {
+        let header = ["region", "files missing", "bytes", "copies missing", "copied", "bytes", "a second", "left"];
+        let mut rows = table(&header, &[1, 2, 3, 4, 5, 6, 7]);
         for repair in &status.repairs {
             let left =
                 repair.remaining_ms.map_or_else(|| "-".to_owned(), |ms| format!("{} s", count(ms.div_ceil(1000))));
             rows.add_row([
                 repair.region.clone(),
-                count(repair.objects_missing),
+                count(repair.files_missing),
                 bytes(repair.bytes_missing),
+                count(repair.copies_missing),
                 count(repair.copied_objects),
                 bytes(repair.copied_bytes),
                 bytes(repair.bytes_per_second),

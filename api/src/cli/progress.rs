@@ -110,3 +110,39 @@ impl Drop for Ticker {
         self.0.finish_and_clear();
     }
 }
+
+/// Progress of work that is done elsewhere: looked at a few times a second.
+pub(super) struct LongWork {
+    bar: ProgressBar,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl LongWork {
+    /// Shows progress until it is dropped; invisible when `hidden`.
+    pub(super) fn new(progress: std::sync::Arc<brigade_compactor::scrub::Progress>, hidden: bool) -> Self {
+        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(0), target);
+        let template = "{bar:24} {bytes}/{total_bytes} {binary_bytes_per_sec} {msg} ETA {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        let shown = bar.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let (done, total, objects) = progress.figures();
+                shown.set_length(total.max(done));
+                shown.set_position(done);
+                shown.set_message(format!("{}, {} objects", progress.phase(), count(objects)));
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+        Self { bar, task }
+    }
+}
+
+impl Drop for LongWork {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.bar.finish_and_clear();
+    }
+}

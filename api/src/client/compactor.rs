@@ -90,10 +90,12 @@ pub struct CompactorBacklog {
 pub struct Repair {
     /// Name of the region.
     pub region: String,
-    /// Objects that it misses.
-    pub objects_missing: u64,
-    /// Bytes of the archive files among them.
+    /// Archive files that it misses.
+    pub files_missing: u64,
+    /// Bytes of those.
     pub bytes_missing: u64,
+    /// Copies of entries that it misses.
+    pub copies_missing: u64,
     /// Objects copied to it.
     pub copied_objects: u64,
     /// Bytes copied to it.
@@ -187,7 +189,7 @@ mod tests {
     fn what_the_server_says_is_kept() {
         let totals = json!({"kind": "archive", "done": 3, "failed": 1, "read_bytes": 10, "written_bytes": 5});
         let repair = json!({
-            "region": "b", "objects_missing": 1, "bytes_missing": 2, "copied_objects": 3, "copied_bytes": 4,
+            "region": "b", "files_missing": 1, "bytes_missing": 2, "copies_missing": 6, "copied_objects": 3, "copied_bytes": 4,
             "bytes_per_second": 5, "remaining_ms": null,
         });
         let status = json!({

@@ -93,10 +93,12 @@ pub(super) struct BacklogView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RepairView {
     region: String,
-    /// Objects that it misses.
-    objects_missing: u64,
-    /// Bytes of the archive files among them.
+    /// Archive files that it misses.
+    files_missing: u64,
+    /// Bytes of those.
     bytes_missing: u64,
+    /// Copies of entries that it misses.
+    copies_missing: u64,
     copied_objects: u64,
     copied_bytes: u64,
     bytes_per_second: u64,
@@ -233,8 +235,9 @@ impl From<RepairProgress> for RepairView {
     fn from(repair: RepairProgress) -> Self {
         Self {
             region: repair.name.to_string(),
-            objects_missing: repair.files_missing + repair.copies_missing,
+            files_missing: repair.files_missing,
             bytes_missing: repair.bytes_missing,
+            copies_missing: repair.copies_missing,
             copied_objects: repair.copied_objects,
             copied_bytes: repair.copied_bytes,
             bytes_per_second: repair.bytes_per_second,

@@ -32,6 +32,9 @@ pub(super) struct Figures {
     /// Bytes of batches read, and entries that they were in, once for each job.
     pub(super) input: u64,
     pub(super) entries: u64,
+    /// Files written, and files read.
+    pub(super) written: u64,
+    pub(super) copied: u64,
     pub(super) jobs: usize,
     pub(super) trims: usize,
     pub(super) most_files: usize,
@@ -151,6 +154,12 @@ impl World {
             };
             let claim = Claim { owner: Ballot::default(), parts: parts.clone() };
             let Ok(Outcome::Claimed(ids)) = self.apply(Command::Claim(claim)) else { panic!("{job:?}") };
+            let mut sequences = BTreeSet::new();
+            for part in &parts {
+                let runs = self.log(part.topic, part.partition.0).runs_from(part.first).iter();
+                sequences.extend(runs.take_while(|run| run.base < part.end).map(|run| run.batch.sequence));
+            }
+            self.figures.entries += sequences.len() as u64;
             let files: Vec<_> = parts.iter().zip(ids).map(|(part, id)| self.file(job, part, id)).collect();
             let compacted = matches!(job, Job::Compact(_));
             let archived = files.into_iter().map(|file| Archived { id: file.id, file: Some(file), compacted });
@@ -164,7 +173,6 @@ impl World {
         let log = self.state.topic(part.topic).unwrap().partition(part.partition).unwrap();
         let files: Vec<_> = log.files_from(part.first).iter().take_while(|file| file.first < part.end).collect();
         let runs: Vec<_> = log.runs_from(part.first).iter().take_while(|run| run.base < part.end).collect();
-        let sequences: BTreeSet<_> = runs.iter().map(|run| run.batch.sequence).collect();
         let input: u64 = runs.iter().map(|run| u64::from(run.batch.len)).sum();
         let stored: u64 = files.iter().map(|file| file.bytes).sum();
         let rows = files.iter().map(|file| file.rows).chain(runs.iter().map(|run| u64::from(run.rows))).sum::<u64>();
@@ -179,7 +187,8 @@ impl World {
         }
         assert!(files.is_empty() || runs.is_empty());
         self.figures.input += input;
-        self.figures.entries += sequences.len() as u64;
+        self.figures.written += 1;
+        self.figures.copied += files.len() as u64;
         let stamps = files.iter().map(|file| (file.min_timestamp_ms, file.max_timestamp_ms));
         let stamps: Vec<_> =
             stamps.chain(runs.iter().map(|run| (run.min_timestamp_ms, run.max_timestamp_ms))).collect();

@@ -2,6 +2,7 @@
 
 use brigade_index::{
     command::{Command, Outcome, Trim},
+    env::Env,
     ids::{Partition, TopicId},
 };
 use tokio::time::Instant;
@@ -106,8 +107,8 @@ impl Worker {
             Job::Archive(job) => job::archive::run(&self.context, job).await,
             Job::Merge(job) => job::merge::run(&self.context, job).await,
             Job::Compact(job) => {
-                let (now_ms, seed) = (self.env.clock.now_ms(), self.env.entropy.next_u64());
-                job::compact::run(&self.context, job, now_ms, seed).await
+                let Env { clock, entropy } = &self.env;
+                job::compact::run(&self.context, job, clock.now_ms(), entropy.next_u64()).await
             }
         };
         self.shared.job.lock().take();

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use brigade_index::{
     ids::TopicId,
-    names::TopicName,
     shard::Shard,
     state::{ShardState, Topic},
 };
@@ -28,13 +27,11 @@ pub(super) struct Views {
     pace: Pace,
     pub(super) published: Published,
     tried: BTreeMap<TopicId, Tried>,
-    /// Deleted topics whose views may be there.
-    gone: BTreeMap<TopicId, (TopicName, Pause)>,
 }
 
 impl Views {
     pub(super) fn new(pace: Pace) -> Self {
-        Self { pace, published: Published::default(), tried: BTreeMap::new(), gone: BTreeMap::new() }
+        Self { pace, published: Published::default(), tried: BTreeMap::new() }
     }
 
     /// Topics whose views are to be published now, and when to look again if others wait for their time.
@@ -90,36 +87,6 @@ impl Views {
                 }
             }
         }
-        let again = self.remove(shard, &mut problems).await;
-        (next.into_iter().chain(again).min(), problems)
-    }
-
-    /// Removes the views of topics that are gone, as their garbage shows.
-    async fn remove(&mut self, shard: &Shard, problems: &mut Vec<String>) -> Option<Instant> {
-        {
-            let state = shard.state();
-            for garbage in state.archive.garbage().values() {
-                let known = state.topic(garbage.topic).is_some() || self.published.version(garbage.topic) == u64::MAX;
-                if !known {
-                    self.gone.entry(garbage.topic).or_insert_with(|| (garbage.name.clone(), Pause::default()));
-                }
-            }
-        }
-        let mut next = None;
-        for (topic, (name, mut pause)) in std::mem::take(&mut self.gone) {
-            let now = Instant::now();
-            if pause.is_over(now) {
-                let Err(error) = views::remove(shard, &name, topic).await else {
-                    self.tried.remove(&topic);
-                    self.published.note(topic, u64::MAX);
-                    continue;
-                };
-                pause.failed(now, self.pace.pauses);
-                problems.push(error.to_string());
-            }
-            next = next.into_iter().chain(pause.end()).min();
-            self.gone.insert(topic, (name, pause));
-        }
-        next
+        (next, problems)
     }
 }

@@ -113,17 +113,23 @@ impl Reign {
         held
     }
 
-    /// Up to which entry, at most `sequence`, objects may be deleted with regard to regions that are a little behind: they
-    /// are sent what others hold. One that is more than `far` entries behind, or of which nothing is known, is not waited
-    /// for: it is given a snapshot.
-    pub fn needed_by_none(&self, regions: impl Iterator<Item = RegionNo>, sequence: Sequence, far: u64) -> Sequence {
-        let known = regions.filter_map(|region| match (self.lanes.get(&region), self.lost.get(&region)) {
+    /// Up to which entry, at most `sequence`, objects may be deleted with regard to regions that are behind: they are sent
+    /// what others hold. `waits` says of a region and of how many entries it is behind whether it is waited for; one that is
+    /// not, or of which nothing is known, is given a snapshot when it comes.
+    pub fn needed_by_none(
+        &self,
+        regions: impl Iterator<Item = RegionNo>,
+        sequence: Sequence,
+        waits: impl Fn(RegionNo, u64) -> bool,
+    ) -> Sequence {
+        let accepted = |region: RegionNo| match (self.lanes.get(&region), self.lost.get(&region)) {
             (Some(lane), _) => Some(lane.accepted()),
             (None, Some(accepted)) => Some(*accepted),
             (None, None) => self.marks.get(&region).map(|mark| mark.sequence),
-        });
-        let near = known.filter(|accepted| self.committed.0.saturating_sub(accepted.0) <= far);
-        near.min().map_or(sequence, |least| least.min(sequence))
+        };
+        let known = regions.filter_map(|region| Some((region, accepted(region)?)));
+        let near = known.filter(|(region, accepted)| waits(*region, self.committed.0.saturating_sub(accepted.0)));
+        near.map(|(_, accepted)| accepted).min().map_or(sequence, |least| least.min(sequence))
     }
 
     /// How far each region has come, to be remembered in an entry.

@@ -37,7 +37,7 @@ impl Entry {
 const TAIL_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Most young entries that are kept.
-const TAIL_ENTRIES: usize = 4_096;
+const TAIL_ENTRIES: usize = if cfg!(test) { 64 } else { 4_096 };
 
 /// Young entries, by sequence without gaps.
 #[derive(Default)]
@@ -149,13 +149,17 @@ fn entry_from(bytes: &Bytes, sequence: Sequence) -> Result<Entry, FrameError> {
 }
 
 /// A copy will be what is referenced, so that damage on the way would stay for ever.
-fn check_body(value: &Value, body: &[u8], expected: u64) -> Result<(), FrameError> {
+pub(super) fn check_body(value: &Value, body: &[u8], expected: u64) -> Result<(), FrameError> {
     if body.len() as u64 != expected {
         return Err(FrameError::Truncated { have: body.len(), want: usize::try_from(expected).unwrap_or(usize::MAX) });
     }
     let whole = value.commands.iter().all(|command| {
-        let Command::Publish(publish) = command else { return true };
-        publish.batches.iter().all(|batch| {
+        let publishes = match command {
+            Command::Publish(publish) => std::slice::from_ref(publish),
+            Command::Transact(transact) => &transact.publishes,
+            _ => &[],
+        };
+        publishes.iter().flat_map(|publish| &publish.batches).all(|batch| {
             let at = usize::try_from(batch.at).unwrap_or(usize::MAX);
             let bytes = body.get(at..at.saturating_add(batch.len as usize));
             bytes.is_some_and(|bytes| checksum(bytes) == batch.crc)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::{Regions, ShardState};
 use crate::{
     command::ClaimPart,
     ids::{Ballot, FileId, Offset, Partition, TopicId},
@@ -75,6 +76,22 @@ impl Archive {
     /// The last identity given to an archive file.
     pub fn last(&self) -> FileId {
         self.last
+    }
+}
+
+impl ShardState {
+    /// The state of a cluster that is restored from this one's: its regions are these, all of which hold every archive file,
+    /// whose checksums are as given where they have changed.
+    #[must_use]
+    pub fn restored(mut self, regions: Regions, checksums: &BTreeMap<FileId, u32>) -> Self {
+        let holders: Vec<_> = regions.iter().map(|record| record.number).collect();
+        self.regions = regions;
+        let logs = self.topics.values_mut().flat_map(|topic| &mut topic.partitions);
+        for file in logs.flat_map(|log| &mut log.files) {
+            file.regions.clone_from(&holders);
+            file.crc = checksums.get(&file.id).copied().unwrap_or(file.crc);
+        }
+        self
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     metrics::{Outcome, RegionMetrics},
     timing::Budget,
 };
-use crate::{env::Env, names::RegionName};
+use crate::{env::Env, keys::is_staging, names::RegionName};
 
 /// Keys that one LIST request answers with.
 const LIST_PAGE: u64 = 1_000;
@@ -263,11 +263,4 @@ impl RegionStore {
         let kind: StoreErrorKind = failure.kind;
         Err(failure.into_error(kind, &self.inner.region, operation, key))
     }
-}
-
-/// Whether a key is a file that a killed process left while it wrote `key`: `key#1`.
-pub(super) fn is_staging(key: &Path) -> bool {
-    key.filename()
-        .and_then(|name| name.rsplit_once('#'))
-        .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }

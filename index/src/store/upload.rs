@@ -4,13 +4,14 @@ use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
-use object_store::{MultipartUpload, ObjectStoreExt, PutPayload, path::Path};
+use object_store::{MultipartUpload, ObjectMeta, ObjectStoreExt, PutPayload, path::Path};
 use tokio::time::timeout;
 
 use super::{
     Component, Operation, RegionStore, StoreError, StoreErrorKind, error::Failure, metrics::Outcome, region::Inner,
     timing::Budget,
 };
+use crate::keys::is_staging;
 
 /// An object in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,23 @@ impl RegionStore {
         }
     }
 
+    /// Every object there is, those that killed processes left too, with what the store says of it, in no order, as the
+    /// listing goes on.
+    pub fn list_metas(
+        &self,
+        component: Component,
+    ) -> Pin<Box<dyn Stream<Item = Result<ObjectMeta, StoreError>> + Send>> {
+        let attempt = self.inner.metrics.begin(Operation::List, component);
+        // As below.
+        attempt.end(Outcome::Ok);
+        let region = self.clone();
+        Box::pin(self.inner.store.list(None).map_err(move |error| {
+            let failure = Failure::from(error);
+            let kind: StoreErrorKind = failure.kind;
+            failure.into_error(kind, region.region(), Operation::List, &Path::default())
+        }))
+    }
+
     /// Every object under `prefix` with its size, in no order, as the listing goes on.
     pub fn list_objects(
         &self,
@@ -93,7 +111,7 @@ impl RegionStore {
             let kind: StoreErrorKind = failure.kind;
             failure.into_error(kind, region.region(), Operation::List, &prefix)
         });
-        let staged = |listed: &Listed| std::future::ready(!super::region::is_staging(&listed.key));
+        let staged = |listed: &Listed| std::future::ready(!is_staging(&listed.key));
         Box::pin(listed.map_ok(|object| Listed { key: object.location, bytes: object.size }).try_filter(staged))
     }
 }

@@ -132,7 +132,7 @@ pub(super) async fn load(around: Arc<Around>, topic: TopicId, pieces: Vec<Piece>
         };
         parts.into_iter().map(part).collect::<Vec<_>>()
     };
-    let pieces: Vec<_> = stream::iter(pieces).map(split).buffered(FETCHES).concat().await;
+    let pieces = stream::iter(pieces).map(split).buffered(FETCHES).flat_map(stream::iter);
     let fetch = |piece: Piece| async {
         let (partition, (from, next)) = (piece.partition(), piece.within());
         let bytes = piece.source.share(next.0 - from.0);
@@ -140,7 +140,7 @@ pub(super) async fn load(around: Arc<Around>, topic: TopicId, pieces: Vec<Piece>
         let found = around.cache.chunks(topic, partition, &piece.source, (from, next)).await;
         piece.split(found)
     };
-    stream::iter(pieces).map(fetch).buffered(FETCHES).concat().await
+    pieces.map(fetch).buffered(FETCHES).concat().await
 }
 
 /// Batches fetched at once for one poll or one step of a scan.

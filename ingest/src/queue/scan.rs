@@ -14,7 +14,7 @@ use brigade_index::{
     shard::FetchError,
     state::{PartitionLog, Queue, QueuePartition},
 };
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{handle::Around, load::FETCHES};
@@ -232,7 +232,7 @@ impl Progress {
             let part = queue.partition(partition).unwrap_or(&fresh);
             while stretches.len() < PIECES && rows < ROWS && bytes < BYTES.0 {
                 let from = self.next[number].max(log.log_start);
-                let Some(stretch) = stretch(lens, part, log, partition, from) else {
+                let Some(stretch) = next_stretch(lens, part, log, partition, from) else {
                     self.next[number] = log.high_watermark.max(self.next[number]);
                     break;
                 };
@@ -247,7 +247,7 @@ impl Progress {
     }
 }
 
-fn stretch(
+fn next_stretch(
     lens: &Lens,
     part: &QueuePartition,
     log: &PartitionLog,
@@ -281,7 +281,7 @@ pub(super) async fn read(around: Arc<Around>, topic: TopicId, stretches: Vec<Str
             _ => vec![stretch],
         }
     };
-    let stretches: Vec<_> = futures::stream::iter(stretches).map(split).buffered(FETCHES).concat().await;
+    let stretches = stream::iter(stretches).map(split).buffered(FETCHES).flat_map(stream::iter);
     let read = |stretch: Stretch| async {
         let messages = match &stretch.source {
             Some(source) if stretch.read => {
@@ -292,5 +292,5 @@ pub(super) async fn read(around: Arc<Around>, topic: TopicId, stretches: Vec<Str
         };
         Scanned { stretch, messages }
     };
-    futures::stream::iter(stretches).map(read).buffered(FETCHES).collect().await
+    stretches.map(read).buffered(FETCHES).collect().await
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod deduplication;
+mod measure;
 
 use std::{
     sync::{Arc, atomic::AtomicI64},

@@ -111,11 +111,16 @@ async fn tell(
 
 async fn object_of(objects: &InMemory, fold: &Fold, sequence: Sequence) -> Result<Option<Bytes>, String> {
     match fold.extents.find(sequence) {
+        // Those whose batches are needed are looked for below.
+        None if sequence <= fold.truncated => Ok(None),
         None => Err(format!("it is not known where entry {sequence} is")),
         Some(Place::Copy) => get(objects, &keys::copy(SHARD, sequence)).await,
         Some(Place::Journal(slot)) => {
             let key = keys::journal(SHARD, slot);
-            get(objects, &key).await?.map(Some).ok_or_else(|| format!("{key}, entry {sequence}, is missing"))
+            match get(objects, &key).await? {
+                None if sequence > fold.truncated => Err(format!("{key}, entry {sequence}, is missing")),
+                found => Ok(found),
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ mod queue;
 mod read;
 mod regions;
 mod s3;
+mod scrub;
 mod seats;
 mod simulation;
 mod store_down;

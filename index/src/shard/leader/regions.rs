@@ -60,15 +60,18 @@ impl Leading {
         !sources.any(|(other, (from, held))| other != region && from < next && next <= held)
     }
 
-    /// Up to where objects may be deleted with regard to regions that are only a little behind, or are just being given a
-    /// snapshot.
+    /// Up to where objects may be deleted with regard to regions that are only a little behind, catch up, or are just being
+    /// given a snapshot.
     pub(super) fn needed_by_none(&self, sequence: Sequence) -> Sequence {
         let regions: Vec<_> = self.shared.state.read().regions.iter().map(|record| record.number).collect();
-        let least = self.reign.needed_by_none(regions.into_iter(), sequence, INSTALL_ABOVE);
+        let waits = |region, behind| {
+            let catches_up = self.sending.contains_key(&region) && !self.shared.health.is_failing(region);
+            behind <= INSTALL_ABOVE || catches_up
+        };
+        let least = self.reign.needed_by_none(regions.into_iter(), sequence, waits);
         let installing = self.shared.installing.lock();
         let known = installing.iter().filter(|(region, _)| self.joining.contains_key(region));
-        let near = known.filter(|(_, from)| self.reign.committed().0.saturating_sub(from.0) <= INSTALL_ABOVE);
-        near.map(|(_, from)| *from).min().map_or(least, |from| from.min(least))
+        known.map(|(_, from)| *from).min().map_or(least, |from| from.min(least))
     }
 
     fn install(&mut self, region: RegionNo, promise: Box<Promise>, store: RegionStore) {

@@ -314,7 +314,7 @@ async fn who_waits_behind_a_gap_gets_what_comes_and_never_sticks() {
 }
 
 /// Random letters: they hardly compress.
-fn noise(seed: u64, bytes: usize) -> String {
+pub(super) fn noise(seed: u64, bytes: usize) -> String {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut letter = || {
         state ^= state << 13;
