@@ -22,6 +22,7 @@
 //! | `sim/kept.rs` | topics that do not keep everything, and their clients |
 //! | `sim/traps.rs` | striking a node at a certain step |
 //! | `sim/sets.rs`, `sim/verify.rs` | the end: everything becomes whole, and every region alone tells the same |
+//! | `sim/rest.rs` | what works in the background comes to rest and leaves nothing behind |
 //!
 //! [`crate::history`] judges what clients saw. What cannot be simulated honestly in one runtime: a paused node sends and
 //! hears nothing, but its timers go on.
@@ -37,6 +38,7 @@ mod network;
 mod node;
 mod queue;
 mod region;
+mod rest;
 mod sets;
 mod trace;
 mod traps;
@@ -172,9 +174,16 @@ async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, V
     transactions::finish(world, &queues[0], &ledger, &second).await?;
     queue::finish(world, &queues).await?;
     kept::finish(world, &kept).await?;
+    let cut = rest::demand(world, random).await.map_err(one)?;
     sets::whole(world).await.map_err(one)?;
+    rest::quiet(world).await.map_err(one)?;
+    let third = world.read_all().await.map_err(one)?;
+    if second != third {
+        return Err(vec![format!("at rest there is something else: {}", difference(&second, &third))]);
+    }
     verify::idle(world, if seed.is_multiple_of(8) { IDLE_LONG } else { IDLE }).await.map_err(one)?;
     verify::every_region_alone(world, &founding).await.map_err(one)?;
+    rest::nothing_left(world, cut).await?;
     world.say(format!("{summary:?}"));
     Ok(summary)
 }

@@ -55,7 +55,7 @@ pub(super) struct KeptTopic {
 
 /// Two of the topics that there can be.
 pub(super) fn topics(random: &mut StdRng) -> Vec<KeptTopic> {
-    let bytes = [1 << 10, 8 << 10, 1 << 40][random.random_range(0..3)];
+    let bytes = [1_u64 << 10, 8 << 10, 1 << 40][random.random_range(0..3)];
     let lag = if random.random_bool(0.5) { 0 } else { KEEP_MS };
     let kinds = [
         ("timed", Keeps::Time(KEEP_MS), json!({"retention_ms": KEEP_MS})),
@@ -186,15 +186,27 @@ impl KeptTopic {
         }
     }
 
-    /// What it holds, and what clients saw.
-    async fn look(&self, world: &World) -> Result<(Kept, KeptHistory), String> {
-        let stored = world.messages_of(self.name, PARTITIONS).await?;
-        let stored = stored.iter().map(|m| Stored::from_json(m).ok_or_else(|| format!("{m} was not sent")));
-        let stored = stored.collect::<Result<Vec<_>, _>>()?;
+    /// First offset of each partition that can be read, and the one after the last.
+    async fn bounds(&self, world: &World) -> Result<Vec<(u64, u64)>, String> {
         let topic = world.insist("GET", &format!("/v1/topics/{}", self.name), &Value::Null).await?;
         let bounds = topic["partitions"].as_array().into_iter().flatten();
         let bounds = bounds.map(|log| Some((log["log_start"].as_u64()?, log["high_watermark"].as_u64()?)));
-        let bounds = bounds.collect::<Option<Vec<_>>>().ok_or_else(|| format!("no bounds: {topic}"))?;
+        bounds.collect::<Option<Vec<_>>>().ok_or_else(|| format!("no bounds: {topic}"))
+    }
+
+    /// What it holds, and what clients saw.
+    async fn look(&self, world: &World) -> Result<(Kept, KeptHistory), String> {
+        let mut bounds = self.bounds(world).await?;
+        let stored = loop {
+            let stored = world.messages_of(self.name, PARTITIONS).await;
+            // What is dropped meanwhile is read to the end or not.
+            let before = std::mem::replace(&mut bounds, self.bounds(world).await?);
+            if before == bounds {
+                break stored?;
+            }
+        };
+        let stored = stored.iter().map(|m| Stored::from_json(m).ok_or_else(|| format!("{m} was not sent")));
+        let stored = stored.collect::<Result<Vec<_>, _>>()?;
         let mut history = lock(&self.seen).clone();
         let queue = self.queue.recorder.history();
         let acked = queue.settles.iter().filter(|settle| settle.action == Action::Ack);

@@ -63,7 +63,7 @@ impl Link {
         let mood = self.region.mood();
         self.faults.heal();
         self.faults.set_latency(Some(mood.latency));
-        mood.rules.into_iter().for_each(|rule| self.faults.add(rule));
+        self.region.besides().into_iter().chain(mood.rules).for_each(|rule| self.faults.add(rule));
         self.faults.set_unreachable(mood.away || self.cut.load(Relaxed));
         self.faults.set_full(mood.full);
     }

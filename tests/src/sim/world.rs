@@ -399,7 +399,7 @@ impl World {
     pub(super) async fn messages_of(&self, topic: &str, partitions: u64) -> Result<Vec<Value>, String> {
         let mut all = Vec::new();
         for partition in 0..partitions {
-            let mut offset = 0;
+            let mut offset = "earliest".to_owned();
             loop {
                 let path =
                     format!("/v1/topics/{topic}/messages?partition={partition}&offset={offset}&max_messages=10000");
@@ -409,7 +409,7 @@ impl World {
                     break;
                 }
                 all.extend_from_slice(messages);
-                offset = page["next_offset"].as_u64().ok_or("no next offset")?;
+                offset = page["next_offset"].as_u64().ok_or("no next offset")?.to_string();
             }
         }
         Ok(all)

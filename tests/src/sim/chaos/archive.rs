@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::{
     super::{
+        region::SimRegion,
         traps::{STEPS, Trap},
         world::{World, request},
     },
@@ -70,10 +71,10 @@ async fn late(world: &World, random: &mut StdRng) {
     world.say(format_args!("writes of {prefix} arrive late in region {region}"));
     let delay = Duration::from_millis(random.random_range(500..30_000));
     let rule = |operation| Rule::always(operation, Fault::Delay(delay)).under(prefix.into()).with_chance(0.3);
-    world.change_mood(region, |mood| mood.rules.extend([Operation::Put, Operation::Delete].map(rule)));
+    besides(world, region, [Operation::Put, Operation::Delete].map(rule).into());
     pause(random, 500..5_000).await;
     world.say(format_args!("writes arrive in time in region {region}"));
-    world.usual_mood(region);
+    besides(world, region, Vec::new());
 }
 
 /// Deletions fail, whether they are carried out or not.
@@ -83,10 +84,15 @@ async fn deletions_fail(world: &World, random: &mut StdRng) {
     world.say(format_args!("deletions fail in region {region}"));
     let fail = |applied| Rule::always(Operation::Delete, Fault::Fail { applied, answer: Answer::Status(500) });
     let hang = Rule::always(Operation::Delete, Fault::Hang { applied: true }).with_chance(0.2);
-    world.change_mood(region, |mood| mood.rules.extend([hang, fail(true).with_chance(0.5), fail(false)]));
+    besides(world, region, vec![hang, fail(true).with_chance(0.5), fail(false)]);
     pause(random, 500..5_000).await;
     world.say(format_args!("deletions succeed in region {region}"));
-    world.usual_mood(region);
+    besides(world, region, Vec::new());
+}
+
+fn besides(world: &World, region: &SimRegion, rules: Vec<Rule>) {
+    region.set_besides(rules);
+    world.refresh(region);
 }
 
 /// A run is asked for at any node.
