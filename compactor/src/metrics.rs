@@ -9,13 +9,13 @@ use std::{
 };
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
 /// Kinds of jobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobKind {
     /// Journal to archive files.
     Archive,
@@ -37,7 +37,7 @@ impl JobKind {
 }
 
 /// How a job ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JobOutcome {
     Done,
     Failed,
@@ -45,15 +45,37 @@ pub(crate) enum JobOutcome {
     Superseded,
 }
 
+impl JobOutcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Of {
-    kind: JobKind,
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
-    kind: JobKind,
-    outcome: JobOutcome,
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+impl Of {
+    const fn kind(kind: JobKind) -> Self {
+        Self { kind: kind.as_str() }
+    }
+}
+
+impl Ended {
+    const fn of(kind: JobKind, outcome: JobOutcome) -> Self {
+        Self { kind: kind.as_str(), outcome: outcome.as_str() }
+    }
 }
 
 /// Counters of the compactor. Cheap to clone; clones count together, from reign to reign.
@@ -149,23 +171,23 @@ impl CompactorMetrics {
 
     /// A job has read bytes.
     pub fn read(&self, kind: JobKind, bytes: u64) {
-        self.0.read.get_or_create(&Of { kind }).inc_by(bytes);
+        self.0.read.get_or_create(&Of::kind(kind)).inc_by(bytes);
     }
 
     /// An archive file was written, to at least a quorum.
     pub fn written(&self, kind: JobKind, bytes: u64) {
-        self.0.written.get_or_create(&Of { kind }).inc_by(bytes);
+        self.0.written.get_or_create(&Of::kind(kind)).inc_by(bytes);
     }
 
     /// Bytes of an archive file were sent to a region.
     pub fn uploaded(&self, kind: JobKind, bytes: u64) {
-        self.0.replicated.get_or_create(&Of { kind }).inc_by(bytes);
+        self.0.replicated.get_or_create(&Of::kind(kind)).inc_by(bytes);
     }
 
     pub(crate) fn ended(&self, kind: JobKind, outcome: JobOutcome, took: Duration) {
-        self.0.jobs.get_or_create(&Ended { kind, outcome }).inc();
+        self.0.jobs.get_or_create(&Ended::of(kind, outcome)).inc();
         if outcome == JobOutcome::Done {
-            self.0.duration.get_or_create(&Of { kind }).observe(took.as_secs_f64());
+            self.0.duration.get_or_create(&Of::kind(kind)).observe(took.as_secs_f64());
         }
     }
 
@@ -191,13 +213,13 @@ impl CompactorMetrics {
 
     /// What jobs of a kind have moved since the process started.
     pub fn moved(&self, kind: JobKind) -> Moved {
-        let of = Of { kind };
+        let of = Of::kind(kind);
         Moved { read: self.0.read.get_or_create(&of).get(), written: self.0.written.get_or_create(&of).get() }
     }
 
     /// Jobs of a kind that were done, and that were not, since the process started.
     pub fn jobs(&self, kind: JobKind) -> (u64, u64) {
-        let count = |outcome| self.0.jobs.get_or_create(&Ended { kind, outcome }).get();
+        let count = |outcome| self.0.jobs.get_or_create(&Ended::of(kind, outcome)).get();
         (count(JobOutcome::Done), count(JobOutcome::Failed) + count(JobOutcome::Superseded))
     }
 

@@ -19,6 +19,7 @@ use futures::FutureExt;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 use tokio_util::task::TaskTracker;
 
+#[cfg(test)]
 mod content;
 
 pub(crate) use content::text;
@@ -119,7 +120,7 @@ impl Trial {
             bytes: bytes as u64,
             payload_bytes: bytes as u64,
             crc: crc32c::crc32c(&content),
-            set_hash: SetHash(1),
+            set_hash: SetHash(0),
             min_timestamp_ms: 1,
             max_timestamp_ms: 1,
             attributes: AttributeSet::default(),

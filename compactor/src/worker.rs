@@ -119,6 +119,12 @@ impl CompactorSettings {
         let file_bytes = self.plan.file_bytes.min(job_bytes);
         PlanSettings { job_bytes, file_bytes, ..self.plan.clone() }
     }
+
+    /// Row groups such that a merge, which holds one of them twice and a part of the file before, fits into the memory.
+    fn fitting_writer(&self) -> WriterSettings {
+        let row_group_bytes = self.writer.row_group_bytes.min((self.memory_bytes / 8).max(1));
+        WriterSettings { row_group_bytes, ..self.writer.clone() }
+    }
 }
 
 /// A handle to the compactor of a reign. Cheap to clone.
@@ -170,7 +176,7 @@ impl Compactor {
             metrics,
             memory_bytes: settings.memory_bytes,
             part_bytes: settings.part_bytes.max(1),
-            writer: settings.writer.clone(),
+            writer: settings.fitting_writer(),
         };
         let worker = Worker {
             context,

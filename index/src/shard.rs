@@ -125,6 +125,9 @@ pub(crate) struct Shared {
     /// Regions that are given a snapshot, and the last entry that it covers: they will need those behind it.
     installing: Mutex<BTreeMap<RegionNo, Sequence>>,
     repairs: repairs::Repairs,
+    /// Held to read while archive files are put in place, and to write while it is changed who votes: between the look at
+    /// which regions hold every file and that change there must not come another file.
+    replacing: tokio::sync::RwLock<()>,
 }
 
 impl Shared {
@@ -215,6 +218,8 @@ impl Shard {
     /// # Errors
     /// When they were not stored, or it is not known whether they were.
     pub async fn propose(&self, commands: Vec<Command>) -> Result<Committed, ProposeError> {
+        let replaces = commands.iter().any(|command| matches!(command, Command::Replace(_)));
+        let _voters_stay = if replaces { Some(self.shared.replacing.read().await) } else { None };
         let (answer, answered) = oneshot::channel();
         let done: OnDone = Box::new(move |result| {
             // The caller may have gone away; the commands stand all the same.

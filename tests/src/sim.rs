@@ -176,11 +176,11 @@ async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, V
     kept::finish(world, &kept).await?;
     let cut = rest::demand(world, random).await.map_err(one)?;
     sets::whole(world).await.map_err(one)?;
-    rest::quiet(world).await.map_err(one)?;
     let third = world.read_all().await.map_err(one)?;
     if second != third {
-        return Err(vec![format!("at rest there is something else: {}", difference(&second, &third))]);
+        return Err(vec![format!("once archived there is something else: {}", difference(&second, &third))]);
     }
+    rest::quiet(world).await.map_err(one)?;
     verify::idle(world, if seed.is_multiple_of(8) { IDLE_LONG } else { IDLE }).await.map_err(one)?;
     verify::every_region_alone(world, &founding).await.map_err(one)?;
     rest::nothing_left(world, cut).await?;

@@ -28,12 +28,12 @@ const WAIT: Duration = Duration::from_secs(20);
 #[command(after_help = AFTER_HELP)]
 pub struct CompactorArgs {
     #[command(subcommand)]
-    command: CompactorCommand,
+    command: Option<CompactorCommand>,
 }
 
 #[derive(Debug, Subcommand)]
 enum CompactorCommand {
-    /// Show what the compactor does, what waits for it, and how repairing regions comes on
+    /// Show what the compactor does, what waits for it, and how repairing regions comes on (the default)
     Status,
     /// Archive everything now, merge and drop what can be, delete what nothing refers to, and wait until that is done
     Run {
@@ -48,7 +48,7 @@ enum CompactorCommand {
 
 /// Runs `brigade compactor`.
 pub(super) async fn run(context: &Context, args: CompactorArgs) -> Result<(), CliError> {
-    match args.command {
+    match args.command.unwrap_or(CompactorCommand::Status) {
         CompactorCommand::Status => {
             let status = context.client.compactor().await?;
             if context.json() { print_json(&status) } else { show(&status) }

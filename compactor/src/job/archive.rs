@@ -1,7 +1,8 @@
 //! Messages leave the journal: one pass over the entries that hold them, one file for each partition.
 
-use std::mem;
+use std::{cmp::Reverse, mem};
 
+use arrow::array::Array;
 use brigade_index::{
     archive::{FileHead, FileWriter, Written},
     batch::{Messages, decode},
@@ -155,6 +156,13 @@ async fn bytes_of(context: &JobContext, fetched: &Fetched, batch: &BatchLocation
     }
 }
 
+/// Bytes of decoded messages. Columns that were not compressed share the buffer that was read, which
+/// [`Messages::memory`] counts once for each of them.
+fn size_of(messages: &Messages) -> usize {
+    let columns = messages.record_batch().columns().iter();
+    columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+}
+
 struct Archiver<'a> {
     context: &'a JobContext,
     parts: Vec<Part>,
@@ -167,7 +175,7 @@ struct Archiver<'a> {
 impl Archiver<'_> {
     /// Bytes held.
     fn memory(&self) -> usize {
-        let decoded = self.decoded.as_ref().map_or(0, |(_, messages)| messages.memory());
+        let decoded = self.decoded.as_ref().map_or(0, |(_, messages)| size_of(messages));
         self.ahead as usize + decoded + self.parts.iter().map(Part::memory).sum::<usize>()
     }
 
@@ -224,13 +232,15 @@ impl Archiver<'_> {
     /// Makes room: row groups are ended early, the largest first; when that is not enough, files are sent in parts.
     async fn relieve(&mut self) -> Result<(), JobError> {
         let wanted = self.context.memory_bytes / 4 * 3;
-        while self.memory() > wanted {
-            let group = |part: &Part| part.file.as_ref().map_or(0, |(writer, _)| writer.memory());
-            let largest =
-                self.parts.iter_mut().max_by_key(|part| group(part)).filter(|part| group(part) >= LEAST_FLUSH);
-            let Some((largest, claim)) = largest.map(|part| (&mut part.file, part.claim)) else { break };
-            let Some((writer, outgoing)) = largest else { break };
-            slice(|| writer.flush()).await.map_err(|error| JobError::input(&claim, error))?;
+        let group = |part: &Part| part.file.as_ref().map_or(0, |(writer, _)| writer.memory());
+        let mut order: Vec<_> = (0..self.parts.len()).collect();
+        order.sort_by_key(|number| Reverse(group(&self.parts[*number])));
+        for number in order {
+            if self.memory() <= wanted || group(&self.parts[number]) < LEAST_FLUSH {
+                break;
+            }
+            let Part { claim, file: Some((writer, outgoing)), .. } = &mut self.parts[number] else { continue };
+            slice(|| writer.flush()).await.map_err(|error| JobError::input(claim, error))?;
             outgoing.push(writer.take());
         }
         if self.memory() > wanted {

@@ -74,7 +74,8 @@ impl Trial {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let done = Box::new(move |result| _ = answer.send(result));
         self.shard.submit(Proposal { commands: vec![command], body, done }).await;
-        assert!(answered.await.unwrap().unwrap().outcomes[0].is_ok());
+        let committed = answered.await.unwrap().unwrap();
+        assert!(committed.outcomes[0].is_ok(), "{committed:?}");
     }
 
     /// One entry with a batch for each of these partitions.
@@ -96,7 +97,7 @@ impl Trial {
         let identity = Identity::Producer(ProducerId::new(id).unwrap(), 1);
         let request = IdempotentRequest { identity, partition_count: 1, keyless: Partition(0) };
         let publish = Publish { topic, requests: vec![request], batches: vec![BatchRef { owned, ..batch }] };
-        let mode = Mode::Prepare(Prepare { expires_ms: i64::MAX, check_back: None });
+        let mode = Mode::Prepare(Prepare { expires_ms: self.env.clock.now_ms() + 60_000, check_back: None });
         let id = TransactionId::new(id).unwrap();
         let transact = Transact { id, publishes: vec![publish], settles: Vec::new(), mode };
         self.submit(Command::Transact(transact), vec![bytes]).await;

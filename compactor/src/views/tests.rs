@@ -132,7 +132,8 @@ async fn a_region_lists_what_it_holds_and_says_what_it_misses() {
     assert_eq!(publish(&shard, topic).await.unwrap(), 0);
     assert!(objects(&a).await.is_empty(), "nothing was archived");
     let [one, other] = numbers(&shard);
-    let file = archive(&shard, topic, &[one]).await;
+    // The third region has it, too: fewer than a quorum are refused.
+    let file = archive(&shard, topic, &[one, 2]).await;
     assert_eq!(publish(&shard, topic).await.unwrap(), 1);
     let key = format!("archive/orders/{topic}/00001/00000000000000000000-{:012}.parquet", file.0);
     let (in_a, in_b) = (latest(&a, &name).await, latest(&b, &name).await);

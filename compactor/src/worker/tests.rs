@@ -90,7 +90,7 @@ async fn files_are_merged_row_group_by_row_group() {
     let (compactor, _stop, metrics) = trial.compactor(&CompactorSettings { plan, ..CompactorSettings::default() });
     let mut expected = Vec::new();
     for _ in 0..4 {
-        let large: Vec<_> = (0..9).map(|_| noise(&trial.env, MIB)).collect();
+        let large: Vec<_> = (0..3).map(|_| noise(&trial.env, MIB)).collect();
         trial.publish_values(topic, &[(0, large.clone())]).await;
         expected.extend(large);
         assert_eq!(trial.run_to_the_end(&compactor).await.problems, [""; 0]);
@@ -126,14 +126,15 @@ impl<F: Future> Future for AtMost<F> {
     }
 }
 
-/// Runs what is planned now, one job after the other, until one of them was polled so often.
-async fn broken_off(trial: &Trial, settings: &CompactorSettings, polls: usize) -> bool {
+/// Runs what is planned now, one job after the other, until they were polled so often. Whether they came to an end, and
+/// the most that one of them held.
+async fn broken_off(trial: &Trial, settings: &CompactorSettings, polls: usize) -> (bool, usize) {
     let context = JobContext {
         shard: trial.shard.clone(),
         budget: Budget::new(0),
         metrics: CompactorMetrics::default(),
         memory_bytes: settings.memory_bytes,
-        writer: settings.writer.clone(),
+        writer: settings.fitting_writer(),
     };
     let jobs = plan(&trial.shard.state(), trial.env.clock.now_ms(), &settings.plan, Demand::All).jobs;
     let working = async {
@@ -145,7 +146,8 @@ async fn broken_off(trial: &Trial, settings: &CompactorSettings, polls: usize) -
             }
         }
     };
-    AtMost { inner: Box::pin(working), left: polls }.await.is_some()
+    let whole = AtMost { inner: Box::pin(working), left: polls }.await.is_some();
+    (whole, context.metrics.held_peak() as usize)
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,7 +162,7 @@ async fn a_job_may_be_broken_off_at_every_point() {
         let parts = [0, 1].map(|partition| (partition, values(published, 2)));
         trial.publish_values(topic, &parts).await;
         published += 2;
-        whole = broken_off(&trial, &settings, polls).await || (whole && polls % 2 == 1);
+        whole = broken_off(&trial, &settings, polls).await.0 || (whole && polls % 2 == 1);
         if polls % 3 == 0 {
             // The node is gone with it.
             trial.restart(&format!("n{polls}")).await;
@@ -216,7 +218,7 @@ async fn a_region_that_fails_in_the_middle_is_left_out_and_repaired() {
     let (compactor, _stop, _) = trial.compactor(&settings);
     let mut expected = Vec::new();
     for round in 0..3 {
-        let large: Vec<_> = (0..9).map(|_| noise(&trial.env, MIB)).collect();
+        let large: Vec<_> = (0..3).map(|_| noise(&trial.env, MIB)).collect();
         trial.publish_values(topic, &[(0, large.clone())]).await;
         expected.extend(large);
         if round == 2 {
@@ -229,7 +231,9 @@ async fn a_region_that_fails_in_the_middle_is_left_out_and_repaired() {
     let file = trial.shard.state().topic(topic).unwrap().partitions[0].files()[0].clone();
     assert_eq!((file.merges, file.regions.len()), (1, 2), "{file:?}");
     trial.faults[1].heal();
-    trial.settle("repaired", |shard| shard.state().topic(topic).unwrap().partitions[0].files()[0].regions.len() == 3).await;
+    trial
+        .settle("repaired", |shard| shard.state().topic(topic).unwrap().partitions[0].files()[0].regions.len() == 3)
+        .await;
     let found: Vec<_> = trial.read_back(topic, 0).await.into_iter().map(|(_, value)| value).collect();
     assert!(found == expected, "the values are others");
 }
@@ -302,13 +306,16 @@ async fn what_is_damaged_in_one_region_is_taken_from_another() {
 async fn a_partition_that_cannot_be_read_keeps_no_other_waiting() {
     let trial = Trial::new(9).await;
     let (whole, broken) = (trial.topic("whole").await, trial.topic("broken").await);
-    trial.publish_values(broken, &[(0, values(0, 5))]).await;
+    trial.publish_values(broken, &[(0, values(100, 5))]).await;
     let damaged = trial.shard.state().topic(broken).unwrap().partitions[0].runs()[0].batch;
     trial.publish_values(whole, &[(0, values(0, 5))]).await;
     // The object of that entry, in every region.
     let mut originals = Vec::new();
     for fault in &trial.faults[..3] {
-        let keys: Vec<_> = futures::TryStreamExt::try_collect::<Vec<_>>(fault.inner().list(Some(&Path::from("journal")))).await.unwrap();
+        let keys: Vec<_> =
+            futures::TryStreamExt::try_collect::<Vec<_>>(fault.inner().list(Some(&Path::from("journal"))))
+                .await
+                .unwrap();
         for key in keys.into_iter().map(|object| object.location) {
             let bytes = fault.inner().get(&key).await.unwrap().bytes().await.unwrap();
             let (at, end) = (damaged.at as usize, damaged.at as usize + damaged.len as usize);
@@ -336,41 +343,45 @@ async fn a_partition_that_cannot_be_read_keeps_no_other_waiting() {
     }
     trial.run_to_the_end(&compactor).await;
     assert!(journal_is_empty(&trial.shard));
-    assert_eq!(trial.read_back(broken, 0).await, numbered(5));
+    let found: Vec<_> = trial.read_back(broken, 0).await.into_iter().map(|(_, value)| value).collect();
+    assert_eq!(found, values(100, 5));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_job_holds_no_more_memory_than_it_may() {
-    let trial = Trial::new(10).await;
-    let topic = trial.wide_topic("t", 8).await;
     let memory_bytes = 32 * MIB;
-    let mut expected = vec![Vec::new(); 8];
-    for _ in 0..3 {
-        for partition in 0..8_u32 {
-            let large: Vec<_> = (0..4).map(|_| noise(&trial.env, MIB)).collect();
-            trial.publish_values(topic, &[(partition, large.clone())]).await;
-            expected[partition as usize].extend(large);
+    // The jobs of many partitions are planned to fit; a file that is larger than the memory is sent in parts.
+    for (seed, partitions, job_bytes) in [(10, 8, 128 << 20), (13, 1, 1 << 30)] {
+        let trial = Trial::new(seed).await;
+        let topic = trial.wide_topic("t", partitions).await;
+        let mut expected = vec![Vec::new(); partitions as usize];
+        for _ in 0..10 / partitions.min(8) {
+            for partition in 0..partitions {
+                let large: Vec<_> = (0..4).map(|_| noise(&trial.env, MIB)).collect();
+                trial.publish_values(topic, &[(partition, large.clone())]).await;
+                expected[partition as usize].extend(large);
+            }
         }
-    }
-    // The plan's jobs are larger than its memory: it must send files in parts.
-    let settings = CompactorSettings { memory_bytes, bytes_per_second: 0, ..CompactorSettings::default() };
-    let context = JobContext {
-        shard: trial.shard.clone(),
-        budget: Budget::new(0),
-        metrics: CompactorMetrics::default(),
-        memory_bytes,
-        writer: settings.writer.clone(),
-    };
-    let jobs = plan(&trial.shard.state(), trial.env.clock.now_ms(), &settings.plan, Demand::All).jobs;
-    let [Job::Archive(job)] = jobs.as_slice() else { panic!("{jobs:?}") };
-    assert!(job.input_bytes > 90 * MIB as u64);
-    job::archive::run(&context, job).await.unwrap();
-    // A batch of 4 MiB comes on top, before room is made for it.
-    let peak = context.metrics.held_peak() as usize;
-    assert!(peak > memory_bytes / 2 && peak < memory_bytes + 10 * MIB, "{peak}");
-    for (partition, expected) in (0..8).zip(expected) {
-        let found: Vec<_> = trial.read_back(topic, partition).await.into_iter().map(|(_, value)| value).collect();
-        assert!(found == expected, "partition {partition}");
+        let plan = PlanSettings { job_bytes, file_bytes: job_bytes, ..PlanSettings::default() };
+        let settings = CompactorSettings { plan, memory_bytes, bytes_per_second: 0, ..CompactorSettings::default() };
+        let peak = if partitions > 1 {
+            let (compactor, stop, metrics) = trial.compactor(&settings);
+            assert_eq!(trial.run_to_the_end(&compactor).await.problems, [""; 0]);
+            stop.cancel();
+            metrics.held_peak() as usize
+        } else {
+            let (whole, peak) = broken_off(&trial, &settings, usize::MAX).await;
+            assert!(whole);
+            let files = trial.shard.state().topic(topic).unwrap().partitions[0].files().to_vec();
+            assert!(files.len() == 1 && files[0].bytes > memory_bytes as u64, "{files:?}");
+            peak
+        };
+        // A batch of 4 MiB comes on top, before room is made for it.
+        assert!(peak > memory_bytes / 4 && peak < memory_bytes + 10 * MIB, "{partitions} partitions: {peak}");
+        for (partition, expected) in (0..partitions).zip(expected) {
+            let found: Vec<_> = trial.read_back(topic, partition).await.into_iter().map(|(_, value)| value).collect();
+            assert!(found == expected, "partition {partition}");
+        }
     }
 }
 

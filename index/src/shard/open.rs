@@ -177,6 +177,7 @@ fn shared_of(
         truncating: tokio::sync::Mutex::new(()),
         installing: Mutex::default(),
         repairs: Repairs::default(),
+        replacing: tokio::sync::RwLock::default(),
     }
 }
 

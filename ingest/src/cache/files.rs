@@ -4,12 +4,11 @@ use std::{ops::Range, sync::Arc};
 
 use brigade_index::{
     archive::{ArchiveFile, Block, FileHead, Footer, FooterStep},
-    ids::{FileId, Offset, Partition, TopicId},
+    ids::{FileId, Offset, Partition, RegionNo, TopicId},
     keys::Key,
     shard::FetchError,
     state::Run,
 };
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -236,27 +235,20 @@ impl BatchCache {
         })
     }
 
-    async fn range(&self, place: &Place, range: Range<u64>) -> Result<Bytes, FetchError> {
-        self.log.fetch_file(&place.key, &place.file.regions, range).await
-    }
-
     async fn footer(&self, place: &Place) -> Result<Footer, FetchError> {
         let fetch = async {
-            let bytes = place.file.bytes;
-            let (mut range, mut steps) = (Footer::first_range(bytes), 0);
-            let footer = loop {
-                let tail = self.range(place, range.clone()).await?;
-                match Footer::decode(bytes, range.start, tail).map_err(|error| place.damaged(error))? {
-                    FooterStep::Ready(footer) => break footer,
-                    FooterStep::Need(more) => range = more,
+            let mut problems = Problems::default();
+            for holders in in_turn(&place.file.regions) {
+                match self.footer_from(place, holders).await {
+                    Ok(footer) => return Ok(Fetched::Footer(footer)),
+                    Err(error) => {
+                        if problems.is_final(error) {
+                            break;
+                        }
+                    }
                 }
-                steps += 1;
-                if steps >= FOOTER_STEPS {
-                    return Err(place.damaged("its footer has no end"));
-                }
-            };
-            footer.check(&place.file, &place.head).map_err(|error| place.damaged(error))?;
-            Ok(Fetched::Footer(footer))
+            }
+            Err(problems.worst(place))
         };
         match self.fetch(Wanted::Footer(place.file.id), fetch).await? {
             Fetched::Footer(footer) => Ok(footer),
@@ -264,21 +256,88 @@ impl BatchCache {
         }
     }
 
+    async fn footer_from(&self, place: &Place, holders: &[RegionNo]) -> Result<Footer, FetchError> {
+        let bytes = place.file.bytes;
+        let (mut range, mut steps) = (Footer::first_range(bytes), 0);
+        let footer = loop {
+            let tail = self.log.fetch_file(&place.key, holders, range.clone()).await?;
+            match Footer::decode(bytes, range.start, tail).map_err(|error| place.damaged(error))? {
+                FooterStep::Ready(footer) => break footer,
+                FooterStep::Need(more) => range = more,
+            }
+            steps += 1;
+            if steps >= FOOTER_STEPS {
+                return Err(place.damaged("its footer has no end"));
+            }
+        };
+        footer.check(&place.file, &place.head).map_err(|error| place.damaged(error))?;
+        Ok(footer)
+    }
+
     async fn block(&self, place: &Place, footer: &Footer, number: usize) -> Result<Chunk, FetchError> {
         let fetch = async {
-            let fetch = |range: Range<u64>| async { Ok((range.clone(), self.range(place, range).await?)) };
-            let fetched: Vec<_> = try_join_all(footer.ranges(number).into_iter().map(fetch)).await?;
-            let chunk = busy(|| {
-                let rows = footer.decode_block(number, &fetched).map_err(|error| place.damaged(error))?;
-                let chunk = Chunk::at(rows.messages, rows.offsets);
-                chunk.ok_or_else(|| place.damaged("the offsets of a block in it do not rise"))
-            })?;
-            Ok(Fetched::Block(chunk))
+            let mut problems = Problems::default();
+            for holders in in_turn(&place.file.regions) {
+                match self.block_from(place, footer, number, holders).await {
+                    Ok(chunk) => return Ok(Fetched::Block(chunk)),
+                    Err(error) => {
+                        if problems.is_final(error) {
+                            break;
+                        }
+                    }
+                }
+            }
+            Err(problems.worst(place))
         };
         match self.fetch(Wanted::Block(place.file.id, number), fetch).await? {
             Fetched::Block(chunk) => Ok(chunk),
             Fetched::Batch(_) | Fetched::Footer(_) => unreachable!("what is kept is what was wanted"),
         }
+    }
+
+    async fn block_from(
+        &self,
+        place: &Place,
+        footer: &Footer,
+        number: usize,
+        holders: &[RegionNo],
+    ) -> Result<Chunk, FetchError> {
+        let fetch =
+            |range: Range<u64>| async { Ok((range.clone(), self.log.fetch_file(&place.key, holders, range).await?)) };
+        let fetched: Vec<_> = try_join_all(footer.ranges(number).into_iter().map(fetch)).await?;
+        busy(|| {
+            let rows = footer.decode_block(number, &fetched).map_err(|error| place.damaged(error))?;
+            let chunk = Chunk::at(rows.messages, rows.offsets);
+            chunk.ok_or_else(|| place.damaged("the offsets of a block in it do not rise"))
+        })
+    }
+}
+
+/// The regions that hold a file together, of which the nearest that answers is read, and then each alone: bytes that came
+/// from one and are damaged may be right in another.
+fn in_turn(holders: &[RegionNo]) -> impl Iterator<Item = &[RegionNo]> {
+    let alone = if holders.len() > 1 { holders } else { &[] };
+    std::iter::once(holders).chain(alone.chunks(1))
+}
+
+/// Why something of a file could not be had.
+#[derive(Default)]
+struct Problems(Option<FetchError>);
+
+impl Problems {
+    /// Takes one in. Whether there is no point in asking further: when no region answers at all.
+    fn is_final(&mut self, error: FetchError) -> bool {
+        let unavailable = matches!(error, FetchError::Unavailable(_));
+        let first = self.0.is_none();
+        if first || unavailable {
+            // Where a region does not answer, what is damaged in the others may be whole.
+            self.0 = Some(error);
+        }
+        first && unavailable
+    }
+
+    fn worst(self, place: &Place) -> FetchError {
+        self.0.unwrap_or_else(|| place.damaged("no region is known to hold it"))
     }
 }
 

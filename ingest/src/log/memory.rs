@@ -14,6 +14,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
+#[cfg(test)]
 mod archive;
 
 /// Identity of the cluster.
@@ -42,6 +43,8 @@ pub(crate) struct MemoryLog {
     pub(crate) fetches: Mutex<u64>,
     /// Whether nothing can be fetched at present.
     pub(crate) unreachable: Mutex<bool>,
+    /// Byte of every archive file that the nearest region gives wrong.
+    pub(crate) damaged_nearby: Mutex<Option<u64>>,
     /// How much later than they take effect writes are answered.
     pub(crate) late: Mutex<Duration>,
     /// How often it was asked whether it is ready.
@@ -66,6 +69,7 @@ impl MemoryLog {
             not_ready: Mutex::default(),
             fetches: Mutex::default(),
             unreachable: Mutex::default(),
+            damaged_nearby: Mutex::default(),
             late: Mutex::default(),
             asked: Mutex::default(),
             written: Mutex::default(),

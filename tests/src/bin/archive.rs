@@ -1,196 +1,35 @@
-//! Benchmark of the archive format on one core: how fast files are written, merged and read, and how large they are.
+//! Benchmarks of the archive.
 
-use std::{process::ExitCode, time::Instant};
+use std::process::ExitCode;
 
-use brigade_index::{
-    archive::{FileHead, FileMerger, FileWriter, Footer, FooterStep, WriterSettings, Written},
-    batch::{Attributes, Columns, Compression, MessageRef, Messages, ValueKind, decode, encode},
-    ids::{FileId, Offset, Partition, TopicId},
-    names::TopicName,
-};
-use brigade_tests::dataset::json_lines;
-use bytes::Bytes;
-use clap::Parser;
-use serde_json::json;
+use brigade_tests::bench::archive::{self, Scenario};
+use clap::{Parser, ValueEnum};
 
-/// Measures how fast archive files are written, merged and read, and their size beside that of the journal
+/// Measures the compactor and reading from the archive
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Bytes of messages in MiB
-    #[arg(long, default_value_t = 256)]
-    mib: usize,
-    /// Bytes of a message; they are JSON log lines
-    #[arg(long, default_value_t = 1_024)]
-    message_bytes: usize,
-    /// Messages of a batch, as publishing makes them
-    #[arg(long, default_value_t = 1_000)]
-    batch_rows: usize,
-    /// KiB of a page before compression
-    #[arg(long, default_value_t = WriterSettings::default().page_bytes >> 10)]
-    page_kib: usize,
-    /// Level of Zstandard
-    #[arg(long, default_value_t = WriterSettings::default().compression_level)]
-    level: i32,
-    /// Print figures as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(subcommand)]
+    scenario: Scenario,
+    /// Format of the output
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    output: Output,
 }
 
-/// Targets: MiB of messages a second and core, and the share of the journal's size.
-const ENCODE_MIB: f64 = 150.0;
-const SIZE_SHARE: f64 = 0.6;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
 
-fn head(id: u64, first: u64, end: u64) -> FileHead {
-    FileHead {
-        cluster: "benchmark".to_owned(),
-        topic: TopicName::new("log").expect("a name"),
-        topic_id: TopicId(1),
-        partition: Partition(0),
-        id: FileId(id),
-        first: Offset(first),
-        end: Offset(end),
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Arguments { scenario, output } = Arguments::parse();
+    let report = archive::run(&scenario).await;
+    match output {
+        Output::Text => println!("{report}"),
+        Output::Json => println!("{}", report.json),
     }
-}
-
-/// Batches as they are in the journal.
-fn batches(arguments: &Arguments) -> Vec<Bytes> {
-    let messages = (arguments.mib << 20) / arguments.message_bytes;
-    let mut lines = json_lines(1, arguments.message_bytes);
-    let mut batches = Vec::new();
-    for begin in (0..messages).step_by(arguments.batch_rows) {
-        let mut columns = Columns::default();
-        for (row, line) in (begin..messages.min(begin + arguments.batch_rows)).zip(&mut lines) {
-            columns.push(&MessageRef {
-                key: Some(format!("user-{}", row % 10_000).as_bytes()),
-                value: Some(line.as_bytes()),
-                kind: ValueKind::Json,
-                headers: &[],
-                timestamp_ms: 1_760_000_000_000 + row as i64,
-                attributes: Attributes::default(),
-            });
-        }
-        batches.push(encode(&columns.into_record_batch(), Compression::Lz4).expect("a batch"));
-    }
-    batches
-}
-
-/// Writes files of 64 MiB or so, as the compactor does.
-fn write(batches: &[Bytes], settings: &WriterSettings) -> Vec<(Bytes, FileHead, Written)> {
-    let mut files = Vec::new();
-    let mut first = 0;
-    let per_file = batches.len().div_ceil(4).max(1);
-    for (number, batches) in batches.chunks(per_file).enumerate() {
-        let decoded: Vec<Messages> = batches.iter().map(|batch| decode(batch).expect("a batch")).collect();
-        let end = first + decoded.iter().map(|batch| batch.rows() as u64).sum::<u64>();
-        let (head, mut next) = (head(number as u64, first, end), first);
-        let mut writer = FileWriter::new(head.clone(), settings).expect("settings");
-        for batch in &decoded {
-            writer.push(batch, 0..batch.rows(), Offset(next)).expect("rows");
-            next += batch.rows() as u64;
-        }
-        let (bytes, written) = writer.finish().expect("a file");
-        files.push((bytes, head, written));
-        first = end;
-    }
-    files
-}
-
-fn open(file: &Bytes) -> Footer {
-    let size = file.len() as u64;
-    match Footer::decode(size, 0, file.clone()).expect("a footer") {
-        FooterStep::Ready(footer) => footer,
-        FooterStep::Need(range) => panic!("the whole file is there, {range:?} is wanted"),
-    }
-}
-
-fn merge(files: &[(Bytes, FileHead, Written)], settings: &WriterSettings) -> (Vec<u8>, Written) {
-    let head = head(99, 0, files.last().map_or(0, |(_, head, _)| head.end.0));
-    let mut merger = FileMerger::new(head, settings).expect("settings");
-    let mut out = Vec::new();
-    for (file, _, _) in files {
-        let footer = open(file);
-        for row_group in 0..footer.row_groups() {
-            let range = footer.row_group_range(row_group);
-            let bytes = file.slice(range.start as usize..range.end as usize);
-            merger.append(&footer, row_group, bytes).expect("a row group");
-            out.extend_from_slice(&merger.take());
-        }
-    }
-    let (rest, written) = merger.finish().expect("a file");
-    out.extend_from_slice(&rest);
-    (out, written)
-}
-
-/// Reads all blocks; returns messages, ranges, and bytes in them.
-fn read(file: &Bytes) -> (usize, usize, u64) {
-    let footer = open(file);
-    let (mut messages, mut ranges, mut bytes) = (0, 0, 0);
-    for block in 0..footer.blocks().len() {
-        let wanted = footer.ranges(block);
-        let parts: Vec<_> =
-            wanted.iter().map(|range| (range.clone(), file.slice(range.start as usize..range.end as usize))).collect();
-        messages += footer.decode_block(block, &parts).expect("a block").messages.rows();
-        ranges += wanted.len();
-        bytes += wanted.iter().map(|range| range.end - range.start).sum::<u64>();
-    }
-    (messages, ranges, bytes)
-}
-
-/// Seconds of this thread on a core: what else the machine does is not counted. Elsewhere than on Linux, seconds.
-fn seconds(begin: Instant) -> f64 {
-    let times = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanoseconds = times.as_deref().and_then(|times| times.split(' ').next()?.parse::<u64>().ok());
-    nanoseconds.map_or_else(|| begin.elapsed().as_secs_f64(), |nanoseconds| nanoseconds as f64 / 1e9)
-}
-
-fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
-    #[expect(clippy::disallowed_methods, reason = "this measures real time")]
-    let begin = Instant::now();
-    let before = seconds(begin);
-    let result = work();
-    (seconds(begin) - before, result)
-}
-
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let settings = WriterSettings {
-        page_bytes: arguments.page_kib << 10,
-        compression_level: arguments.level,
-        ..WriterSettings::default()
-    };
-    let batches = batches(&arguments);
-    let journal: usize = batches.iter().map(Bytes::len).sum();
-    let (write_seconds, files) = timed(|| write(&batches, &settings));
-    let payload: u64 = files.iter().map(|(_, _, written)| written.payload_bytes).sum();
-    let (merge_seconds, (merged, written)) = timed(|| merge(&files, &settings));
-    let merged = Bytes::from(merged);
-    let (read_seconds, (messages, ranges, fetched)) = timed(|| read(&merged));
-    assert_eq!(messages as u64, written.rows);
-    let mib = |bytes: f64, seconds: f64| bytes / f64::from(1 << 20) / seconds;
-    let encode = mib(payload as f64, write_seconds);
-    let share = written.bytes as f64 / journal as f64;
-    let footer = open(&merged);
-    let report = json!({
-        "payload_bytes": payload,
-        "journal_bytes": journal,
-        "archive_bytes": written.bytes,
-        "archive_share_of_journal": share,
-        "archive_share_of_payload": written.bytes as f64 / payload as f64,
-        "write_mib_per_second": encode,
-        "merge_mib_per_second": mib(written.bytes as f64, merge_seconds),
-        "read_mib_per_second": mib(payload as f64, read_seconds),
-        "read_stored_mib_per_second": mib(fetched as f64, read_seconds),
-        "blocks": footer.blocks().len(),
-        "ranges": ranges,
-        "fetched_share": fetched as f64 / written.bytes as f64,
-        "footer_bytes_of_memory": footer.memory(),
-    });
-    if arguments.json {
-        println!("{report}");
-    } else {
-        println!("{report:#}");
-    }
-    let met = encode >= ENCODE_MIB && share <= SIZE_SHARE;
-    println!("{}", if met { "every target met" } else { "A TARGET IS MISSED" });
-    if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if report.met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -31,9 +31,14 @@ pub(super) async fn demand(world: &World, random: &mut StdRng) -> Result<bool, S
     if random.random_bool(0.4) {
         return Ok(false);
     }
-    let mut report = Value::Null;
+    let (mut report, mut under_way) = (Value::Null, None);
     for _ in 0..RUNS {
-        report = world.insist("POST", "/v1/compactor/run?wait=3000", &Value::Null).await?;
+        let path = match under_way.take() {
+            None => "/v1/compactor/run?wait=5000".to_owned(),
+            Some(run) => format!("/v1/compactor/run?run={run}&wait=5000"),
+        };
+        report = world.insist("POST", &path, &Value::Null).await?;
+        under_way = (report["done"] == false).then(|| report["run"].clone());
         let nothing = ["archived", "merged", "compacted", "trimmed", "deleted_files", "deleted_objects"];
         let idle = nothing.iter().all(|what| report[what] == 0);
         world.trace("operator", format_args!("a run at the end: {report}"));

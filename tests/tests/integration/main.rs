@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking, in its helpers too")]
 
+mod archive;
 mod attributes;
 mod bad_clients;
 mod bad_input;

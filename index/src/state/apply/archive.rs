@@ -81,8 +81,17 @@ impl ShardState {
             }
             *archived_end = end.max(*archived_end);
             check_archived(self.topic(topic).ok_or(Rejection::ClaimLost(part.id))?, log, &claimed.part, part)?;
+            if !part.file.as_ref().is_none_or(|file| self.is_held_by_quorum(file)) {
+                return Err(Rejection::Malformed("too few of the regions that vote hold an archive file"));
+            }
         }
         Ok(parts)
+    }
+
+    /// Whether enough of the regions that vote now have a file: those that voted when it was written may have left.
+    fn is_held_by_quorum(&self, file: &ArchiveFile) -> bool {
+        let voters = self.regions.voters();
+        voters.is_none_or(|voters| voters.has_quorum(|region| file.regions.contains(&region)))
     }
 
     pub(super) fn release(&mut self, ids: &[FileId]) -> Applied {

@@ -102,6 +102,8 @@ enum How {
     OtherRange,
     OtherMessages,
     NoRegion,
+    /// Too few regions have it, or such as are not there.
+    FewRegions,
     Twice,
 }
 
@@ -117,6 +119,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(How::OtherRange),
         1 => Just(How::OtherMessages),
         1 => Just(How::NoRegion),
+        1 => Just(How::FewRegions),
         1 => Just(How::Twice),
     ];
     let what =
@@ -215,8 +218,9 @@ impl World {
     fn recreate(&mut self, number: u64) {
         if let Some(topic) = self.model.topics.get(&number) {
             let topic = topic.id;
+            let published = self.state.topic(topic).is_some_and(|topic| topic.archive_version > 0);
             if self.apply(Command::DeleteTopic { topic }).is_ok() {
-                self.model.delete_topic(number);
+                self.model.delete_topic(number, published);
             }
         }
         match self.apply(create(number)) {

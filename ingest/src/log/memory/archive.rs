@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use brigade_index::{
     archive::{FileHead, FileWriter, Footer, FooterStep, WriterSettings},
     batch::{Messages, decode},
-    command::{Archived, Claim, ClaimPart, Command, Outcome, Replace, Trim},
+    command::{Archived, Claim, ClaimPart, Command, Outcome, Replace, RetentionPatch, SettingsPatch, Trim},
     ids::{Ballot, FileId, Offset, Partition, RegionNo, TopicId},
     keys::Key,
     shard::FetchError,
@@ -16,8 +16,8 @@ use bytes::Bytes;
 use super::{BODY_AT, CLUSTER, MemoryLog};
 use crate::source::{Source, sources_from};
 
-/// Regions that files are in.
-const HOLDERS: [RegionNo; 1] = [RegionNo(0)];
+/// Regions that files are in; the first of them is the nearest.
+const HOLDERS: [RegionNo; 2] = [RegionNo(0), RegionNo(1)];
 
 impl MemoryLog {
     pub(crate) async fn fetch_file(
@@ -26,7 +26,7 @@ impl MemoryLog {
         holders: &[RegionNo],
         range: Range<u64>,
     ) -> Result<Bytes, FetchError> {
-        assert_eq!(holders, HOLDERS);
+        assert!(holders == HOLDERS || holders.len() == 1);
         let key = key.to_string();
         self.ranges.lock().push((key.clone(), range.clone()));
         let unreachable = *self.unreachable.lock();
@@ -36,7 +36,13 @@ impl MemoryLog {
         }
         let files = self.files.lock();
         let bytes = files.get(&key).and_then(|file| file.get(range.start as usize..range.end as usize));
-        let bytes = bytes.map(Bytes::copy_from_slice);
+        let nearest = holders.first() == HOLDERS.first();
+        let bytes = bytes.map(|bytes| {
+            let mut bytes = bytes.to_vec();
+            let damaged = self.damaged_nearby.lock().filter(|at| nearest && range.contains(at));
+            damaged.into_iter().for_each(|at| bytes[(at - range.start) as usize] ^= 1);
+            Bytes::from(bytes)
+        });
         bytes.ok_or_else(|| FetchError::Damaged { key, problem: "it does not exist".to_owned() })
     }
 
@@ -84,6 +90,11 @@ impl MemoryLog {
             self.files.lock().insert(file.key(&name, topic, partition).to_string(), bytes.into());
             file
         });
+        if !all {
+            let retention = RetentionPatch { key_compaction: Some(true), ..RetentionPatch::default() };
+            let patch = SettingsPatch { retention, ..SettingsPatch::default() };
+            self.now(Command::AlterTopic { topic, patch }).unwrap();
+        }
         let replace = Replace { parts: vec![Archived { id: ids[0], file, compacted: !all }] };
         self.now(Command::Replace(replace)).unwrap();
         kept.then_some(ids[0])

@@ -288,6 +288,28 @@ async fn a_damaged_part_of_a_file_ends_the_answer_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_damaged_in_the_nearest_region_is_read_from_another() {
+    let world = uncached().await;
+    world.archive(0, 40, |_| true);
+    assert_eq!(world.read(0, 20).await.len(), 20);
+    let ranges = world.log.fetched_ranges();
+    let bounds = |(_, range): &(String, std::ops::Range<u64>)| range.end;
+    let (end, blocks) = (ranges.iter().map(bounds).max().unwrap(), &ranges[1..]);
+    // In a block, and in the footer.
+    let middle = |range: &std::ops::Range<u64>| u64::midpoint(range.start, range.end);
+    for at in [middle(&blocks[blocks.len() / 2].1), end - 100] {
+        *world.log.damaged_nearby.lock() = Some(at);
+        let all: Vec<_> = (0..40).map(|at| at.to_string()).collect();
+        let mut got = Vec::new();
+        while got.len() < all.len() {
+            let reply = world.ingest.read(world.request(0, ReadFrom::Offset(Offset(got.len() as u64)))).await.unwrap();
+            got.extend(values(&reply.slices));
+        }
+        assert_eq!(got, all, "byte {at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_behind_a_gap_gets_what_comes_and_never_sticks() {
     let world = uncached().await;
     world.archive(0, 20, |offset| offset.0 < 7);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{PARTITIONS, What};
 use crate::{
     command::{Archived, ClaimPart},
-    ids::{FileId, Partition, Sequence, SubscriptionId, TopicId},
+    ids::{FileId, Offset, Partition, Sequence, SubscriptionId, TopicId},
     keys,
     names::{TopicName, TransactionId},
 };
@@ -156,8 +156,16 @@ impl Model {
         self.topics.insert(number, TopicModel { id, parts, stream: false, queue: None });
     }
 
-    pub(super) fn delete_topic(&mut self, number: u64) {
+    /// `published`: whether there may be views of it, which are deleted with its last garbage.
+    pub(super) fn delete_topic(&mut self, number: u64, published: bool) {
         let topic = self.topics.remove(&number).unwrap();
+        let mut covered = topic.parts.iter().flat_map(|part| part.covered.values());
+        if published && !covered.any(|unit| matches!(unit, Unit::File(_))) {
+            let id = self.ids.keys().next_back().copied().unwrap_or_default().next();
+            let name = TopicName::new(&format!("t{number}")).unwrap();
+            self.keys.insert(id, keys::archive_file(&name, topic.id, Partition(0), Offset(0), id));
+            self.ids.insert(id, Status::Garbage);
+        }
         for unit in topic.parts.iter().flat_map(|part| part.covered.values()) {
             if let Unit::File(id) = unit {
                 self.ids.insert(*id, Status::Garbage);

@@ -61,7 +61,11 @@ impl Model {
             attributes: AttributeSet::default(),
             merges: 0,
             compacted: matches!(how, How::Compacted(_)),
-            regions: if how == How::NoRegion { Vec::new() } else { vec![RegionNo(0), RegionNo(1)] },
+            regions: match how {
+                How::NoRegion => Vec::new(),
+                How::FewRegions => vec![RegionNo(1), RegionNo(7)],
+                _ => vec![RegionNo(0), RegionNo(1)],
+            },
         };
         Archived { id, file: (rows > 0).then_some(file), compacted: matches!(how, How::Compacted(_)) }
     }
@@ -111,7 +115,7 @@ impl Model {
         let merged = sources.iter().all(Option::is_some) && dropped == 0;
         let hashes = files.fold(0, |sum: u128, file| sum.wrapping_add(file.hash));
         let whole = |file: &ArchiveFile| {
-            !matches!(how, How::OtherRange | How::NoRegion)
+            !matches!(how, How::OtherRange | How::NoRegion | How::FewRegions)
                 && rows <= (part.end.0 - part.first.0).min(there + dropped)
                 && (compacted || !merged || file.set_hash.0 == hashes)
         };
