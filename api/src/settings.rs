@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use brigade_compactor::worker::CompactorSettings;
 use brigade_index::store::StoreOptions;
 use serde::{Deserialize, Serialize};
 
@@ -202,6 +203,9 @@ pub struct CompactSettings {
     pub archive_after_ms: u64,
     /// How long files that nothing refers to any more stay for those who still read them, in milliseconds.
     pub delete_delay_ms: u64,
+    /// What it goes by instead of all of the above. Not for files: it is for tests, which archive a few KiB.
+    #[serde(skip)]
+    pub instead: Option<CompactorSettings>,
 }
 
 impl Default for CompactSettings {
@@ -215,6 +219,7 @@ impl Default for CompactSettings {
             max_file_mib: 256,
             archive_after_ms: 3_600_000,
             delete_delay_ms: 60_000,
+            instead: None,
         }
     }
 }

@@ -96,6 +96,8 @@ pub struct JobContext {
     pub metrics: CompactorMetrics,
     /// Bytes that a job may hold.
     pub memory_bytes: usize,
+    /// Bytes of a part of a file that is not sent as one; more than none.
+    pub part_bytes: usize,
     /// How files are written.
     pub writer: WriterSettings,
 }

@@ -43,9 +43,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Plans are made at most so often while messages keep coming.
 const PLAN_EVERY: Duration = Duration::from_secs(1);
 
-/// Pause after housekeeping failed, or a region was out of reach.
-const PAUSE: Duration = Duration::from_secs(30);
-
 /// After so long of planning and working, what else there is to do has its turn.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -55,15 +52,11 @@ type Goals = BTreeMap<(TopicId, Partition), Offset>;
 /// How long the claims of a job that is broken off may take to be released.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// So many entries that nobody needs any more are worth a snapshot, behind which they are deleted; more of them if a
-/// snapshot is large, by its KiB.
-const DEAD_ENTRIES: u64 = 1_000;
-
 /// Runs that may wait for their turn.
 const WAITING_RUNS: usize = 16;
 
 /// What the compactor goes by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompactorSettings {
     /// Whether it works at all.
     pub enabled: bool,
@@ -73,12 +66,41 @@ pub struct CompactorSettings {
     pub writer: WriterSettings,
     /// Bytes that a job may hold.
     pub memory_bytes: usize,
+    /// Bytes of a part of a file that is not sent as one: S3 asks for at least 5 MiB, and for at most 10,000 parts.
+    pub part_bytes: usize,
     /// Bytes a second that jobs may read and write; 0 for no limit.
     pub bytes_per_second: u64,
     /// Bytes a second that may be copied to regions that miss something; 0 for no limit.
     pub repair_bytes_per_second: u64,
     /// How long files that nothing refers to stay for those who still read them.
     pub delete_delay: Duration,
+    /// How soon things are done again.
+    pub pace: Pace,
+}
+
+/// How soon things are done again. Simulations are in more of a hurry than a cluster that pays for its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// So many entries that nobody needs any more are worth a snapshot, behind which they are deleted; more of them if a
+    /// snapshot is large, by its KiB.
+    pub dead_entries: u64,
+    /// Views of a topic are published at most so often: each time takes some requests.
+    pub views_every: Duration,
+    /// Pause after housekeeping or repair failed, or a region was out of reach.
+    pub pause: Duration,
+    /// First and longest pause after a job failed; it doubles with each.
+    pub pauses: (Duration, Duration),
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            dead_entries: 1_000,
+            views_every: Duration::from_secs(30),
+            pause: Duration::from_secs(30),
+            pauses: (Duration::from_secs(10), Duration::from_secs(600)),
+        }
+    }
 }
 
 impl Default for CompactorSettings {
@@ -88,9 +110,11 @@ impl Default for CompactorSettings {
             plan: PlanSettings::default(),
             writer: WriterSettings::default(),
             memory_bytes: 256 << 20,
+            part_bytes: 8 << 20,
             bytes_per_second: 64 << 20,
             repair_bytes_per_second: 64 << 20,
             delete_delay: Duration::from_secs(60),
+            pace: Pace::default(),
         }
     }
 }
@@ -159,6 +183,7 @@ impl Compactor {
             budget: Budget::new(settings.bytes_per_second),
             metrics,
             memory_bytes: settings.memory_bytes,
+            part_bytes: settings.part_bytes.max(1),
             writer: settings.fitting_writer(),
         };
         let worker = Worker {
@@ -167,8 +192,8 @@ impl Compactor {
             env,
             shared: shared.clone(),
             inbox,
-            failures: Failures::default(),
-            views: Views::default(),
+            failures: Failures::new(settings.pace.pauses),
+            views: Views::new(settings.pace),
             look: Look::default(),
             truncated_behind: None,
         };
@@ -272,7 +297,8 @@ impl Worker {
         }
         let shard = self.context.shard.clone();
         let (mending, settings) = (stop.child_token(), &self.shared.settings);
-        let repairing = mending::run(shard.clone(), Budget::new(settings.repair_bytes_per_second), mending.clone());
+        let budget = Budget::new(settings.repair_bytes_per_second);
+        let repairing = mending::run(shard.clone(), budget, settings.pace.pause, mending.clone());
         let working = async {
             tokio::select! {
                 biased;
@@ -398,7 +424,7 @@ impl Worker {
                         // What is due and still there is in a region that cannot be asked, or waits for views.
                         let left = !self.context.shard.state().archive.garbage().is_empty();
                         if left && deleted.next_ms.is_none() {
-                            self.look.again_at([Instant::now() + PAUSE]);
+                            self.look.again_at([Instant::now() + self.shared.settings.pace.pause]);
                         }
                         return;
                     }
@@ -424,7 +450,8 @@ impl Worker {
         let shard = &self.context.shard;
         let ShardStatus { snapshot_bytes, .. } = shard.status();
         let dead = shard.dead_entries();
-        if dead >= DEAD_ENTRIES.max(snapshot_bytes / 1024) || (demanded && dead > 0) {
+        let Pace { dead_entries, pause, .. } = self.shared.settings.pace;
+        if dead >= dead_entries.max(snapshot_bytes / 1024) || (demanded && dead > 0) {
             shard.snapshot().await.map_err(|error| format!("a snapshot was not written: {error}"))?;
         }
         let snapshot = shard.status().snapshot.0;
@@ -438,7 +465,7 @@ impl Worker {
             }
             if truncated.deleted == 0 {
                 // A region does not do as it is asked.
-                self.look.again_at([Instant::now() + PAUSE]);
+                self.look.again_at([Instant::now() + pause]);
                 break;
             }
         }
@@ -447,7 +474,7 @@ impl Worker {
 
     fn put_off(&mut self, problem: String, report: &mut RunReport) {
         self.note(&problem);
-        self.look.again_at([Instant::now() + PAUSE]);
+        self.look.again_at([Instant::now() + self.shared.settings.pace.pause]);
         report.problem(problem);
     }
 

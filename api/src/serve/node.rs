@@ -207,6 +207,9 @@ fn pushing(settings: &Settings, env: &Env) -> Result<Pushing, StartError> {
 
 fn compactor_settings(settings: &Settings) -> CompactorSettings {
     let compact = &settings.compact;
+    if let Some(instead) = &compact.instead {
+        return instead.clone();
+    }
     let defaults = CompactorSettings::default();
     let archive_after_ms = compact.archive_after_ms;
     let plan = PlanSettings {

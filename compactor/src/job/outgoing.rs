@@ -16,9 +16,6 @@ use tokio::time::{Instant, timeout_at};
 use super::{JobContext, JobError};
 use crate::metrics::JobKind;
 
-/// Size of a part: S3 asks for at least 5 MiB, and for at most 10,000 of them.
-const PART: usize = 8 << 20;
-
 /// How long regions that are slower than a quorum are waited for. What they miss is repaired later.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -61,8 +58,9 @@ impl Outgoing {
     /// # Errors
     /// When too few regions are left that took everything.
     pub async fn spill(&mut self) -> Result<(), JobError> {
-        while self.held_bytes >= PART {
-            self.send_part(PART).await?;
+        let part = self.context.part_bytes;
+        while self.held_bytes >= part {
+            self.send_part(part).await?;
         }
         Ok(())
     }

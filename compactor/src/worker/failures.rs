@@ -6,7 +6,7 @@ use brigade_index::ids::{Partition, TopicId};
 use tokio::time::Instant;
 
 /// First and longest pause after a failure; it doubles with each.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+pub(super) type Pauses = (Duration, Duration);
 
 /// A pause that doubles.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,8 +16,8 @@ pub(super) struct Pause {
 }
 
 impl Pause {
-    pub(super) fn failed(&mut self, now: Instant) {
-        self.until = Some(now + PAUSES.1.min(PAUSES.0 * 2_u32.pow(self.failures.min(10))));
+    pub(super) fn failed(&mut self, now: Instant, pauses: Pauses) {
+        self.until = Some(now + pauses.1.min(pauses.0 * 2_u32.pow(self.failures.min(10))));
         self.failures += 1;
     }
 
@@ -32,21 +32,26 @@ impl Pause {
 }
 
 /// Partitions that are left alone, and whether everything is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Failures {
+    pauses: Pauses,
     all: Pause,
     partitions: BTreeMap<(TopicId, Partition), Pause>,
 }
 
 impl Failures {
+    pub(super) fn new(pauses: Pauses) -> Self {
+        Self { pauses, all: Pause::default(), partitions: BTreeMap::new() }
+    }
+
     /// A partition has failed.
     pub(super) fn failed(&mut self, topic: TopicId, partition: Partition, now: Instant) {
-        self.partitions.entry((topic, partition)).or_default().failed(now);
+        self.partitions.entry((topic, partition)).or_default().failed(now, self.pauses);
     }
 
     /// Something failed that all jobs need.
     pub(super) fn all_failed(&mut self, now: Instant) {
-        self.all.failed(now);
+        self.all.failed(now, self.pauses);
     }
 
     /// A job was done.
@@ -75,7 +80,7 @@ impl Failures {
 
     /// Everything may be tried at once.
     pub(super) fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.pauses);
     }
 }
 
@@ -83,9 +88,11 @@ impl Failures {
 mod tests {
     use super::*;
 
+    const PAUSES: Pauses = (Duration::from_secs(10), Duration::from_secs(600));
+
     #[tokio::test(start_paused = true)]
     async fn pauses_double_and_end_with_a_success() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (Failures::new(PAUSES), Instant::now());
         let (topic, partition) = (TopicId(1), Partition(2));
         failures.failed(topic, partition, now);
         failures.failed(topic, partition, now);

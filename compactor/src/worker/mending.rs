@@ -15,20 +15,17 @@ use crate::{budget::Budget, repair};
 /// How often it is looked whether a region misses something. Looking sends no request.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Pause after a round that left something.
-const PAUSE: Duration = Duration::from_secs(30);
-
-/// Repairs regions until `stop`.
-pub(super) async fn run(shard: Shard, budget: Budget, stop: CancellationToken) {
+/// Repairs regions until `stop`, with this pause after a round that left something.
+pub(super) async fn run(shard: Shard, budget: Budget, pause: Duration, stop: CancellationToken) {
     let throttle: Throttle = Arc::new(move |bytes| {
         let budget = budget.clone();
         async move { budget.take(bytes).await }.boxed()
     });
     shard.set_throttle(throttle.clone());
-    let _ = stop.run_until_cancelled(mend(&shard, &throttle, &stop)).await;
+    let _ = stop.run_until_cancelled(mend(&shard, &throttle, pause, &stop)).await;
 }
 
-async fn mend(shard: &Shard, throttle: &Throttle, stop: &CancellationToken) {
+async fn mend(shard: &Shard, throttle: &Throttle, pause: Duration, stop: &CancellationToken) {
     let (mut seen, mut until): (Option<(Sequence, BTreeSet<RegionNo>)>, Option<Instant>) = (None, None);
     loop {
         sleep(LOOK_EVERY).await;
@@ -49,12 +46,12 @@ async fn mend(shard: &Shard, throttle: &Throttle, stop: &CancellationToken) {
                     if repaired.missing > 0 {
                         let problem = repaired.problem.unwrap_or_default();
                         tracing::warn!(missing = repaired.missing, problem, "archive files are missing in regions");
-                        until = Some(Instant::now() + PAUSE);
+                        until = Some(Instant::now() + pause);
                     }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "repair of regions broke off; it goes on later");
-                    until = Some(Instant::now() + PAUSE);
+                    until = Some(Instant::now() + pause);
                 }
             }
         }

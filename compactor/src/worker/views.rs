@@ -1,6 +1,6 @@
 //! When which views of the archive are published.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use brigade_index::{
     ids::TopicId,
@@ -9,11 +9,8 @@ use brigade_index::{
 };
 use tokio::time::Instant;
 
-use super::failures::Pause;
+use super::{Pace, failures::Pause};
 use crate::{deletion::Published, views};
-
-/// Views of a topic are published at most so often: each time takes some requests.
-const EVERY: Duration = Duration::from_secs(30);
 
 /// What changed before may not have been published by the leader that was there then, if it was not long ago.
 const DOUBT_MS: i64 = 24 * 60 * 60 * 1000;
@@ -26,13 +23,17 @@ struct Tried {
 }
 
 /// What is published.
-#[derive(Default)]
 pub(super) struct Views {
+    pace: Pace,
     pub(super) published: Published,
     tried: BTreeMap<TopicId, Tried>,
 }
 
 impl Views {
+    pub(super) fn new(pace: Pace) -> Self {
+        Self { pace, published: Published::default(), tried: BTreeMap::new() }
+    }
+
     /// Topics whose views are to be published now, and when to look again if others wait for their time.
     fn due(&self, state: &ShardState, now_ms: i64, at_once: bool) -> (Vec<TopicId>, Option<Instant>) {
         let now = Instant::now();
@@ -43,7 +44,8 @@ impl Views {
         };
         for topic in state.topics().filter(behind) {
             let tried = self.tried.get(&topic.id);
-            let earliest = tried.and_then(|tried| Some((tried.at? + EVERY).max(tried.pause.end().unwrap_or(now))));
+            let earliest =
+                tried.and_then(|tried| Some((tried.at? + self.pace.views_every).max(tried.pause.end().unwrap_or(now))));
             match earliest.filter(|earliest| *earliest > now && !at_once) {
                 None => due.push(topic.id),
                 Some(earliest) => next = Some(next.map_or(earliest, |next| next.min(earliest))),
@@ -79,7 +81,7 @@ impl Views {
                     self.published.note(topic, version);
                 }
                 Err(error) => {
-                    tried.pause.failed(now);
+                    tried.pause.failed(now, self.pace.pauses);
                     let again = tried.pause.end();
                     next = next.into_iter().chain(again).min();
                     problems.push(error.to_string());
