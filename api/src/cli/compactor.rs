@@ -18,6 +18,9 @@ Examples:
       archive everything now, merge and drop what can be, delete what nothing refers to
   brigade compactor run --topic orders
 
+Neighbouring files are merged when there are enough of them: 3 or more that make a full file, or 32. A run merges no
+sooner than that.
+
 The compactor works by itself beside the leader; a run is for tests, and before a planned outage.";
 
 /// How long one request of a run waits for its end.

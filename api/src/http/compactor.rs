@@ -10,14 +10,15 @@ use brigade_compactor::{
 };
 use brigade_index::{names::TopicName, shard::RepairProgress};
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    answer,
+    answer, body,
     call::Call,
     error::{ApiError, kinds},
     params::MAX_WAIT_MS,
+    topics::body_time,
 };
 use crate::serve::Leading;
 
@@ -114,6 +115,14 @@ pub(super) struct ErrorView {
     problem: String,
 }
 
+/// What a run is to work on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunBody {
+    /// Only this topic is archived, merged and compacted, as with the parameter of that name; all of them by default.
+    topic: Option<String>,
+}
+
 /// A run that was asked for.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RunView {
@@ -153,10 +162,18 @@ pub(super) async fn get(leading: Arc<Leading>, call: Call) -> Result<Response, A
 /// `POST /v1/compactor/run`
 pub(super) async fn run(leading: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let mut query = call.query()?;
-    let topic = query.text("topic").map(|name| TopicName::new(&name)).transpose()?;
+    let named = query.text("topic").map(|name| name.to_string());
     let known = query.number("run", u64::MAX)?;
     let wait = Duration::from_millis(query.number("wait", MAX_WAIT_MS)?.unwrap_or(WAIT_MS));
     query.finish()?;
+    let Call { parts, body, .. } = call;
+    let asked = body::document::<RunBody>(body, &parts.headers, body_time(&leading)).await?;
+    let topic = match (named, asked.topic) {
+        (Some(here), Some(there)) if here != there => {
+            return Err(ApiError::parameter("topic", "differs from that of the body; name one topic, once"));
+        }
+        (here, there) => here.or(there).map(|name| TopicName::new(&name)).transpose()?,
+    };
     let run = match (known, topic) {
         (Some(_), Some(_)) => return Err(ApiError::parameter("topic", "is for a new run; leave it or run out")),
         (Some(run), None) => run,
