@@ -87,6 +87,9 @@ fn report(context: &Context, run: &CompactorRun) -> Result<(), CliError> {
     } else {
         print_line(format_args!("begun: run {}; brigade compactor status shows how far it is", run.run))?;
     }
+    if !context.json() {
+        run.warnings.iter().try_for_each(|warning| print_line(format_args!("warning: {warning}")))?;
+    }
     if run.problems.is_empty() {
         return Ok(());
     }

@@ -151,6 +151,8 @@ pub(super) struct ReportView {
     deleted_objects: u64,
     /// What went wrong; it is tried again by itself.
     problems: Vec<String>,
+    /// What a region that is away has not got, though everything was done; it gets it when it is back.
+    warnings: Vec<String>,
 }
 
 /// `GET /v1/compactor`
@@ -179,7 +181,7 @@ pub(super) async fn run(leading: Arc<Leading>, call: Call) -> Result<Response, A
         (Some(run), None) => run,
         (None, topic) => {
             let topic = topic.map(|name| topic_id(&leading, &name)).transpose()?;
-            leading.compactor.run_now(topic)?
+            leading.compactor.run_now(topic).map_err(|error| not_begun(&leading, error))?
         }
     };
     let waiting = leading.compactor.wait(run, wait);
@@ -199,15 +201,16 @@ fn topic_id(leading: &Leading, name: &TopicName) -> Result<brigade_index::ids::T
     id.ok_or_else(|| ApiError::new(kinds::TOPIC_NOT_FOUND, format!("there is no topic {name}")))
 }
 
-impl From<RunError> for ApiError {
-    fn from(error: RunError) -> Self {
-        let kind = match error {
-            RunError::Disabled => kinds::COMPACTOR_DISABLED,
-            RunError::Busy => kinds::TOO_BUSY,
-            RunError::Ended => kinds::NOT_LEADER,
-        };
-        Self::new(kind, error.to_string())
-    }
+/// Why a run was not begun. Where there is no compactor the shard says why: its reign is over, or too few regions take
+/// writes.
+fn not_begun(leading: &Leading, error: RunError) -> ApiError {
+    let kind = match (error, leading.shard.ready()) {
+        (RunError::Disabled, _) => kinds::COMPACTOR_DISABLED,
+        (RunError::Busy, _) => kinds::TOO_BUSY,
+        (RunError::Ended, Err(why)) => return why.into(),
+        (RunError::Ended, Ok(())) => kinds::NOT_LEADER,
+    };
+    ApiError::new(kind, error.to_string())
 }
 
 fn view(leading: &Leading) -> CompactorView {
@@ -265,7 +268,7 @@ impl From<RepairProgress> for RepairView {
 
 impl From<RunReport> for ReportView {
     fn from(report: RunReport) -> Self {
-        let RunReport { archived, merged, compacted, trimmed, deleted_files, deleted_objects, problems } = report;
-        Self { archived, merged, compacted, trimmed, deleted_files, deleted_objects, problems }
+        let RunReport { archived, merged, compacted, trimmed, deleted_files, deleted_objects, problems, warnings } = report;
+        Self { archived, merged, compacted, trimmed, deleted_files, deleted_objects, problems, warnings }
     }
 }

@@ -1,6 +1,9 @@
 //! When which views of the archive are published.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use brigade_index::{
     ids::TopicId,
@@ -10,7 +13,10 @@ use brigade_index::{
 use tokio::time::Instant;
 
 use super::failures::Pause;
-use crate::{deletion::Published, views};
+use crate::{
+    deletion::Published,
+    views::{self, ViewError},
+};
 
 /// Views of a topic are published at most so often: each time takes some requests.
 const EVERY: Duration = Duration::from_secs(30);
@@ -30,6 +36,8 @@ struct Tried {
 pub(super) struct Views {
     pub(super) published: Published,
     tried: BTreeMap<TopicId, Tried>,
+    /// Topics whose views are written once more, whatever is known of them.
+    anew: BTreeSet<TopicId>,
 }
 
 impl Views {
@@ -38,7 +46,8 @@ impl Views {
         let now = Instant::now();
         let (mut due, mut next): (Vec<_>, Option<Instant>) = (Vec::new(), None);
         let behind = |topic: &&Topic| {
-            topic.archive_version > self.published.version(topic.id)
+            topic.archive_version > 0 && self.anew.contains(&topic.id)
+                || topic.archive_version > self.published.version(topic.id)
                 && (self.tried.contains_key(&topic.id) || topic.archive_changed_ms > now_ms.saturating_sub(DOUBT_MS))
         };
         for topic in state.topics().filter(behind) {
@@ -59,15 +68,21 @@ impl Views {
         }
     }
 
+    /// These are written once more, as they are asked for: somebody may have deleted them.
+    pub(super) fn write_anew(&mut self, topics: impl IntoIterator<Item = TopicId>) {
+        self.anew.extend(topics);
+    }
+
     /// Publishes what is due. Gives when to look again, and what went wrong.
     pub(super) async fn publish(
         &mut self,
         shard: &Shard,
         now_ms: i64,
         at_once: bool,
-    ) -> (Option<Instant>, Vec<String>) {
+    ) -> (Option<Instant>, Vec<ViewError>) {
         let (due, mut next) = self.due(&shard.state(), now_ms, at_once);
         let mut problems = Vec::new();
+        self.anew.clear();
         for topic in due {
             let result = views::publish(shard, topic).await;
             let tried = self.tried.entry(topic).or_default();
@@ -82,7 +97,7 @@ impl Views {
                     tried.pause.failed(now);
                     let again = tried.pause.end();
                     next = next.into_iter().chain(again).min();
-                    problems.push(error.to_string());
+                    problems.push(error);
                 }
             }
         }
