@@ -90,7 +90,9 @@ impl CliError {
     /// What to do; may be empty.
     pub fn hint(&self) -> &str {
         match self {
-            Self::Client(error) | Self::Partly { source: error, .. } => command_for(error.code()).unwrap_or(error.hint()),
+            Self::Client(error) | Self::Partly { source: error, .. } => {
+                command_for(error.code()).unwrap_or(error.hint())
+            }
             Self::Input { hint, .. } => hint,
             Self::Usage(_) => "see --help.",
             _ => "",

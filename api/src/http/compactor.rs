@@ -268,7 +268,8 @@ impl From<RepairProgress> for RepairView {
 
 impl From<RunReport> for ReportView {
     fn from(report: RunReport) -> Self {
-        let RunReport { archived, merged, compacted, trimmed, deleted_files, deleted_objects, problems, warnings } = report;
+        let RunReport { archived, merged, compacted, trimmed, deleted_files, deleted_objects, problems, warnings } =
+            report;
         Self { archived, merged, compacted, trimmed, deleted_files, deleted_objects, problems, warnings }
     }
 }

@@ -48,7 +48,8 @@ impl Views {
         let behind = |topic: &&Topic| {
             topic.archive_version > 0 && self.anew.contains(&topic.id)
                 || topic.archive_version > self.published.version(topic.id)
-                && (self.tried.contains_key(&topic.id) || topic.archive_changed_ms > now_ms.saturating_sub(DOUBT_MS))
+                    && (self.tried.contains_key(&topic.id)
+                        || topic.archive_changed_ms > now_ms.saturating_sub(DOUBT_MS))
         };
         for topic in state.topics().filter(behind) {
             let tried = self.tried.get(&topic.id);

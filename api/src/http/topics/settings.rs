@@ -52,7 +52,8 @@ pub(in crate::http) struct TopicBody {
 
 /// Settings of a topic that cannot be.
 pub(super) fn invalid(problem: impl Into<String>) -> ApiError {
-    let hint = "correct the setting that is named; TopicBody in /openapi.json lists the limits. Partitions can only grow";
+    let hint =
+        "correct the setting that is named; TopicBody in /openapi.json lists the limits. Partitions can only grow";
     ApiError { hint: hint.into(), ..ApiError::new(kinds::INVALID_SETTINGS, problem) }
 }
 
