@@ -101,12 +101,25 @@ impl CliError {
     /// What to do; may be empty.
     pub fn hint(&self) -> &str {
         match self {
-            Self::Client(error) | Self::Partly { source: error, .. } => error.hint(),
+            Self::Client(error) | Self::Partly { source: error, .. } => {
+                command_for(error.code()).unwrap_or(error.hint())
+            }
             Self::Input { hint, .. } | Self::Refused { hint, .. } => hint,
             Self::Usage(_) => "see --help.",
             _ => "",
         }
     }
+}
+
+/// What to do about an error for which the server's hint names a request where there is a command.
+fn command_for(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "topic_not_found" => "create it with brigade topic create, or check its name",
+        "topic_exists" => "change its settings with brigade topic alter, or choose another name",
+        "subscription_not_found" => "create it with brigade subscription create, or check its name",
+        "subscription_exists" => "change it with brigade subscription update or seek, or choose another name",
+        _ => return None,
+    })
 }
 
 /// Writes an error to standard error and returns its exit code.
