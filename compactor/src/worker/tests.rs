@@ -134,6 +134,7 @@ async fn broken_off(trial: &Trial, settings: &CompactorSettings, polls: usize) -
         budget: Budget::new(0),
         metrics: CompactorMetrics::default(),
         memory_bytes: settings.memory_bytes,
+        part_bytes: settings.part_bytes,
         writer: settings.fitting_writer(),
     };
     let jobs = plan(&trial.shard.state(), trial.env.clock.now_ms(), &settings.plan, Demand::All).jobs;
