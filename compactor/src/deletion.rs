@@ -9,6 +9,7 @@ use std::{
 };
 
 use brigade_index::{
+    archive::ArchiveFile,
     command::Command,
     env::Env,
     ids::{FileId, RegionNo, TopicId},
@@ -71,6 +72,15 @@ struct Doomed {
     topic: TopicId,
     key: Key,
     bytes: u64,
+    /// The regions that hold what came in its place, if anything did: in the others it stays until they do, so that no
+    /// region has neither.
+    replaced_in: Option<Vec<RegionNo>>,
+}
+
+impl Doomed {
+    fn may_go_from(&self, region: RegionNo) -> bool {
+        self.replaced_in.as_ref().is_none_or(|holders| holders.contains(&region))
+    }
 }
 
 /// What may be deleted now.
@@ -173,9 +183,16 @@ fn due(state: &ShardState, now_ms: i64, delay: Duration, published: &Published) 
             Some(_) => {}
         }
         let (topic, bytes) = (garbage.topic, garbage.bytes);
-        due.files.push(Doomed { id: *id, topic, key: garbage.key(*id), bytes });
+        let replaced_in = replacement(state, garbage).map(|file| file.regions.clone());
+        due.files.push(Doomed { id: *id, topic, key: garbage.key(*id), bytes, replaced_in });
     }
     due
+}
+
+/// The file that covers now what garbage covered.
+fn replacement<'a>(state: &'a ShardState, garbage: &Garbage) -> Option<&'a ArchiveFile> {
+    let log = state.topic(garbage.topic)?.partition(garbage.partition)?;
+    log.files_from(garbage.first).first().filter(|file| file.first <= garbage.first)
 }
 
 fn is_needed(state: &ShardState, id: FileId, garbage: &Garbage) -> bool {
@@ -195,7 +212,8 @@ async fn delete(
     let left: Vec<_> = {
         let gone = published.gone.lock();
         let each = regions.iter().flat_map(|region| batch.iter().map(move |file| (file, region)));
-        each.filter(|(file, region)| !gone.contains(&(file.id, region.record.number))).collect()
+        let may = |file: &Doomed, region: RegionNo| file.may_go_from(region) && !gone.contains(&(file.id, region));
+        each.filter(|(file, region)| may(file, region.record.number)).collect()
     };
     let failed = Mutex::new(std::mem::take(unreachable));
     stream::iter(left)

@@ -9,8 +9,6 @@ pub(crate) mod compact;
 pub(crate) mod merge;
 mod outgoing;
 mod steps;
-#[cfg(test)]
-mod tests;
 
 use std::{future::Future, ops::Range, time::Duration};
 
@@ -276,8 +274,8 @@ impl JobContext {
     }
 }
 
-/// Runs a slice of work that keeps the processor busy, about as long as a batch takes, and lets others run after it. Where
-/// there are several threads, others take over what waits for this one meanwhile.
+/// Runs a slice of work that keeps the processor busy, about as long as a batch takes, and lets others run after it. The
+/// compactor has a thread of its own; on one that it shares, others take over what waits meanwhile, where there are any.
 pub async fn slice<T>(work: impl FnOnce() -> T) -> T {
     let several = tokio::runtime::Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
     let done = if several { tokio::task::block_in_place(work) } else { work() };

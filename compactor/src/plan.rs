@@ -84,7 +84,7 @@ pub enum Demand {
 }
 
 impl Demand {
-    fn is_for(self, topic: TopicId) -> bool {
+    pub(crate) fn is_for(self, topic: TopicId) -> bool {
         self == Self::All || self == Self::Topic(topic)
     }
 }
@@ -153,18 +153,39 @@ impl Plan {
     }
 }
 
+/// What is asked for of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Everything before this offset is to be done at once.
+    pub(crate) until: Offset,
+    /// Whether jobs are planned for it. Otherwise nothing is done but that its beginning is dropped.
+    pub(crate) jobs: bool,
+}
+
 /// Plans for a state at the time `now_ms`, milliseconds since the Unix epoch. A plan does not hold everything that is due:
 /// when it is carried out the next one is to be made, until it is empty.
 pub fn plan(state: &ShardState, now_ms: i64, settings: &PlanSettings, demand: Demand) -> Plan {
+    let until = |topic| if demand.is_for(topic) { Offset(u64::MAX) } else { Offset(0) };
+    plan_wanted(state, now_ms, settings, |topic, _| Wanted { until: until(topic), jobs: true })
+}
+
+/// The same, by what is asked for of each partition: so that one which is left alone takes no other's place in the plan, and
+/// what comes while a demand is met does not add to it.
+pub(crate) fn plan_wanted(
+    state: &ShardState,
+    now_ms: i64,
+    settings: &PlanSettings,
+    wanted: impl Fn(TopicId, Partition) -> Wanted,
+) -> Plan {
     let mut planner = Planner::new(state, now_ms, settings);
     let mut jobs = Candidates::default();
     let mut trims = Vec::new();
     for topic in state.topics() {
-        let demanded = demand.is_for(topic.id);
-        for (number, log) in (0..).zip(&topic.partitions) {
-            let at = At { topic, partition: Partition(number), log, retention: &topic.settings.retention, demanded };
-            if planner.retain(&at, &mut trims) {
-                // What is left is known when that is done.
+        for (partition, log) in (0..).map(Partition).zip(&topic.partitions) {
+            let Wanted { until, jobs: may } = wanted(topic.id, partition);
+            let at = At { topic, partition, log, retention: &topic.settings.retention, until };
+            // What is left is known when something was dropped.
+            if planner.retain(&at, &mut trims) || !may {
                 continue;
             }
             jobs.archive.extend(planner.archive(&at));
@@ -185,7 +206,15 @@ struct At<'a> {
     partition: Partition,
     log: &'a PartitionLog,
     retention: &'a Retention,
-    demanded: bool,
+    /// See [`Wanted::until`].
+    until: Offset,
+}
+
+impl At<'_> {
+    /// Whether what begins at this offset is to be done at once.
+    fn is_demanded(&self, from: Offset) -> bool {
+        from < self.until
+    }
 }
 
 /// Something that could be done with a partition.

@@ -4,19 +4,21 @@
 //! job at a time. Correctness never depends on it being alone: every command checks what it was made for, and what one
 //! that died has begun is released or finished by the next.
 
+mod apart;
 mod failures;
 mod mending;
 mod round;
 mod views;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use brigade_index::{
     archive::WriterSettings,
     command::Command,
     env::Env,
-    ids::TopicId,
+    ids::{Offset, Partition, TopicId},
     shard::{Shard, ShardStatus, TruncateLimits},
+    state::Topic,
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -40,6 +42,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Plans are made at most so often while messages keep coming.
 const PLAN_EVERY: Duration = Duration::from_secs(1);
+
+/// After so long of planning and working, what else there is to do has its turn.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Up to where everything is to be done at once, of each partition that is asked for.
+type Goals = BTreeMap<(TopicId, Partition), Offset>;
 
 /// How long the claims of a job that is broken off may take to be released.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -353,13 +361,47 @@ impl Worker {
     /// Plans and works until nothing is left to be done now, then keeps house.
     async fn look(&mut self, demand: Demand, report: &mut RunReport) {
         self.look = Look { applied: Some(self.context.shard.state().applied.0), ..Look::default() };
-        while self.round(demand, report).await {}
+        let (goals, mut since) = (self.goals(demand), Instant::now());
+        while self.round(&goals, report).await {
+            if since.elapsed() < LONG {
+                continue;
+            }
+            if !self.is_short_of(&goals) {
+                // So much comes that there is always something to do. Others wait: those who ask, and what is dead.
+                self.look.again_at([Instant::now()]);
+                break;
+            }
+            self.keep_house(false, report).await;
+            since = Instant::now();
+        }
         self.keep_house(demand != Demand::None, report).await;
         self.look.planned = Some(Instant::now());
         self.look.again_at(self.failures.next(Instant::now()));
         // What was proposed on the way needs no look of its own.
         let state = self.context.shard.state();
         self.context.metrics.waits(backlog(&state));
+    }
+
+    /// What is there now of what is asked for: what comes later does not add to it.
+    fn goals(&self, demand: Demand) -> Goals {
+        let state = self.context.shard.state();
+        let asked = state.topics().filter(|topic| demand.is_for(topic.id));
+        let goal = |topic: &Topic| {
+            let id = topic.id;
+            let ends = topic.partitions.iter().map(|log| log.high_watermark);
+            (0..).map(Partition).zip(ends).map(move |(partition, end)| ((id, partition), end)).collect::<Vec<_>>()
+        };
+        asked.flat_map(goal).collect()
+    }
+
+    /// Whether something that was asked for, and may be tried, is not archived yet.
+    fn is_short_of(&self, goals: &Goals) -> bool {
+        let (state, now) = (self.context.shard.state(), Instant::now());
+        goals.iter().any(|((topic, partition), goal)| {
+            let log = state.topic(*topic).and_then(|topic| topic.partition(*partition));
+            log.is_some_and(|log| log.archived_end() < *goal)
+                && self.failures.may_try_partition(*topic, *partition, now)
+        })
     }
 
     /// Publishes views, cuts the journal off, and deletes what is garbage.

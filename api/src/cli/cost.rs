@@ -21,8 +21,9 @@ Examples:
   brigade cost --prices prices.toml --store mine
 
 Requests that write or list are PUT-class, those that read are GET-class. Every node counts its own
-requests: of a cluster of several, add up what each of them says (--server). Messages and archive
-files are counted as stored, not snapshots and what waits to be deleted.";
+requests: of a cluster of several, add up what each of them says (--server); what is stored, the
+leader says. Messages and archive files are counted as stored, not snapshots and what waits to be
+deleted.";
 
 /// Arguments of `brigade cost`.
 #[derive(Args, Clone, Debug)]
@@ -38,7 +39,7 @@ pub struct CostArgs {
     #[arg(long)]
     print_prices: bool,
     /// Measure for so long instead of counting from the server's start
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     seconds: Option<u32>,
     /// Region that the node runs in
     #[arg(long, value_name = "REGION")]
@@ -56,8 +57,9 @@ pub(super) async fn run(context: &Context, args: CostArgs) -> Result<(), CliErro
             fs::read_to_string(file).map_err(|source| CliError::Io { what: file.display().to_string(), source })?
         }
     };
+    let name = args.prices.as_ref().map_or_else(|| "built in".to_owned(), |file| file.display().to_string());
     let refused = |error: PricesError| CliError::Input {
-        message: error.to_string(),
+        message: format!("prices ({name}): {error}"),
         hint: "begin with what brigade cost --print-prices prints".to_owned(),
     };
     let table = Table::parse(&text).map_err(refused)?;
@@ -118,7 +120,9 @@ fn show(bill: &Bill, untold: bool) -> Result<(), CliError> {
     let (journal, archive) = (bytes(bill.journal_bytes), bytes(bill.archive_bytes));
     let storage = bill.storage_a_month;
     print_line(format_args!("stored: {journal} in the journal, {archive} in the archive: ${storage:.4} a month"))?;
-    print_line(format_args!("at this rate: ${:.2} a month without storage", bill.dollars_a_month))?;
+    if let Some(dollars) = bill.dollars_a_month {
+        print_line(format_args!("at this rate: ${dollars:.2} a month without storage"))?;
+    }
     if untold {
         print_line("Transfer between regions is not counted: name the node's own region with --home.")?;
     }

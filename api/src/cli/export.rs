@@ -1,7 +1,7 @@
 //! `brigade export`: a fetching task (`export/fetch.rs`) stays a page ahead of the file that is written.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     time::Duration,
@@ -71,6 +71,10 @@ pub struct ExportArgs {
 /// Runs `brigade export`.
 pub(super) async fn run(context: &Context, args: ExportArgs) -> Result<(), CliError> {
     let format = FileFormat::choose(args.format, &args.file)?;
+    if args.from.zip(args.until).is_some_and(|(from, until)| until <= from) {
+        let hint = "--until is the first time that is left out".to_owned();
+        return Err(CliError::Input { message: "--until is not later than --from".to_owned(), hint });
+    }
     let topic = context.client.topic(&args.topic).await?;
     let known: Vec<_> = topic.partitions.iter().map(|partition| partition.partition).collect();
     if let Some(unknown) = args.partition.iter().find(|wanted| !known.contains(wanted)) {
@@ -123,6 +127,7 @@ pub(super) async fn run(context: &Context, args: ExportArgs) -> Result<(), CliEr
 /// Where the file goes: beside its place until it is whole.
 enum Target {
     Stdout,
+    Other(PathBuf),
     File { part: PathBuf, whole: PathBuf },
 }
 
@@ -131,6 +136,12 @@ impl Target {
         if file.as_os_str() == "-" {
             return Ok(Self::Stdout);
         }
+        // A pipe or device is written to as it is.
+        if fs::metadata(file).is_ok_and(|data| !data.is_file()) {
+            return Ok(Self::Other(file.to_owned()));
+        }
+        // What a link leads to is replaced, not the link.
+        let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
         if file.exists() && !force {
             let message = format!("{} is there already", file.display());
             return Err(CliError::Input {
@@ -146,6 +157,10 @@ impl Target {
     fn writer(&self) -> Result<Counting<Box<dyn Write + Send>>, CliError> {
         Ok(Counting::new(match self {
             Self::Stdout => Box::new(BufWriter::with_capacity(256 * 1024, io::stdout())),
+            Self::Other(path) => {
+                let file = OpenOptions::new().write(true).open(path).map_err(|source| failed(path, source))?;
+                Box::new(BufWriter::with_capacity(256 * 1024, file))
+            }
             Self::File { part, .. } => {
                 let file = File::create(part).map_err(|source| failed(part, source))?;
                 Box::new(BufWriter::with_capacity(256 * 1024, file))
@@ -155,7 +170,7 @@ impl Target {
 
     fn keep(self) -> Result<(), CliError> {
         match self {
-            Self::Stdout => Ok(()),
+            Self::Stdout | Self::Other(_) => Ok(()),
             Self::File { part, whole } => {
                 let synced = File::open(&part).and_then(|file| file.sync_all());
                 synced.and_then(|()| fs::rename(&part, &whole)).map_err(|source| failed(&whole, source))

@@ -22,7 +22,7 @@ mod parquet;
 const AFTER_HELP: &str = "\
 Examples:
   brigade import orders orders.parquet --create
-  brigade import orders orders.ndjson --keep-partitions
+  brigade import orders orders.ndjson --create --partitions 4 --keep-partitions
   brigade import people people.csv --key-column id --value-column profile
   brigade import orders orders.parquet --skip 120000     go on where an import broke off
 
@@ -55,6 +55,9 @@ pub struct ImportArgs {
     /// Create the topic if it does not exist
     #[arg(long)]
     create: bool,
+    /// Partitions of a topic that is created
+    #[arg(long, value_name = "N", requires = "create")]
+    partitions: Option<u32>,
     /// Put each message into the partition that the file names [default: by its key, or the server's choice]
     #[arg(long)]
     keep_partitions: bool,
@@ -120,7 +123,7 @@ pub(super) async fn run(context: &Context, args: ImportArgs) -> Result<(), CliEr
         FileFormat::Parquet => Box::new(parquet::Batches::new(file, what, wanted, length)?),
     };
     if args.create {
-        create(context, &args.topic).await?;
+        create(context, &args.topic, args.partitions).await?;
     }
     let policy =
         RetryPolicy { give_up_after: Duration::from_secs(args.retry_seconds.into()), ..RetryPolicy::default() };
@@ -164,10 +167,11 @@ pub(super) async fn run(context: &Context, args: ImportArgs) -> Result<(), CliEr
     ))
 }
 
-async fn create(context: &Context, topic: &str) -> Result<(), CliError> {
+async fn create(context: &Context, topic: &str, partitions: Option<u32>) -> Result<(), CliError> {
     match context.client.topic(topic).await {
         Err(error) if error.code() == "topic_not_found" => {
-            context.client.create_topic(topic, &TopicSettings::default()).await?;
+            let settings = TopicSettings { partitions, ..TopicSettings::default() };
+            context.client.create_topic(topic, &settings).await?;
             Ok(())
         }
         other => Ok(other.map(|_| ())?),
@@ -201,6 +205,9 @@ fn start(mut source: Box<dyn Source>, skip: u64) -> mpsc::Receiver<Result<Body, 
 
 /// Says how much was done before an error, and how to go on.
 fn broke_off(error: CliError, args: &ImportArgs, done: u64) -> CliError {
+    if done == 0 {
+        return error;
+    }
     let done = args.skip + done;
     let so_far = format!("{} messages of the file are done; go on with --skip {done}", count(done));
     match error {

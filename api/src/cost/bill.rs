@@ -8,6 +8,12 @@ use super::{Meter, Prices, Traffic};
 
 const GIB: f64 = (1_u64 << 30) as f64;
 
+/// Bytes that must have been published for figures for each GiB.
+const LEAST_PUBLISHED: f64 = 1_048_576.0;
+
+/// Seconds that must have gone by for figures for a month.
+const LEAST_SECONDS: f64 = 60.0;
+
 /// Seconds of a month of 365.25 / 12 days.
 const MONTH: f64 = 365.25 / 12.0 * 86_400.0;
 
@@ -51,8 +57,8 @@ pub(crate) struct Bill {
     pub(crate) get_class_per_gib: Option<f64>,
     /// US dollars for each GiB published, without storage.
     pub(crate) dollars_per_gib: Option<f64>,
-    /// US dollars a month if it goes on like this, without storage.
-    pub(crate) dollars_a_month: f64,
+    /// US dollars a month if it goes on like this, without storage; nothing of less than a minute.
+    pub(crate) dollars_a_month: Option<f64>,
     /// Bytes of messages stored now, in the journals of all regions.
     pub(crate) journal_bytes: u64,
     /// Bytes of archive files stored now in all regions.
@@ -75,7 +81,8 @@ impl Bill {
             .values()
             .fold((Traffic::default(), 0.0), |(sum, dollars), (traffic, more)| (sum.and(*traffic), dollars + more));
         let dollars = total.1;
-        let gibs = Some(meter.published_bytes / GIB).filter(|gibs| *gibs > 0.0);
+        // A ratio to next to nothing would say nothing.
+        let gibs = Some(meter.published_bytes / GIB).filter(|_| meter.published_bytes >= LEAST_PUBLISHED);
         let copies = meter.regions().len() as f64;
         let (journal, archive) = (meter.journal_bytes * copies, meter.archive_bytes * copies);
         Self {
@@ -88,7 +95,7 @@ impl Bill {
             put_class_per_gib: gibs.map(|gibs| total.0.puts / gibs),
             get_class_per_gib: gibs.map(|gibs| total.0.gets / gibs),
             dollars_per_gib: gibs.map(|gibs| dollars / gibs),
-            dollars_a_month: if seconds > 0.0 { dollars / seconds * MONTH } else { 0.0 },
+            dollars_a_month: (seconds >= LEAST_SECONDS).then(|| dollars / seconds * MONTH),
             journal_bytes: journal as u64,
             archive_bytes: archive as u64,
             storage_a_month: (journal + archive) / GIB * prices.stored,
@@ -145,12 +152,12 @@ mod tests {
         let close = |left: f64, right: f64| assert!((left - right).abs() < 1e-9, "{left} {right}");
         close(bill.total.dollars, 3.0 * one + 30.0);
         close(bill.lines[0].dollars, 2.0 * one + 30.0);
-        close(bill.dollars_a_month, 2.0 * bill.total.dollars);
+        close(bill.dollars_a_month.unwrap(), 2.0 * bill.total.dollars);
         close(bill.put_class_per_gib.unwrap(), 3_000.0);
         close(bill.storage_a_month, 6.0);
         assert_eq!(bill.journal_bytes, 2 << 30, "each of the two regions holds it");
         close(Bill::new(&meter, &prices, 1.0, None).total.dollars, 3.0 * one);
         let nothing = Bill::new(&Meter::default(), &prices, 0.0, None);
-        assert_eq!((nothing.dollars_per_gib, nothing.total.put_class), (None, 0));
+        assert_eq!((nothing.dollars_per_gib, nothing.dollars_a_month, nothing.total.put_class), (None, None, 0));
     }
 }

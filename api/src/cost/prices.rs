@@ -38,10 +38,10 @@ pub(crate) struct Table(BTreeMap<String, Prices>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PricesError {
     /// It is no TOML, or has other fields.
-    #[error("the prices were not understood: {0}")]
+    #[error("they were not understood: {0}")]
     Malformed(String),
     /// A price that is none.
-    #[error("price {field} of {store} is not a number of dollars")]
+    #[error("price {field} of {store} is no number of dollars from 0 to a billion")]
     NotAPrice {
         /// The store.
         store: String,
@@ -49,7 +49,7 @@ pub(crate) enum PricesError {
         field: &'static str,
     },
     /// A store that has no prices.
-    #[error("there are no prices of a store {wanted:?}; there are those of {known}")]
+    #[error("there is no store {wanted:?} among them; there are: {known}")]
     Unknown {
         /// What was asked for.
         wanted: String,

@@ -24,7 +24,10 @@ impl Planner<'_> {
         if runs.is_empty() || self.is_claimed(at, at.log.archived_end(), at.log.high_watermark) {
             return None;
         }
-        let due = at.demanded || self.has_many_runs(runs.len()) || self.is_large(at) || self.is_old(at);
+        let due = at.is_demanded(at.log.archived_end())
+            || self.has_many_runs(runs.len())
+            || self.is_large(at)
+            || self.is_old(at);
         due.then(|| Candidate::new(at, at.log.journal_bytes(), ()))
     }
 

@@ -26,7 +26,8 @@ impl Planner<'_> {
         let dirty = behind.iter().take_while(|file| self.is_past(file.max_timestamp_ms, lag)).count();
         let dirty_bytes: u64 = behind[..dirty].iter().map(|file| file.bytes).sum();
         let clean_bytes: u64 = clean_files.iter().map(|file| file.bytes).sum();
-        let due = dirty > 0 && (at.demanded || dirty_bytes >= clean_bytes / RATIO);
+        let demanded = behind.first().is_some_and(|file| at.is_demanded(file.first));
+        let due = dirty > 0 && (demanded || dirty_bytes >= clean_bytes / RATIO);
         let (first, last) = (files.first()?, files.get((clean + dirty).checked_sub(1)?)?);
         if !due || self.is_claimed(at, first.first, last.end) {
             return None;

@@ -58,7 +58,7 @@ impl Planner<'_> {
             return None;
         }
         let first = pieces(at.log).next()?;
-        let grain = if at.demanded { 0 } else { (keep / GRAIN).clamp(GRAIN_MS.0, GRAIN_MS.1) };
+        let grain = if at.is_demanded(at.log.log_start) { 0 } else { (keep / GRAIN).clamp(GRAIN_MS.0, GRAIN_MS.1) };
         if !self.is_past(first.max_timestamp_ms, keep + grain) {
             return None;
         }
@@ -80,7 +80,7 @@ impl Planner<'_> {
         };
         let last = pieces(at.log).take_while(fits).last()?;
         let whole_file = at.log.files().first().is_some_and(|file| file.end <= last.end);
-        let worthwhile = whole_file || at.demanded || excess >= keep / GRAIN;
+        let worthwhile = whole_file || at.is_demanded(at.log.log_start) || excess >= keep / GRAIN;
         worthwhile.then_some(last.end)
     }
 
@@ -105,7 +105,7 @@ impl Planner<'_> {
         }
         // Of a batch in several runs this counts too much, which does no harm.
         let bytes = || runs[..whole].iter().map(|run| u64::from(run.batch.len)).sum::<u64>();
-        at.demanded
+        at.is_demanded(at.log.log_start)
             || whole >= DONE_RUNS
             || bytes() >= DONE_BYTES
             || at.log.waiting_since_ms().is_some_and(|since| self.is_past(since, DONE_AFTER_MS))

@@ -7,11 +7,11 @@ use brigade_index::{
 };
 use tokio::time::Instant;
 
-use super::Worker;
+use super::{Goals, Worker};
 use crate::{
     job::{self, JobError},
     metrics::{JobKind, JobOutcome},
-    plan::{Demand, Job, plan},
+    plan::{Job, Wanted, plan_wanted},
     status::{RunReport, RunningJob},
 };
 
@@ -40,7 +40,7 @@ fn describe(job: &Job, since_ms: i64) -> RunningJob {
 
 impl Worker {
     /// Carries out one plan. Whether another one may have something to do.
-    pub(super) async fn round(&mut self, demand: Demand, report: &mut RunReport) -> bool {
+    pub(super) async fn round(&mut self, goals: &Goals, report: &mut RunReport) -> bool {
         if !self.failures.may_try(Instant::now()) {
             return false;
         }
@@ -48,7 +48,13 @@ impl Worker {
             self.put_off(problem, report);
             return false;
         }
-        let plan = plan(&self.context.shard.state(), self.env.clock.now_ms(), &self.plan, demand);
+        let now = Instant::now();
+        let wanted = |topic, partition| Wanted {
+            until: goals.get(&(topic, partition)).copied().unwrap_or_default(),
+            // They must not take the place of others.
+            jobs: self.failures.may_try_partition(topic, partition, now),
+        };
+        let plan = plan_wanted(&self.context.shard.state(), self.env.clock.now_ms(), &self.plan, wanted);
         self.look.due_at(plan.look_again_ms);
         let mut more = !plan.trims.is_empty();
         for trims in plan.trims.chunks(TRIMS) {

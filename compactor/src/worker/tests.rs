@@ -7,7 +7,7 @@ use std::{
 };
 
 use brigade_index::{
-    ids::Partition,
+    ids::{Offset, Partition},
     store::{
         Operation,
         fault::{Answer, Fault, Rule},
@@ -436,4 +436,30 @@ async fn a_run_ends_with_the_reign() {
     assert!(journal_is_empty(&trial.shard));
     let file = trial.shard.state().topic(topic).unwrap().partition(Partition(0)).unwrap().files()[0].clone();
     assert_eq!(file.rows, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_though_more_is_published_all_the_time() {
+    let trial = Trial::new(9).await;
+    let topic = trial.topic("t").await;
+    trial.publish_values(topic, &[(0, values(0, 10))]).await;
+    // A file takes longer than it takes until the next message.
+    for faults in &trial.faults {
+        faults.add(Rule::always(Operation::Put, Fault::Delay(Duration::from_millis(300))).under(archive()));
+    }
+    let (compactor, _stop, _metrics) = trial.compactor(&CompactorSettings::default());
+    let publishing = async {
+        for n in 0.. {
+            sleep(Duration::from_millis(100)).await;
+            trial.publish_values(topic, &[(0, values(10 + n, 1))]).await;
+        }
+    };
+    let run = compactor.run_now(None).unwrap();
+    let report = tokio::select! {
+        report = compactor.wait(run, Duration::from_secs(30)) => report.unwrap(),
+        () = publishing => None,
+    };
+    let report = report.expect("it ends");
+    assert!(report.problems.is_empty() && report.archived > 0, "{report:?}");
+    assert!(trial.shard.state().topic(topic).unwrap().partitions[0].archived_end() >= Offset(10));
 }

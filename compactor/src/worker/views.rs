@@ -44,7 +44,8 @@ impl Views {
         };
         for topic in state.topics().filter(behind) {
             let tried = self.tried.get(&topic.id);
-            let earliest = tried.and_then(|tried| Some((tried.at? + self.pace.views_every).max(tried.pause.end().unwrap_or(now))));
+            let earliest =
+                tried.and_then(|tried| Some((tried.at? + self.pace.views_every).max(tried.pause.end().unwrap_or(now))));
             match earliest.filter(|earliest| *earliest > now && !at_once) {
                 None => due.push(topic.id),
                 Some(earliest) => next = Some(next.map_or(earliest, |next| next.min(earliest))),

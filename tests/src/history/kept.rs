@@ -64,11 +64,7 @@ pub struct KeptSummary {
 }
 
 /// Every message that was ever seen, and where.
-pub fn known<'a>(
-    publishes: &'a History,
-    history: &'a KeptHistory,
-    kept: &'a Kept,
-) -> BTreeMap<Place, &'a Message> {
+pub fn known<'a>(publishes: &'a History, history: &'a KeptHistory, kept: &'a Kept) -> BTreeMap<Place, &'a Message> {
     let mut view = View::new(Keeps::Everything, history, kept);
     view.learn(publishes);
     view.known

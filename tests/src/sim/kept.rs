@@ -102,13 +102,7 @@ impl KeptTopic {
     }
 
     /// Reads a partition from any node, over and over again.
-    pub(super) async fn read(
-        self,
-        world: World,
-        partition: u64,
-        mut random: StdRng,
-        stop: Stop,
-    ) -> Result<(), String> {
+    pub(super) async fn read(self, world: World, partition: u64, mut random: StdRng, stop: Stop) -> Result<(), String> {
         let mut from = 0;
         while !stop.is_set() {
             sleep(Duration::from_millis(random.random_range(10..300))).await;
@@ -220,7 +214,8 @@ impl KeptTopic {
     async fn judge(&self, world: &World) -> Result<(Kept, KeptHistory), Vec<String>> {
         let (kept, history) = self.look(world).await.map_err(|problem| vec![problem])?;
         let summary = check_kept(self.keeps, &self.recorder.history(), &history, &kept);
-        let summary = summary.map_err(|wrong| wrong.iter().map(|w| format!("{}: {w}", self.name)).collect::<Vec<_>>())?;
+        let summary =
+            summary.map_err(|wrong| wrong.iter().map(|w| format!("{}: {w}", self.name)).collect::<Vec<_>>())?;
         world.say(format_args!("{} ({:?}): {summary:?} {:?}", self.name, self.keeps, kept.bounds));
         Ok((kept, history))
     }

@@ -173,7 +173,8 @@ struct Parts {
 impl MultipartUpload for Parts {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let (link, key, parts) = (self.link.clone(), self.key.clone(), self.parts.clone());
-        async move { link.run("put part of", &key, async move { parts.lock().await.put_part(data).await }).await }.boxed()
+        async move { link.run("put part of", &key, async move { parts.lock().await.put_part(data).await }).await }
+            .boxed()
     }
 
     async fn complete(&mut self) -> Result<PutResult> {

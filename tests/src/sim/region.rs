@@ -59,7 +59,14 @@ impl SimRegion {
     pub(super) fn new(number: usize, usual: Mood) -> Self {
         let name = RegionName::new(&format!("r{number}")).expect("a good name");
         let (url, mood) = (format!("memory://{name}"), usual.clone().into());
-        Self(Arc::new(Inner { name, url, objects: Mutex::default(), usual: usual.into(), mood, besides: Mutex::default() }))
+        Self(Arc::new(Inner {
+            name,
+            url,
+            objects: Mutex::default(),
+            usual: usual.into(),
+            mood,
+            besides: Mutex::default(),
+        }))
     }
 
     pub(super) fn name(&self) -> &RegionName {

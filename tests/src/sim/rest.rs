@@ -94,13 +94,8 @@ pub(super) async fn nothing_left(world: &World, cut: bool) -> Result<(), Vec<Str
 async fn scrub(world: &World, cut: bool) -> Result<Vec<String>, Vec<String>> {
     let targets = world.wanted().into_iter().map(|region| {
         let (name, timing) = (region.name().clone(), StoreTiming::default());
-        let store = RegionStore::new(
-            name.clone(),
-            Arc::new(region.clone()),
-            StoreMetrics::new(),
-            timing,
-            Env::simulated(1, 0),
-        );
+        let store =
+            RegionStore::new(name.clone(), Arc::new(region.clone()), StoreMetrics::new(), timing, Env::simulated(1, 0));
         Target { name, url: region.url().to_owned(), store: Ok(store) }
     });
     let (progress, done) = (Arc::new(Progress::default()), Arc::new(Mutex::new(Done::default())));
@@ -113,7 +108,8 @@ async fn scrub(world: &World, cut: bool) -> Result<Vec<String>, Vec<String>> {
         world.say(format_args!("scrub: {partition:?}"));
     }
     let wrong = |finding: &&Finding| !may_be(finding, cut);
-    let mut problems: Vec<_> = report.findings.iter().filter(wrong).map(|finding| format!("scrub: {finding:?}")).collect();
+    let mut problems: Vec<_> =
+        report.findings.iter().filter(wrong).map(|finding| format!("scrub: {finding:?}")).collect();
     for partition in &report.partitions {
         let first = partition.regions.first();
         let same = |of: &brigade_compactor::scrub::PartitionContent| {

@@ -100,7 +100,7 @@ async fn the_command_line_shows_the_compactor_and_has_it_run() {
     assert_eq!((&ran["archived"], &ran["done"]), (&json!(1), &json!(true)));
     let table = text(node.cli(&["compactor", "run", "--topic", "t"]).await);
     assert!(table.contains("archive jobs"), "{table}");
-    let status = text(node.cli(&["compactor", "status"]).await);
+    let status = text(node.cli(&["compactor"]).await);
     for line in ["under way: nothing", "write amplification: 1.00", "claims: 0"] {
         assert!(status.contains(line), "{line} is not in\n{status}");
     }

@@ -57,8 +57,8 @@ impl Batches {
             return Ok(Some(rest));
         }
         let batch = self.reader.next().transpose().map_err(|error| CliError::Input {
-            message: format!("{} is damaged: {error}", self.what),
-            hint: "what comes behind cannot be read; take another copy of the file".to_owned(),
+            message: format!("{} cannot be read any further: {error}", self.what),
+            hint: "it is damaged, or compressed otherwise than with Zstandard, Snappy, gzip or LZ4".to_owned(),
         })?;
         Ok(batch.map(|batch| {
             let each = batch.get_array_memory_size() / batch.num_rows().max(1);
@@ -68,7 +68,8 @@ impl Batches {
 
     /// The columns as a publish takes them.
     fn columns(&self, batch: &RecordBatch) -> Result<RecordBatch, CliError> {
-        let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+        // A time without a zone is taken for UTC; the name would need the database of zones.
+        let time = DataType::Timestamp(TimeUnit::Millisecond, Some("+00:00".into()));
         let mut columns: Vec<(&str, ArrayRef)> = Vec::new();
         let column = |name: &str| batch.column_by_name(name);
         if let Some(value) = column(&self.wanted.value_column) {

@@ -348,7 +348,7 @@ impl Task {
             background_tasks.spawn(self.tell(shard.clone(), before.clone(), background.clone()));
         }
         let ((leading, worker), since) = (self.leading(shard), Instant::now());
-        background_tasks.spawn(worker.run(background.clone()));
+        background_tasks.spawn(worker.run_apart(background.clone()));
         let (ingest, stop) = (leading.ingest.clone(), background.clone());
         let ask = check_back::ask(self.around.pushing.endpoints.clone());
         background_tasks.spawn(async move { ingest.watch_transactions(ask, stop).await });

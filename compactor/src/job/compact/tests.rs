@@ -62,8 +62,14 @@ impl Bench {
         let outcome = shard.propose(vec![create]).await.unwrap().outcomes.pop();
         let Some(Ok(Outcome::TopicCreated(topic))) = outcome else { panic!("{outcome:?}") };
         let writer = WriterSettings { row_group_rows: 16, page_bytes: 64, ..WriterSettings::default() };
-        let context =
-            JobContext { shard, budget: Budget::new(0), metrics: CompactorMetrics::default(), memory_bytes, part_bytes: 8 << 20, writer };
+        let context = JobContext {
+            shard,
+            budget: Budget::new(0),
+            metrics: CompactorMetrics::default(),
+            memory_bytes,
+            part_bytes: 8 << 20,
+            writer,
+        };
         Self { context, env, topic, now: 0, model: Vec::new() }
     }
 

@@ -190,3 +190,37 @@ fn key_compaction_waits_for_the_lag_and_for_enough_and_comes_to_rest() {
     assert!(world.log(topic, 0).files().iter().all(|file| file.compacted));
     assert_eq!(world.settle(Demand::All), None);
 }
+
+#[test]
+fn what_is_left_alone_takes_no_place_and_what_comes_later_is_not_asked_for() {
+    let mut world = World::new(100);
+    let topics: Vec<_> = (0..6).map(|n| world.topic(&format!("t{n}"), 1, Retention::default())).collect();
+    for _ in 0..16 {
+        topics[..5].iter().for_each(|topic| world.publish(*topic, 0..1, 16 * MIB));
+    }
+    (0..4).for_each(|_| world.publish(topics[5], 0..1, 16 * MIB));
+    let planned = |world: &World, left_alone: &[TopicId], until: Offset| {
+        let wanted = |topic, _| Wanted { until, jobs: !left_alone.contains(&topic) };
+        let plan = plan_wanted(&world.state, world.now, &world.settings, wanted);
+        let topics = |job: &Job| match job {
+            Job::Archive(job) => job.parts.iter().map(|part| part.topic).collect::<Vec<_>>(),
+            _ => Vec::new(),
+        };
+        plan.jobs.iter().flat_map(topics).collect::<BTreeSet<_>>()
+    };
+    world.settings.jobs_of_a_kind = 2;
+    assert_eq!(planned(&world, &[], Offset(0)), topics[..4].iter().copied().collect(), "as many as fit");
+    assert_eq!(planned(&world, &topics[..5], Offset(0)), BTreeSet::from([topics[5]]));
+    // Too little to be archived for itself, and published after it was asked for.
+    let mut world = World::new(100);
+    let topic = world.topic("t", 1, Retention::default());
+    world.publish(topic, 0..1, MIB);
+    let end = world.log(topic, 0).high_watermark;
+    assert_eq!(planned(&world, &[], Offset(0)), BTreeSet::new());
+    assert_eq!(planned(&world, &[], end), BTreeSet::from([topic]));
+    world.publish(topic, 0..1, MIB);
+    assert_eq!(planned(&world, &[], end), BTreeSet::from([topic]), "some of it was asked for");
+    world.settle(Demand::All);
+    world.publish(topic, 0..1, MIB);
+    assert_eq!(planned(&world, &[], end), BTreeSet::new());
+}
