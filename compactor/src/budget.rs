@@ -4,23 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::Notify,
     time::{Instant, sleep},
 };
 
 /// What may be moved at once after a pause: so much of a second's bytes.
 const BURST: Duration = Duration::from_millis(250);
 
-/// A budget of bytes read and written. Cheap to clone; clones share it, and take turns in the order in which they come, so
-/// that nobody who takes little at a time waits for long.
+/// A budget of bytes read and written. Cheap to clone; clones share it, and are served in the order in which they come, so
+/// that nobody who takes little at a time waits for long. Nobody waits for another to be polled.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     bucket: Mutex<Bucket>,
-    /// Whose turn it is. It is fair.
-    turn: Semaphore,
     changed: Notify,
 }
 
@@ -28,35 +26,50 @@ struct Inner {
 struct Bucket {
     /// Bytes a second; 0 for no limit.
     rate: u64,
-    /// Bytes that may be moved now. Below zero it is a debt, since whoever has the turn takes all that it wants at once.
-    level: f64,
+    /// Bytes that could have been moved so far, what was not used after a while left out.
+    earned: f64,
+    /// Bytes that were taken so far, by those who wait, too. Above what was earned it is a debt, since whoever comes when
+    /// there is none takes all that he wants at once.
+    taken: f64,
     filled: Instant,
 }
 
 impl Bucket {
-    /// Takes `bytes` if there is no debt; otherwise the time until there will be none.
-    fn take(&mut self, bytes: u64, now: Instant) -> Option<Duration> {
-        if self.rate == 0 {
-            return None;
-        }
+    fn fill(&mut self, now: Instant) {
         let rate = self.rate as f64;
         let earned = now.saturating_duration_since(self.filled).as_secs_f64() * rate;
-        self.level = (self.level + earned).min(rate * BURST.as_secs_f64());
+        self.earned = (self.earned + earned).min(self.taken + rate * BURST.as_secs_f64());
         self.filled = now;
-        if self.level < 0.0 {
-            // At least a step of the timer, so that rounding never makes this a busy wait.
-            return Some(Duration::from_secs_f64(-self.level / rate).max(Duration::from_millis(1)));
+    }
+
+    /// How long until what was taken before is paid for; `None` when it is.
+    fn wait(&mut self, before: f64, now: Instant) -> Option<Duration> {
+        self.fill(now);
+        if self.rate == 0 || self.earned >= before {
+            return None;
         }
-        self.level -= bytes as f64;
-        None
+        // At least a step of the timer, so that rounding never makes this a busy wait.
+        Some(Duration::from_secs_f64((before - self.earned) / self.rate as f64).max(Duration::from_millis(1)))
+    }
+}
+
+/// Bytes that were taken and may not be moved yet. They are given back when nobody waits for them any more.
+struct Waiting<'a> {
+    bucket: &'a Mutex<Bucket>,
+    bytes: f64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.bucket.lock().taken -= self.bytes;
     }
 }
 
 impl Budget {
     /// A budget of so many bytes a second; 0 for no limit.
     pub fn new(bytes_per_second: u64) -> Self {
-        let bucket = Bucket { rate: bytes_per_second, level: 0.0, filled: Instant::now() };
-        Self(Arc::new(Inner { bucket: Mutex::new(bucket), turn: Semaphore::new(1), changed: Notify::new() }))
+        let bucket = Bucket { rate: bytes_per_second, earned: 0.0, taken: 0.0, filled: Instant::now() };
+        Self(Arc::new(Inner { bucket: Mutex::new(bucket), changed: Notify::new() }))
     }
 
     /// Bytes a second; 0 for no limit.
@@ -66,20 +79,42 @@ impl Budget {
 
     /// From now on so many bytes a second; 0 for no limit. Who waits already is held to it, too.
     pub fn set(&self, bytes_per_second: u64) {
-        self.0.bucket.lock().rate = bytes_per_second;
-        self.0.changed.notify_one();
+        {
+            let mut bucket = self.0.bucket.lock();
+            bucket.fill(Instant::now());
+            bucket.rate = bytes_per_second;
+        }
+        self.0.changed.notify_waiters();
     }
 
     /// Waits until `bytes` may be moved. Dropping the future takes nothing.
     pub async fn take(&self, bytes: u64) {
-        // The semaphore is never closed.
-        let _turn = self.0.turn.acquire().await;
+        let Inner { bucket, changed } = &*self.0;
+        let before = {
+            let mut bucket = bucket.lock();
+            if bucket.rate == 0 {
+                return;
+            }
+            bucket.fill(Instant::now());
+            let before = bucket.taken;
+            bucket.taken += bytes as f64;
+            before
+        };
+        let mut waiting = Waiting { bucket, bytes: bytes as f64 };
         loop {
-            let wait = self.0.bucket.lock().take(bytes, Instant::now());
+            let changed = changed.notified();
+            let wait = {
+                let mut bucket = bucket.lock();
+                let wait = bucket.wait(before, Instant::now());
+                if wait.is_none() && bucket.rate > 0 {
+                    waiting.bytes = 0.0;
+                }
+                wait
+            };
             let Some(wait) = wait else { return };
             tokio::select! {
                 biased;
-                () = self.0.changed.notified() => {}
+                () = changed => {}
                 () = sleep(wait) => {}
             }
         }
@@ -155,5 +190,17 @@ mod tests {
         let started = Instant::now();
         budget.take(MIB).await;
         assert!(started.elapsed() <= Duration::from_secs(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_waits_and_is_not_polled_keeps_nobody_waiting() {
+        let budget = Budget::new(MIB);
+        budget.take(MIB).await;
+        let mut first = std::pin::pin!(budget.take(MIB));
+        assert!(futures::poll!(&mut first).is_pending());
+        let started = Instant::now();
+        budget.take(MIB).await;
+        assert_eq!(started.elapsed().as_secs(), 2, "it is served behind the first");
+        assert!(futures::poll!(&mut first).is_ready());
     }
 }
