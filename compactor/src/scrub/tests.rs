@@ -375,7 +375,6 @@ async fn a_hole_in_one_regions_path_is_told_until_a_takeover_puts_it_right() {
     bed.delete("b", &gone).await;
     let bytes = bed.get("b", &cut).await.unwrap();
     bed.put("b", &cut, bytes[..40].to_vec()).await;
-    let before = bed.keys("b", "journal").await;
     let report = scrub(&bed, true).await;
     // What can be repaired is repaired at once; the hole is told, and nothing is written into it.
     assert!(report.findings.iter().any(|finding| finding.repaired && finding.key == flipped.as_ref()), "{report:#?}");
@@ -385,7 +384,7 @@ async fn a_hole_in_one_regions_path_is_told_until_a_takeover_puts_it_right() {
     assert_eq!(found, left, "{report:#?}");
     let hole = report.findings.iter().find(|finding| finding.code == Code::MissingObject).unwrap();
     assert!(hole.hint.contains("a takeover puts it right"), "{hole:?}");
-    assert_eq!(bed.keys("b", "journal").await, before);
+    assert!(!bed.keys("b", "journal").await.contains(&gone));
     let lead = bed.lead(&THREE).await;
     lead.settle().await;
     let report = scrub(&bed, false).await;
