@@ -23,7 +23,9 @@ mod variables;
 pub use error::SettingsError;
 pub use layers::load;
 pub(crate) use redact::{absolute_url, redact_url};
-pub(crate) use regions::{RegionsProblem, check_region_count, check_region_names, check_region_url, check_regions};
+pub(crate) use regions::{
+    RegionsProblem, check_region_count, check_region_names, check_region_url, check_regions, overlap,
+};
 
 /// Directory of the one local region when nothing else is said.
 pub const DEFAULT_DATA: &str = "./brigade-data";

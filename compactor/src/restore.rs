@@ -80,6 +80,8 @@ pub struct RestoreReport {
     pub sequence: u64,
     /// How many of them the source did not know to be committed. Clients may have been told that they are, or not.
     pub beyond_known: u64,
+    /// Objects of the source's journal that lie behind a missing one, and were left out.
+    pub left_out: u64,
     /// Entries whose messages were copied.
     pub entries: u64,
     /// Archive files.
@@ -96,6 +98,7 @@ pub struct Restore {
     targets: Vec<Target>,
     reading: Reading,
     env: Env,
+    despite_gaps: bool,
 }
 
 /// What targets are found to be.
@@ -126,7 +129,14 @@ impl Restore {
             return Err(RestoreError::Invalid(format!("two targets are named {}", pair[0].name)));
         }
         let reading = Reading { budget: Budget::new(bytes_per_second), progress };
-        Ok(Self { source, targets, reading, env })
+        Ok(Self { source, targets, reading, env, despite_gaps: false })
+    }
+
+    /// Restores what lies before a gap in the source, too, and leaves out what lies behind it.
+    #[must_use]
+    pub const fn despite_gaps(mut self, despite: bool) -> Self {
+        self.despite_gaps = despite;
+        self
     }
 
     /// Restores, from the beginning or from where it broke off.
@@ -139,6 +149,7 @@ impl Restore {
         let stores = self.stores()?;
         let content = self.source_content().await?;
         let identity = content.identity.clone().ok_or_else(|| RestoreError::Source("it has no identity".to_owned()))?;
+        let left_out = self.left_out(&content).await?;
         let looked = self.look(&stores).await?;
         let resumed = looked.mark.is_some();
         let mark = match looked.mark {
@@ -167,6 +178,7 @@ impl Restore {
             regions: self.targets.iter().map(|target| target.name.to_string()).collect(),
             sequence: mark.sequence,
             beyond_known: beyond,
+            left_out,
             entries: wanted.entries.len() as u64,
             files: wanted.files.len() as u64,
             resumed,
@@ -189,6 +201,18 @@ impl Restore {
             return Err(RestoreError::Damaged { key, problem });
         }
         Ok(content)
+    }
+
+    /// Journal objects behind a missing one: nobody can tell from this region which of them are committed.
+    async fn left_out(&self, content: &RegionContent) -> Result<u64, RestoreError> {
+        let journal = self.source.list(Component::Repair, &keys::journal_of(SHARD)).await?;
+        let slots = journal.iter().filter_map(|key| keys::parse_journal(SHARD, key));
+        let behind = slots.filter(|slot| content.fold.leaves_behind(*slot)).count() as u64;
+        if behind == 0 || self.despite_gaps {
+            return Ok(behind);
+        }
+        let key = keys::journal(SHARD, content.fold.at).to_string();
+        Err(RestoreError::Gap { key, last: content.accepted(), behind })
     }
 
     /// Looks at the targets: all are empty, or marked, or have the identity that the mark of another one tells of.

@@ -28,12 +28,12 @@ pub(crate) mod scene;
 mod tests;
 pub(crate) mod verify;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use brigade_index::{
     ids::{RegionNo, ShardId},
     keys,
-    store::StoreError,
+    store::{Component, StoreError},
 };
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -43,6 +43,7 @@ pub use report::{
 };
 pub use resume::Done;
 pub use scene::{NothingToSee, Target};
+use tokio::time::sleep;
 
 use self::{
     entries::{Problem, Reading},
@@ -79,6 +80,13 @@ pub struct Scrub {
     done: Arc<Mutex<Done>>,
 }
 
+/// Looks for an object that seems to be missing on the path, and the time between them: it may be on its way still.
+const LATE_LOOKS: u32 = 4;
+const LATE: Duration = Duration::from_millis(250);
+
+/// Most times that everything is looked at, as long as repairs lead on.
+const PASSES: usize = 32;
+
 /// Objects deleted between two looks at the index.
 const BATCH: usize = 1_000;
 
@@ -102,11 +110,26 @@ impl Scrub {
         Self { shard, targets, settings, reading, done }
     }
 
-    /// Looks at everything, and repairs what is wrong if that was asked for.
+    /// Looks at everything, and repairs what is wrong if that was asked for. A path that was repaired leads on to what
+    /// could not be looked at before: that is looked at, too.
     ///
     /// # Errors
     /// When no region can be read.
     pub async fn run(&self) -> Result<Report, NothingToSee> {
+        let mut report = self.pass().await?;
+        let mut leads_on = report.leads_on();
+        for _ in 1..PASSES {
+            if !leads_on {
+                break;
+            }
+            let next = self.pass().await?;
+            leads_on = next.leads_on();
+            report = next.after(report);
+        }
+        Ok(report)
+    }
+
+    async fn pass(&self) -> Result<Report, NothingToSee> {
         let progress = &self.reading.progress;
         progress.begin("reading the index");
         let scene = scene::look(&self.targets, self.shard).await?;
@@ -171,10 +194,9 @@ impl Scrub {
         findings: &mut Findings,
     ) -> Result<(), StoreError> {
         let name = sight.name.as_str();
-        findings.extend(compare::behind(before, &found.sight, sight));
-        if let Some(why) = found.listing.hole {
-            findings.extend(self.hole(&found.sight, sight, why));
-        }
+        let hole = self.hole(scene, found, sight).await?;
+        findings.extend(compare::behind(before, &found.sight, sight, hole.is_some()));
+        findings.extend(hole);
         for damage in &sight.content.damage {
             let problem = Problem { missing: damage.missing, text: damage.problem.clone() };
             let mut finding = wrong(name, damage.key.as_ref(), &problem);
@@ -220,17 +242,38 @@ impl Scrub {
         Ok(())
     }
 
-    /// The path ends before objects that could not be there if the one at its end had not been, too.
-    fn hole(&self, before: &Sight, now: &Sight, why: &str) -> Option<Finding> {
+    /// The path ends before objects that were sent after the one at its end, and that one does not come.
+    async fn hole(&self, scene: &Scene, found: &Found, now: &Sight) -> Result<Option<Finding>, StoreError> {
+        let (before, listing) = (&found.sight, &found.listing);
         let (was, is) = (&before.content.fold, &now.content.fold);
         let floor = |sight: &Sight| sight.content.floor.as_ref().map(|floor| floor.k);
-        if was.at != is.at || floor(before) != floor(now) {
-            return None;
+        if listing.behind == 0 || was.at != is.at || floor(before) != floor(now) || !now.content.damage.is_empty() {
+            return Ok(None);
         }
         let key = keys::journal(self.shard, is.at);
-        let hint = "entries are lost in this region; put a new one in its place: brigade region replace";
+        for _ in 0..LATE_LOOKS {
+            if now.store.get_range(Component::Repair, &key, 0..1).await?.is_some() {
+                return Ok(None);
+            }
+            sleep(LATE).await;
+        }
         let place = (now.name.as_str(), key.as_ref());
-        Some(Finding::object(Code::MissingObject, Severity::Error, place, why, hint))
+        if let Some(why) = listing.proof {
+            let hint = "entries are lost in this region; put a new one in its place: brigade region replace";
+            return Ok(Some(Finding::object(Code::MissingObject, Severity::Error, place, why, hint)));
+        }
+        let (last, behind) = (now.content.accepted(), listing.behind);
+        let problem =
+            format!("it does not exist, though {behind} objects lie behind it: the region ends at entry {last}");
+        // Nothing is ever written into a path but by whoever leads.
+        let hint = if scene.state.regions.iter().len() > 1 {
+            "a takeover puts it right: restart the leader, or let another node take over; if it does not, put a new region \
+             in the place of this one: brigade region replace"
+        } else {
+            "no other region has it: a server that starts goes on from the entry before it, without what lies behind; if \
+             it was deleted, bring it back from a backup before that"
+        };
+        Ok(Some(Finding::object(Code::MissingObject, Severity::Warning, place, problem, hint)))
     }
 
     /// Deletes dead objects, looking at the index again before each batch of them. Gives how many are gone.
@@ -262,6 +305,7 @@ impl Scrub {
             report.entries_checked = found.verified.entries;
             report.files_checked = found.verified.files;
             report.bytes_checked = found.verified.bytes;
+            report.known_before = found.verified.known;
         }
         reports.into_values().collect()
     }

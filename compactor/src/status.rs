@@ -90,16 +90,26 @@ pub struct RunReport {
     pub deleted_objects: u64,
     /// What went wrong; the first things, if there are many.
     pub problems: Vec<String>,
+    /// What a region that is away has not got, though everything was done; it gets it when it is back.
+    pub warnings: Vec<String>,
+}
+
+/// Problems that are kept of a run, and warnings.
+const PROBLEMS: usize = 20;
+
+fn keep(all: &mut Vec<String>, one: String) {
+    if all.len() < PROBLEMS && !all.contains(&one) {
+        all.push(one);
+    }
 }
 
 impl RunReport {
-    /// Problems that are kept.
-    const PROBLEMS: usize = 20;
-
     pub(crate) fn problem(&mut self, problem: String) {
-        if self.problems.len() < Self::PROBLEMS && !self.problems.contains(&problem) {
-            self.problems.push(problem);
-        }
+        keep(&mut self.problems, problem);
+    }
+
+    pub(crate) fn warning(&mut self, warning: String) {
+        keep(&mut self.warnings, warning);
     }
 
     pub(crate) fn done(&mut self, kind: JobKind) {

@@ -32,12 +32,23 @@ const KEEP_VERSIONS: usize = 10;
 
 /// Regions whose views are not what the state says.
 #[derive(Debug, thiserror::Error)]
-#[error("views of the archive of topic {topic} are out of date: {}", list(failed))]
+#[error("views of the archive of topic {name} are out of date: {}", list(failed))]
 pub struct ViewError {
     /// The topic.
     pub topic: TopicId,
+    /// Its name.
+    pub name: TopicName,
     /// What went wrong, one a region.
     pub failed: Vec<ViewFailure>,
+    /// Regions that were to have them.
+    regions: usize,
+}
+
+impl ViewError {
+    /// Whether nothing is wrong but that a minority of the regions is away.
+    pub fn is_absence(&self) -> bool {
+        self.failed.len() < self.regions.div_ceil(2) && self.failed.iter().all(ViewFailure::is_absence)
+    }
 }
 
 /// Why the views of one region are out of date.
@@ -52,6 +63,17 @@ pub enum ViewFailure {
     /// The list could not be written down.
     #[error("latest.json: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+impl ViewFailure {
+    /// Whether the region does not answer, or cannot at present.
+    fn is_absence(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Store(error) => error.kind.is_transient(),
+            Self::Json(_) => false,
+        }
+    }
 }
 
 fn list(failed: &[ViewFailure]) -> String {
@@ -69,7 +91,7 @@ pub async fn publish(shard: &Shard, topic: TopicId) -> Result<u64, ViewError> {
     let listing = shard.state().topic(topic).map(|topic| Listing::of(shard.cluster_id(), topic));
     let Some(listing) = listing.filter(|listing| listing.version > 0) else { return Ok(0) };
     let listing = &listing;
-    in_all_regions(shard, topic, |region| async move { publish_in(&region, listing).await }).await?;
+    in_all_regions(shard, (topic, &listing.name), |region| async move { publish_in(&region, listing).await }).await?;
     Ok(listing.version)
 }
 
@@ -81,7 +103,7 @@ pub async fn remove(shard: &Shard, name: &TopicName, topic: TopicId) -> Result<(
     let latest = shard.state().topic_named(name).is_none_or(|newer| newer.archive_version == 0);
     let metadata = keys::metadata(name, topic);
     let metadata = &metadata;
-    in_all_regions(shard, topic, |RegionHandle { store, .. }| async move {
+    in_all_regions(shard, (topic, name), |RegionHandle { store, .. }| async move {
         if latest {
             store.delete(Component::Compactor, &keys::latest(name)).await?;
         }
@@ -96,7 +118,7 @@ pub async fn remove(shard: &Shard, name: &TopicName, topic: TopicId) -> Result<(
 /// No async closure: the compiler would not believe that its future may move to another thread.
 async fn in_all_regions<W: Future<Output = Result<(), ViewFailure>>>(
     shard: &Shard,
-    topic: TopicId,
+    (topic, name): (TopicId, &TopicName),
     work: impl Fn(RegionHandle) -> W,
 ) -> Result<(), ViewError> {
     let results = join_all(shard.regions().into_iter().map(|region| {
@@ -104,8 +126,10 @@ async fn in_all_regions<W: Future<Output = Result<(), ViewFailure>>>(
         let working = work(region);
         async move { if failing { Err(ViewFailure::Unreachable(name)) } else { working.await } }
     }));
-    let failed: Vec<_> = results.await.into_iter().filter_map(Result::err).collect();
-    if failed.is_empty() { Ok(()) } else { Err(ViewError { topic, failed }) }
+    let results = results.await;
+    let regions = results.len();
+    let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    if failed.is_empty() { Ok(()) } else { Err(ViewError { topic, name: name.clone(), failed, regions }) }
 }
 
 async fn publish_in(region: &RegionHandle, listing: &Listing) -> Result<(), ViewFailure> {

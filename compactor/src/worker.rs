@@ -374,6 +374,8 @@ impl Worker {
             self.keep_house(false, report).await;
             since = Instant::now();
         }
+        let asked: Vec<_> = goals.keys().map(|(topic, _)| *topic).collect();
+        self.views.write_anew(asked);
         self.keep_house(demand != Demand::None, report).await;
         self.look.planned = Some(Instant::now());
         self.look.again_at(self.failures.next(Instant::now()));
@@ -440,8 +442,15 @@ impl Worker {
         let (again, problems) = self.views.publish(&self.context.shard, self.env.clock.now_ms(), demanded).await;
         self.look.again_at(again);
         for problem in problems {
-            self.note(&problem);
-            report.problem(problem);
+            let absence = problem.is_absence();
+            let problem = problem.to_string();
+            if absence {
+                tracing::warn!(problem, "they are published there later");
+                report.warning(problem);
+            } else {
+                self.note(&problem);
+                report.problem(problem);
+            }
         }
     }
 

@@ -130,6 +130,14 @@ impl ShardState {
         TopicId(self.next_topic)
     }
 
+    /// Nothing has waited to be archived yet.
+    #[cfg(test)]
+    pub(crate) fn forget_waiting(&mut self) {
+        let now = self.time_ms;
+        let logs = self.topics.values_mut().flat_map(|topic| &mut topic.partitions);
+        logs.filter(|log| !log.runs.is_empty()).for_each(|log| log.waiting_since_ms = now);
+    }
+
     /// Entries whose bodies hold batches that are still needed; those with several are named several times.
     pub fn bodies(&self) -> impl Iterator<Item = Sequence> {
         let logs = self.topics().flat_map(|topic| &topic.partitions);

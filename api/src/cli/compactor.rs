@@ -18,6 +18,9 @@ Examples:
       archive everything now, merge and drop what can be, delete what nothing refers to
   brigade compactor run --topic orders
 
+Neighbouring files are merged when there are enough of them: 3 or more that make a full file, or 32. A run merges no
+sooner than that.
+
 The compactor works by itself beside the leader; a run is for tests, and before a planned outage.";
 
 /// How long one request of a run waits for its end.
@@ -83,6 +86,9 @@ fn report(context: &Context, run: &CompactorRun) -> Result<(), CliError> {
         print_table(&rows)?;
     } else {
         print_line(format_args!("begun: run {}; brigade compactor status shows how far it is", run.run))?;
+    }
+    if !context.json() {
+        run.warnings.iter().try_for_each(|warning| print_line(format_args!("warning: {warning}")))?;
     }
     if run.problems.is_empty() {
         return Ok(());

@@ -1,6 +1,9 @@
 //! `brigade restore`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use brigade_compactor::{
     restore::{Restore, RestoreError, RestoreReport},
@@ -19,7 +22,7 @@ use super::{
     scrub::target,
     serve::{RegionArg, ServeArgs},
 };
-use crate::settings::{self, RegionSettings, Settings, check_regions};
+use crate::settings::{self, RegionSettings, Settings, absolute_url, check_regions, overlap};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -48,6 +51,9 @@ pub struct RestoreArgs {
     /// Most bytes read and written a second; 0 for no limit
     #[arg(long, default_value_t = 0, value_name = "MIB")]
     pub bandwidth_mib: u64,
+    /// Restore what lies before a missing object of the source's journal, and leave out what lies behind it
+    #[arg(long)]
+    pub despite_gaps: bool,
 }
 
 /// Runs `brigade restore`.
@@ -68,26 +74,78 @@ pub(super) async fn run(context: &Context, args: RestoreArgs) -> Result<(), CliE
     check_regions(&regions).map_err(|problem| CliError::Usage(problem.to_string()))?;
     let store = options(&|region| region.url.trim_end_matches('/') == args.from.trim_end_matches('/'));
     let source = RegionSettings { name: "source".to_owned(), url: args.from.clone(), store };
+    check_apart(&source, &regions)?;
     let source = target(&source, &metrics, &env)?;
     let source = source.store.map_err(|problem| CliError::Input {
         message: format!("the source cannot be opened: {problem}"),
         hint: "name the store of a region: s3://, gs://, az:// or file://".to_owned(),
     })?;
+    let mut made = Made::default();
     let targets = regions.iter().map(|region| {
         if let Some(path) = region.url.strip_prefix("file://") {
-            let failed = |source| CliError::Io { what: path.to_owned(), source };
-            std::fs::create_dir_all(path).map_err(failed)?;
+            made.make(Path::new(path)).map_err(|source| CliError::Io { what: path.to_owned(), source })?;
         }
         target(region, &metrics, &env)
     });
     let targets = targets.collect::<Result<Vec<_>, _>>()?;
     let progress = Arc::new(Progress::default());
     let rate = args.bandwidth_mib.saturating_mul(1 << 20);
-    let restore = Restore::new(source, targets, rate, env, progress.clone())?;
+    let restore = Restore::new(source, targets, rate, env, progress.clone())?.despite_gaps(args.despite_gaps);
     let shown = LongWork::new(progress, context.json());
     let report = restore.run().await;
     drop(shown);
+    drop(made);
     show(context, &report?)
+}
+
+/// Directories made for targets. Those that are empty at the end, since nothing was restored, are removed.
+#[derive(Default)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    fn make(&mut self, path: &Path) -> std::io::Result<()> {
+        let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).map(Path::to_path_buf).collect();
+        self.0.extend(missing.into_iter().rev().filter(|path| !path.as_os_str().is_empty()));
+        std::fs::create_dir_all(path)
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // What holds something stays.
+        self.0.iter().rev().for_each(|path| _ = std::fs::remove_dir(path));
+    }
+}
+
+/// A directory without links and dots in its path, as far as it is there; other URLs as they are.
+fn real(region: &RegionSettings) -> RegionSettings {
+    let url = absolute_url(&region.url);
+    let resolved = url.strip_prefix("file://").and_then(|path| {
+        let (there, whole) = Path::new(path).ancestors().find_map(|path| Some((path, path.canonicalize().ok()?)))?;
+        let rest = Path::new(path).strip_prefix(there).ok()?;
+        Some(format!("file://{}", whole.join(rest).display()))
+    });
+    RegionSettings { url: resolved.unwrap_or(url), ..region.clone() }
+}
+
+/// Checks that every target is a store that lasts, and none shares a place with the source.
+fn check_apart(source: &RegionSettings, targets: &[RegionSettings]) -> Result<(), CliError> {
+    let refused = |message: String, hint: &str| {
+        Err(CliError::Refused { code: "invalid_targets", message, hint: hint.to_owned() })
+    };
+    let source = real(source);
+    for target in targets {
+        if target.url.starts_with("memory://") {
+            let message = format!("target {} is in memory: what is restored there is gone at once", target.name);
+            return refused(message, "name a store that lasts: s3://, gs://, az:// or file://");
+        }
+        if overlap(&source, &real(target)) {
+            let message =
+                format!("target {} shares a store with the source, or one lies inside the other", target.name);
+            return refused(message, "restore into empty buckets or prefixes outside the source");
+        }
+    }
+    Ok(())
 }
 
 /// The regions that the settings file names.
@@ -101,7 +159,7 @@ fn known(args: &RestoreArgs) -> Result<Vec<RegionSettings>, CliError> {
 
 impl From<RestoreError> for CliError {
     fn from(error: RestoreError) -> Self {
-        Self::Input { message: format!("{error} ({})", error.code()), hint: error.hint().to_owned() }
+        Self::Refused { code: error.code(), message: error.to_string(), hint: error.hint().to_owned() }
     }
 }
 
@@ -132,9 +190,19 @@ fn show(context: &Context, report: &RestoreReport) -> Result<(), CliError> {
         report.sequence
     ))?;
     if report.beyond_known > 0 {
+        // Of a cluster that was stopped it is the last one: only what comes behind an entry says that it is committed.
+        match report.beyond_known {
+            1 => print_line("the last entry was accepted; whether it was acknowledged is not known here")?,
+            beyond => print_line(format_args!(
+                "the last {} entries were accepted; whether they were acknowledged is not known here",
+                count(beyond)
+            ))?,
+        }
+    }
+    if report.left_out > 0 {
         print_line(format_args!(
-            "{} of the entries were not known to be committed: clients may have been told that they are, or not",
-            count(report.beyond_known)
+            "left out: {} objects of the source's journal, which lie behind a missing one",
+            count(report.left_out)
         ))?;
     }
     print_line(format_args!(

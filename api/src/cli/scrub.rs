@@ -135,7 +135,9 @@ pub(super) async fn run(context: &Context, args: ScrubArgs) -> Result<(), CliErr
         return Ok(());
     }
     let open = report.findings.iter().filter(|finding| finding.severity > Severity::Info && !finding.repaired);
-    Err(CliError::Failed(format!("{} findings are left", open.count() as u64 + report.findings_left_out)))
+    let left = open.count() as u64 + report.findings_left_out;
+    let findings = if left == 1 { "1 finding is".to_owned() } else { format!("{} findings are", count(left)) };
+    Err(CliError::Failed(format!("{findings} left")))
 }
 
 fn io(path: &Path, source: std::io::Error) -> CliError {
@@ -161,14 +163,16 @@ fn write_done(path: &Path, done: &Mutex<Done>) -> Result<(), CliError> {
     fs::write(&aside, text).and_then(|()| fs::rename(&aside, path)).map_err(|error| io(path, error))
 }
 
-/// How often what was found whole is kept.
-const KEEP_EVERY: Duration = Duration::from_secs(5);
+/// Pause before what was found whole is kept: a second, and one more for so many objects, which take longer to write.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+const KEEP_OBJECTS: usize = 50_000;
 
 /// Keeps what was found whole from time to time. Never ends.
 async fn keep(path: Option<&Path>, done: &Mutex<Done>) {
     let Some(path) = path else { return std::future::pending().await };
     loop {
-        tokio::time::sleep(KEEP_EVERY).await;
+        let seconds = 1 + done.lock().objects() / KEEP_OBJECTS;
+        tokio::time::sleep(KEEP_EVERY * u32::try_from(seconds).unwrap_or(u32::MAX)).await;
         if let Err(error) = write_done(path, done) {
             tracing::warn!(%error, "what was found whole could not be kept");
         }
@@ -243,6 +247,16 @@ fn show_findings(report: &Report) -> Result<(), CliError> {
     if report.findings_left_out > 0 {
         print_line(format_args!("\nand {} more", count(report.findings_left_out)))?;
     }
-    let verdict = if report.is_clean() { "clean" } else { "not clean" };
+    let known = report.regions.iter().map(|region| region.known_before).sum::<u64>();
+    if known > 0 {
+        print_line(format_args!("\n{} objects were found whole before, and not read again", count(known)))?;
+    }
+    let to_know = report.findings.iter().filter(|finding| finding.severity == Severity::Info && !finding.repaired);
+    let verdict = match (report.is_clean(), to_know.count()) {
+        (false, _) => "not clean".to_owned(),
+        (true, 0) => "clean".to_owned(),
+        (true, 1) => "clean (1 thing to know)".to_owned(),
+        (true, several) => format!("clean ({several} things to know)"),
+    };
     print_line(format_args!("\n{verdict}"))
 }

@@ -144,6 +144,9 @@ pub struct CompactorRun {
     /// What went wrong.
     #[serde(default)]
     pub problems: Vec<String>,
+    /// What a region that is away has not got yet, though everything was done.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 impl Client {

@@ -10,14 +10,15 @@ use brigade_compactor::{
 };
 use brigade_index::{names::TopicName, shard::RepairProgress};
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    answer,
+    answer, body,
     call::Call,
     error::{ApiError, kinds},
     params::MAX_WAIT_MS,
+    topics::body_time,
 };
 use crate::serve::Leading;
 
@@ -114,6 +115,14 @@ pub(super) struct ErrorView {
     problem: String,
 }
 
+/// What a run is to work on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunBody {
+    /// Only this topic is archived, merged and compacted, as with the parameter of that name; all of them by default.
+    topic: Option<String>,
+}
+
 /// A run that was asked for.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RunView {
@@ -142,6 +151,8 @@ pub(super) struct ReportView {
     deleted_objects: u64,
     /// What went wrong; it is tried again by itself.
     problems: Vec<String>,
+    /// What a region that is away has not got, though everything was done; it gets it when it is back.
+    warnings: Vec<String>,
 }
 
 /// `GET /v1/compactor`
@@ -153,16 +164,24 @@ pub(super) async fn get(leading: Arc<Leading>, call: Call) -> Result<Response, A
 /// `POST /v1/compactor/run`
 pub(super) async fn run(leading: Arc<Leading>, call: Call) -> Result<Response, ApiError> {
     let mut query = call.query()?;
-    let topic = query.text("topic").map(|name| TopicName::new(&name)).transpose()?;
+    let named = query.text("topic").map(|name| name.to_string());
     let known = query.number("run", u64::MAX)?;
     let wait = Duration::from_millis(query.number("wait", MAX_WAIT_MS)?.unwrap_or(WAIT_MS));
     query.finish()?;
+    let Call { parts, body, .. } = call;
+    let asked = body::document::<RunBody>(body, &parts.headers, body_time(&leading)).await?;
+    let topic = match (named, asked.topic) {
+        (Some(here), Some(there)) if here != there => {
+            return Err(ApiError::parameter("topic", "differs from that of the body; name one topic, once"));
+        }
+        (here, there) => here.or(there).map(|name| TopicName::new(&name)).transpose()?,
+    };
     let run = match (known, topic) {
         (Some(_), Some(_)) => return Err(ApiError::parameter("topic", "is for a new run; leave it or run out")),
         (Some(run), None) => run,
         (None, topic) => {
             let topic = topic.map(|name| topic_id(&leading, &name)).transpose()?;
-            leading.compactor.run_now(topic)?
+            leading.compactor.run_now(topic).map_err(|error| not_begun(&leading, error))?
         }
     };
     let waiting = leading.compactor.wait(run, wait);
@@ -182,15 +201,16 @@ fn topic_id(leading: &Leading, name: &TopicName) -> Result<brigade_index::ids::T
     id.ok_or_else(|| ApiError::new(kinds::TOPIC_NOT_FOUND, format!("there is no topic {name}")))
 }
 
-impl From<RunError> for ApiError {
-    fn from(error: RunError) -> Self {
-        let kind = match error {
-            RunError::Disabled => kinds::COMPACTOR_DISABLED,
-            RunError::Busy => kinds::TOO_BUSY,
-            RunError::Ended => kinds::NOT_LEADER,
-        };
-        Self::new(kind, error.to_string())
-    }
+/// Why a run was not begun. Where there is no compactor the shard says why: its reign is over, or too few regions take
+/// writes.
+fn not_begun(leading: &Leading, error: RunError) -> ApiError {
+    let kind = match (error, leading.shard.ready()) {
+        (RunError::Disabled, _) => kinds::COMPACTOR_DISABLED,
+        (RunError::Busy, _) => kinds::TOO_BUSY,
+        (RunError::Ended, Err(why)) => return why.into(),
+        (RunError::Ended, Ok(())) => kinds::NOT_LEADER,
+    };
+    ApiError::new(kind, error.to_string())
 }
 
 fn view(leading: &Leading) -> CompactorView {
@@ -248,7 +268,8 @@ impl From<RepairProgress> for RepairView {
 
 impl From<RunReport> for ReportView {
     fn from(report: RunReport) -> Self {
-        let RunReport { archived, merged, compacted, trimmed, deleted_files, deleted_objects, problems } = report;
-        Self { archived, merged, compacted, trimmed, deleted_files, deleted_objects, problems }
+        let RunReport { archived, merged, compacted, trimmed, deleted_files, deleted_objects, problems, warnings } =
+            report;
+        Self { archived, merged, compacted, trimmed, deleted_files, deleted_objects, problems, warnings }
     }
 }

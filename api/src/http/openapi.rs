@@ -23,7 +23,7 @@ use self::{
 };
 use super::{
     cluster::ClusterView,
-    compactor::{CompactorView, RunView},
+    compactor::{CompactorView, RunBody, RunView},
     members::{AssignmentView, MemberBody, MemberList},
     poll::{CommitBody, PollBody, Positions},
     queue::{ExtendBody, NackBody, PickBody, ReceiptsBody, RedriveBody},
@@ -129,7 +129,7 @@ fn components() -> Components {
     let all = with::<RedriveBody>(with::<Redriven>(with::<PickBody>(with::<Purged>(all))));
     let all = with::<TransactionBody>(with::<Transacted>(with::<TransactionView>(with::<TransactionList>(all))));
     let all = with::<MemberBody>(with::<AssignmentView>(with::<MemberList>(all)));
-    let all = with::<CompactorView>(with::<RunView>(all));
+    let all = with::<CompactorView>(with::<RunBody>(with::<RunView>(all)));
     let all = with::<LeaseAnswer>(with::<DeposedBody>(all));
     let all = with::<RegionList>(with::<ShardList>(with::<RegionsBody>(with::<ChangeView>(all))));
     with::<PollBody>(with::<CommitBody>(with::<Positions>(with::<ClusterView>(all)))).build()

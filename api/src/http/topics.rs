@@ -114,7 +114,7 @@ pub(super) async fn create(node: Arc<Leading>, call: Call) -> Result<Response, A
     call.query()?.finish()?;
     let settings = TopicSettings::default().patched(&settings_of(&node, call).await?);
     if let Some(problem) = settings.problem() {
-        return Err(ApiError::new(kinds::INVALID_SETTINGS, problem));
+        return Err(settings::invalid(problem));
     }
     if let Some(existing) = existing(&node, &name, &settings) {
         return existing;
@@ -156,7 +156,10 @@ pub(super) async fn alter(node: Arc<Leading>, call: Call) -> Result<Response, Ap
         (topic.id, topic.settings.patched(&patch) != *topic.settings)
     };
     if changes {
-        apply(&node, Command::AlterTopic { topic, patch }).await??;
+        apply(&node, Command::AlterTopic { topic, patch }).await?.map_err(|rejection| match rejection {
+            Rejection::InvalidSettings(problem) => settings::invalid(problem),
+            other => other.into(),
+        })?;
     }
     describe(&node, &name, StatusCode::OK)
 }

@@ -1,6 +1,6 @@
 //! Why a cluster was not restored.
 
-use brigade_index::{shard::inspect::InspectError, store::StoreError};
+use brigade_index::{ids::Sequence, shard::inspect::InspectError, store::StoreError};
 
 /// Why a cluster was not restored. What was written into the targets stays, marked; the same call goes on with it.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,19 @@ pub enum RestoreError {
         /// What is wrong.
         problem: String,
     },
+    /// The source misses an object, and holds others that lie behind it.
+    #[error(
+        "the source misses object {key}: it can be restored up to entry {last}, and not what is in the {behind} objects \
+         of its journal behind that"
+    )]
+    Gap {
+        /// Key of the missing object.
+        key: String,
+        /// Last entry before it.
+        last: Sequence,
+        /// Journal objects behind it.
+        behind: u64,
+    },
     /// A target does not hold what the source does.
     #[error("target {region} does not hold what the source does: {problem}")]
     Differs {
@@ -66,6 +79,7 @@ impl RestoreError {
             Self::NotEmpty { .. } => "target_not_empty",
             Self::Other { .. } => "target_half_restored",
             Self::Damaged { .. } => "source_damaged",
+            Self::Gap { .. } => "source_has_gap",
             Self::Differs { .. } => "restore_differs",
             Self::Store(_) => "store_failed",
         }
@@ -79,6 +93,9 @@ impl RestoreError {
             Self::NotEmpty { .. } => "restore into empty buckets or prefixes; nothing was written into this one",
             Self::Other { .. } => "empty the targets and begin again, or go on with the source and targets of before",
             Self::Damaged { .. } => "brigade scrub --repair takes it from another region; or restore from that one",
+            Self::Gap { .. } => {
+                "restore from another region; if there is none, --despite-gaps restores what lies before the gap"
+            }
             Self::Differs { .. } => "the targets cannot be served; empty them and begin again",
             Self::Store(error) => error.hint(),
         }

@@ -208,6 +208,31 @@ async fn a_half_restored_target_is_finished_only_by_what_began_it() {
     let bed_of_targets = to.clone();
     let opener: brigade_index::founding::Opener = Arc::new(move |name, _| Ok(bed_of_targets.region(name.as_str())));
     let joined = brigade_index::founding::join(&named, opener, &to.env).await;
-    assert!(joined.is_err(), "no server takes it for empty, nor for a cluster");
+    let text = joined.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(
+        text.contains("run the same brigade restore again"),
+        "no server takes it for empty, nor for a cluster: {text}"
+    );
     restore.run().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_with_a_gap_is_refused_unless_what_lies_behind_may_be_left_out() {
+    let (bed, lead, topic) = filled().await;
+    lead.publish_many(topic, 0, 4).await;
+    lead.settle().await;
+    drop(lead);
+    let content = restore_of(&bed, "b", &Bed::new(&["x"])).source_content().await.unwrap();
+    let (at, last) = (content.fold.at, content.accepted());
+    let gone = Slot { index: at.index - 3, ..at };
+    bed.delete("b", &keys::journal(SHARD, gone)).await;
+    let to = Bed::new(&["x"]);
+    let error = restore_of(&bed, "b", &to).run().await.unwrap_err();
+    assert_eq!(error.code(), "source_has_gap");
+    let text = error.to_string();
+    assert!(text.contains(&format!("up to entry {}", last.0 - 3)) && text.contains("the 2 objects"), "{text}");
+    assert!(to.keys("x", "").await.is_empty(), "nothing is written");
+    let report = restore_of(&bed, "b", &to).despite_gaps(true).run().await.unwrap();
+    assert_eq!((report.sequence, report.left_out), (last.0 - 3, 2));
+    assert_eq!(restore_of(&bed, "a", &Bed::new(&["x"])).run().await.unwrap().left_out, 0);
 }

@@ -12,7 +12,10 @@ use brigade_index::{
     shard::inspect::Stretch,
 };
 
-use super::scene::{Scene, Sight};
+use super::{
+    report::Severity,
+    scene::{Scene, Sight},
+};
 
 /// What an object is to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub(crate) enum Verdict {
     Untold,
     /// The head of the object tells.
     AskHead,
+    /// An object of ours by its key, which nothing is known to refer to, and whose bytes are damaged.
+    Corrupt((&'static str, Severity, &'static str)),
     /// Not Brigade's, or at the wrong place.
     Foreign(&'static str),
     /// What a killed process left.
@@ -156,14 +161,16 @@ fn entry_at(scene: &Scene, sight: &Sight, slot: Slot) -> Option<Sequence> {
     wanted.then_some(found)
 }
 
+const MOVED: &str = "nothing refers to it; somebody wrote another object's bytes there: see what writes to the bucket";
+
 /// Judges a journal object that is not on the path by its head.
 pub(crate) fn judge_head(sight: &Sight, slot: Slot, head: &Head) -> Verdict {
     let fold = &sight.content.fold;
     match head.kind {
         Kind::Takeover => return Verdict::Kept,
-        Kind::Floor | Kind::Snapshot => return Verdict::Foreign("it is at the wrong place"),
+        Kind::Floor | Kind::Snapshot => return Verdict::Corrupt(("it is no journal entry", Severity::Warning, MOVED)),
         Kind::Commit | Kind::Install if head.ballot != slot.ballot => {
-            return Verdict::Foreign("it is an entry of another reign");
+            return Verdict::Corrupt(("it is an entry of another reign", Severity::Warning, MOVED));
         }
         Kind::Commit | Kind::Install => {}
     }

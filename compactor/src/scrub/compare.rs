@@ -64,11 +64,12 @@ pub(crate) fn states(scene: &Scene) -> Vec<Finding> {
 }
 
 /// Whether a region is behind, or has gone backwards: by what was known when it was looked at for the first time.
-pub(crate) fn behind(before: &Scene, was: &Sight, now: &Sight) -> Vec<Finding> {
+/// With a `hole` in its path it is told why.
+pub(crate) fn behind(before: &Scene, was: &Sight, now: &Sight, hole: bool) -> Vec<Finding> {
     let name = now.name.as_str();
     let mut findings = Vec::new();
     let (accepted, known) = (now.content.accepted(), before.state.applied);
-    if accepted < known && now.content.damage.is_empty() {
+    if accepted < known && !hole && now.content.damage.is_empty() {
         let missing = known.0 - accepted.0;
         let problem = format!("it has entries up to {accepted}; {missing} that are committed are not there yet");
         let hint = "a server that runs catches it up";

@@ -37,8 +37,10 @@ pub(crate) struct Listing {
     pub(crate) files: BTreeMap<FileId, (u64, String)>,
     /// Objects that nobody will ever look at.
     pub(crate) dead: Vec<Key>,
-    /// Why it seems that an object is missing where the path ends, if it does.
-    pub(crate) hole: Option<&'static str>,
+    /// Objects that lie behind the end of the path: the one at its end seems to be missing.
+    pub(crate) behind: u64,
+    /// What proves that it is missing and not only late, if anything does.
+    pub(crate) proof: Option<&'static str>,
     pub(crate) findings: Vec<Finding>,
     /// By code, severity and reason: the first key, and how many.
     several: BTreeMap<(Code, Severity, &'static str, &'static str), (Key, u64)>,
@@ -48,6 +50,17 @@ pub(crate) struct Listing {
 
 const DEAD_HINT: &str = "brigade scrub --repair deletes them";
 const JOURNAL_HINT: &str = "the compactor deletes such objects in time, and brigade scrub --repair does";
+
+/// Damage in an object of ours that is not on the path: what is wrong, how bad that is, and what to do.
+type Lies = (&'static str, Severity, &'static str);
+
+const BEHIND: Lies = (
+    "its head is damaged, and an object before it is missing",
+    Severity::Warning,
+    "it cannot be told what it was; what puts the missing object right ends what lies behind it, too",
+);
+const UNNEEDED: Lies =
+    ("its head is damaged, and nothing refers to it", Severity::Info, "it does no harm and is left alone");
 
 /// Foreign objects that are told one by one.
 const MAX_FOREIGN: u64 = 1_000;
@@ -63,22 +76,32 @@ pub(crate) async fn list(scene: &Scene, sight: &Arc<Sight>) -> Result<Listing, S
         let object = keys::parse(scene.shard, &meta.location);
         match (judge(scene, sight, &object), &object) {
             (Verdict::AskHead, Object::Journal(slot)) => {
-                let (verdict, hole) = ask(scene, sight, *slot, &meta.location).await?;
-                Ok((meta, object, verdict, hole))
+                let (verdict, proof) = ask(scene, sight, *slot, &meta.location).await?;
+                Ok((meta, object, verdict, proof))
             }
             (verdict, _) => Ok((meta, object, verdict, None)),
         }
     });
     let mut judged = std::pin::pin!(judged.try_buffer_unordered(HEADS));
-    while let Some((meta, object, verdict, hole)) = judged.try_next().await? {
-        listing.hole = listing.hole.or(hole);
+    while let Some((meta, object, verdict, proof)) = judged.try_next().await? {
+        if let Object::Journal(slot) = &object {
+            listing.behind += u64::from(is_behind(sight, *slot));
+        }
+        listing.proof = listing.proof.or(proof);
         listing.take(sight, meta, &object, verdict);
     }
     listing.finish(sight);
     Ok(listing)
 }
 
-/// Judges an object by its head; and why it seems that the object at the end of the path is missing, if it does.
+/// Whether an object lies behind the end of the region's path, in the same reign or in one that has not begun there: the
+/// object at the end was sent before it, and is not there.
+pub(crate) fn is_behind(sight: &Sight, slot: Slot) -> bool {
+    let content = &sight.content;
+    content.damage.is_empty() && content.fold.leaves_behind(slot)
+}
+
+/// Judges an object by its head; and what proves that the object at the end of the path is missing, if it does.
 pub(crate) async fn ask(
     scene: &Scene,
     sight: &Sight,
@@ -88,19 +111,20 @@ pub(crate) async fn ask(
     let Some(bytes) = sight.store.get_range(Component::Repair, key, 0..HEAD_BYTES as u64).await? else {
         return Ok((Verdict::Unsettled("it was deleted meanwhile"), None));
     };
+    let behind = is_behind(sight, slot);
     let Ok(head) = Head::decode(&bytes) else {
-        return Ok((Verdict::Foreign("its head is damaged; nothing is known to refer to it"), None));
+        let lies = if behind { BEHIND } else { UNNEEDED };
+        return Ok((Verdict::Corrupt(lies), None));
     };
     let at = sight.content.fold.at;
-    let behind = slot.ballot == at.ballot && slot.index > at.index;
-    let hole = match head.kind {
-        _ if !behind => None,
+    let proof = match head.kind {
+        _ if !behind || slot.ballot != at.ballot => None,
         Kind::Takeover => Some("a Takeover lies behind it, which is put only where everything before it is"),
         _ if slot.index - at.index >= DEFAULT_WINDOW as u64 => Some("more lies behind it than is ever sent at once"),
         _ if head.committed > scene.state.applied => Some("what lies behind it says that it is committed"),
         _ => None,
     };
-    Ok((judge_head(sight, slot, &head), hole))
+    Ok((judge_head(sight, slot, &head), proof))
 }
 
 /// What objects of this kind are called in tables.
@@ -145,6 +169,7 @@ impl Listing {
                 }
                 self.count(Code::ExtraObject, severity, why, hint, key);
             }
+            Verdict::Corrupt((why, severity, hint)) => self.count(Code::CorruptObject, severity, why, hint, key),
             Verdict::Foreign(why) => {
                 self.foreign += 1;
                 let hint = "Brigade never deletes it; keep other files out of its buckets";

@@ -159,6 +159,8 @@ pub struct RegionReport {
     pub files_checked: u64,
     /// Bytes read for that.
     pub bytes_checked: u64,
+    /// Entries and archive files that were found whole before, by what was gone on from, and not read again.
+    pub known_before: u64,
 }
 
 /// What a region holds of a partition.
@@ -215,6 +217,30 @@ impl Report {
     pub fn is_clean(&self) -> bool {
         let open = |finding: &Finding| finding.severity > Severity::Info && !finding.repaired;
         self.findings_left_out == 0 && !self.findings.iter().any(open)
+    }
+
+    /// Whether something was repaired before which a part of a region could not be looked at.
+    pub(crate) fn leads_on(&self) -> bool {
+        let regions = self.findings.iter().filter(|finding| finding.code == Code::NotChecked);
+        let mut regions = regions.map(|finding| &finding.region);
+        let repaired =
+            |finding: &Finding| finding.repaired && matches!(finding.code, Code::CorruptObject | Code::MissingObject);
+        regions.any(|region| self.findings.iter().any(|finding| finding.region == *region && repaired(finding)))
+    }
+
+    /// This report, with what was repaired and read before it.
+    pub(crate) fn after(mut self, before: Self) -> Self {
+        for region in &mut self.regions {
+            let Some(was) = before.regions.iter().find(|was| was.region == region.region) else { continue };
+            region.entries_checked += was.entries_checked;
+            region.files_checked += was.files_checked;
+            region.bytes_checked += was.bytes_checked;
+            region.known_before = was.known_before;
+        }
+        let mut findings = Findings { list: self.findings, left_out: self.findings_left_out };
+        findings.extend(before.findings.into_iter().filter(|finding| finding.repaired));
+        (self.findings, self.findings_left_out) = findings.into_parts();
+        self
     }
 }
 

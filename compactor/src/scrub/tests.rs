@@ -361,3 +361,33 @@ async fn beside_a_cluster_at_work_nothing_is_found_and_nothing_is_lost() {
     assert!(report.is_clean(), "{report:#?}");
     assert!(report.partitions.iter().flat_map(|partition| &partition.regions).all(|held| held.complete));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_in_one_regions_path_is_told_until_a_takeover_puts_it_right() {
+    let (bed, lead, _) = filled(&THREE).await;
+    let topic = lead.shard.state().topics().next().unwrap().id;
+    lead.publish_many(topic, 0, 4).await;
+    lead.settle().await;
+    drop(lead);
+    let (_, behind) = entries(&bed, "b").await;
+    let [flipped, gone, cut] = [behind[1].clone(), behind[2].clone(), behind[3].clone()];
+    bed.flip("b", &flipped, 110).await;
+    bed.delete("b", &gone).await;
+    let bytes = bed.get("b", &cut).await.unwrap();
+    bed.put("b", &cut, bytes[..40].to_vec()).await;
+    let before = bed.keys("b", "journal").await;
+    let report = scrub(&bed, true).await;
+    // What can be repaired is repaired at once; the hole is told, and nothing is written into it.
+    assert!(report.findings.iter().any(|finding| finding.repaired && finding.key == flipped.as_ref()), "{report:#?}");
+    let left = [(Code::CorruptObject, "b", cut.as_ref()), (Code::MissingObject, "b", gone.as_ref())];
+    let mut found = open(&report);
+    found.sort_by_key(|(code, ..)| code.as_str());
+    assert_eq!(found, left, "{report:#?}");
+    let hole = report.findings.iter().find(|finding| finding.code == Code::MissingObject).unwrap();
+    assert!(hole.hint.contains("a takeover puts it right"), "{hole:?}");
+    assert_eq!(bed.keys("b", "journal").await, before);
+    let lead = bed.lead(&THREE).await;
+    lead.settle().await;
+    let report = scrub(&bed, false).await;
+    assert!(report.is_clean(), "{report:#?}");
+}

@@ -15,7 +15,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 
 use super::{
-    entries::{self, Checked, Problem, Reading},
+    entries::{self, Problem, Reading},
     files,
     list::Listing,
     resume::{Done, WholeRun},
@@ -47,6 +47,8 @@ pub(crate) struct Verified {
     pub(crate) entries: u64,
     pub(crate) files: u64,
     pub(crate) bytes: u64,
+    /// Entries and files that were found whole before, and not read.
+    pub(crate) known: u64,
 }
 
 impl Verified {
@@ -59,6 +61,9 @@ impl Verified {
         self.held.entry(of).or_default().lacks = true;
     }
 }
+
+/// What was found, and whether that was known before.
+type Seen<T> = (Result<T, Problem>, bool);
 
 /// What verifying a region needs.
 pub(crate) struct Verifying<'a> {
@@ -92,13 +97,15 @@ impl Verifying<'_> {
         let mut entries = std::pin::pin!(entries.buffer_unordered(self.concurrency.max(1)));
         while let Some((sequence, runs, checked)) = entries.try_next().await? {
             self.reading.progress.object();
-            verified.entries += 1;
+            let (checked, known) = checked;
+            (verified.entries, verified.known) =
+                (verified.entries + u64::from(!known), verified.known + u64::from(known));
             match checked {
                 Ok(hashes) => {
                     for (run, hash) in runs.iter().zip(hashes) {
                         verified.add((run.topic, run.partition), run.run.rows.into(), hash);
                     }
-                    verified.bytes += entries::body_bytes(runs);
+                    verified.bytes += if known { 0 } else { entries::body_bytes(runs) };
                 }
                 Err(problem) => {
                     runs.iter().for_each(|run| verified.lack((run.topic, run.partition)));
@@ -111,11 +118,12 @@ impl Verifying<'_> {
         let mut files = std::pin::pin!(files.buffer_unordered(FILES));
         while let Some((file, checked)) = files.try_next().await? {
             self.reading.progress.object();
-            verified.files += 1;
+            let (checked, known) = checked;
+            (verified.files, verified.known) = (verified.files + u64::from(!known), verified.known + u64::from(known));
             match checked {
                 Ok(()) => {
                     verified.add((file.topic, file.partition), file.file.rows, file.file.set_hash);
-                    verified.bytes += file.file.bytes;
+                    verified.bytes += if known { 0 } else { file.file.bytes };
                 }
                 Err(problem) => {
                     verified.lack((file.topic, file.partition));
@@ -146,14 +154,15 @@ impl Verifying<'_> {
         self.done.lock().retain(&self.sight.region_id, |key| there.contains(key));
     }
 
-    async fn entry(&self, sequence: Sequence, runs: &[RunRef]) -> Checked<Vec<SetHash>> {
+    /// Looks at an entry; gives, too, whether it was found whole before and not read.
+    async fn entry(&self, sequence: Sequence, runs: &[RunRef]) -> Result<Seen<Vec<SetHash>>, StoreError> {
         let Some(key) = self.sight.content.key_of(self.scene.shard, sequence) else {
-            return Ok(Err(Problem::corrupt("it is not known where the region has it")));
+            return Ok((Err(Problem::corrupt("it is not known where the region has it")), false));
         };
         let print = self.listing.entries.get(&sequence);
         if let Some(hashes) = print.and_then(|print| self.known_runs(key.as_ref(), print, runs)) {
             self.reading.progress.moved(entries::body_bytes(runs));
-            return Ok(Ok(hashes));
+            return Ok((Ok(hashes), true));
         }
         let checked = entries::check(self.reading, &self.sight.store, &key, (sequence, runs)).await?;
         if let (Ok(hashes), Some(print)) = (&checked, print) {
@@ -162,7 +171,7 @@ impl Verifying<'_> {
             });
             self.done.lock().note(&self.sight.region_id, key.as_ref(), print, whole.collect());
         }
-        Ok(checked)
+        Ok((checked, false))
     }
 
     /// Hashes of these runs if all of them were found whole before.
@@ -177,7 +186,7 @@ impl Verifying<'_> {
         runs.iter().map(hash).collect()
     }
 
-    async fn file(&self, file: &FileRef) -> Checked<()> {
+    async fn file(&self, file: &FileRef) -> Result<Seen<()>, StoreError> {
         let key = file.key();
         let listed = self.listing.files.get(&file.file.id);
         if let Some((bytes, print)) = listed
@@ -185,13 +194,13 @@ impl Verifying<'_> {
             && self.done.lock().whole(&self.sight.region_id, key.as_ref(), print).is_some()
         {
             self.reading.progress.moved(file.file.bytes);
-            return Ok(Ok(()));
+            return Ok((Ok(()), true));
         }
         let checked = files::check(self.reading, &self.sight.store, &key, file, &self.scene.cluster_id).await?;
         if let (Ok(()), Some((_, print))) = (&checked, listed) {
             self.done.lock().note(&self.sight.region_id, key.as_ref(), print, Vec::new());
         }
-        Ok(checked)
+        Ok((checked, false))
     }
 }
 

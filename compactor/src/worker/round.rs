@@ -98,6 +98,17 @@ impl Worker {
         }
     }
 
+    /// An error with the name of the topic, which people know it by.
+    fn said(&self, error: &JobError) -> String {
+        match error {
+            JobError::Input { topic, partition, problem } => match self.context.shard.state().topic(*topic) {
+                Some(topic) => format!("partition {partition} of topic {} cannot be read: {problem}", topic.name),
+                None => error.to_string(),
+            },
+            _ => error.to_string(),
+        }
+    }
+
     /// Runs a job. Whether it was done, so that there may be more.
     async fn job(&mut self, job: Job, report: &mut RunReport) -> bool {
         let (running, started) = (describe(&job, self.env.clock.now_ms()), Instant::now());
@@ -144,7 +155,7 @@ impl Worker {
                     }
                     _ => self.failures.all_failed(now),
                 }
-                let problem = format!("{} job: {error}", kind.as_str());
+                let problem = format!("{} job: {}", kind.as_str(), self.said(&error));
                 self.note(&problem);
                 report.problem(problem);
                 // The other partitions of an archive job are done.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use brigade_index::{
+    command::{RetentionPatch, SettingsPatch},
     ids::{Offset, Partition},
     store::{
         Operation,
@@ -259,6 +260,38 @@ async fn with_two_stores_full_nothing_is_done_and_nothing_is_lost() {
     let report = trial.run_to_the_end(&compactor).await;
     assert!(report.problems.is_empty() && journal_is_empty(&trial.shard), "{report:?}");
     assert_eq!(trial.read_back(topic, 0).await, numbered(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_writes_the_list_anew_and_says_which_region_is_away() {
+    let trial = Trial::new(61).await;
+    let topic = trial.topic("t").await;
+    let (compactor, _stop, _) = trial.compactor(&CompactorSettings::default());
+    trial.publish_values(topic, &[(0, values(0, 10))]).await;
+    for _ in 0..2 {
+        let report = trial.run_to_the_end(&compactor).await;
+        assert_eq!((report.problems, report.warnings), (Vec::new(), Vec::new()));
+        // Nothing has changed when it is gone the next time.
+        trial.faults[0].inner().delete(&latest("t")).await.unwrap();
+    }
+    let retention = RetentionPatch { time_ms: Some(u64::from(u32::MAX)), ..RetentionPatch::default() };
+    let patch = SettingsPatch { retention, ..SettingsPatch::default() };
+    trial.propose(Command::AlterTopic { topic, patch }).await;
+    let down = Fault::Fail { applied: false, answer: Answer::Status(503) };
+    for operation in [Operation::Put, Operation::Get, Operation::List, Operation::Delete] {
+        trial.faults[2].add(Rule::always(operation, down));
+    }
+    trial.publish_values(topic, &[(0, values(10, 10))]).await;
+    let report = trial.run_to_the_end(&compactor).await;
+    assert!(report.problems.is_empty() && report.archived == 1, "{report:?}");
+    assert!(report.warnings.iter().any(|warning| warning.contains("of topic t are out of date")), "{report:?}");
+    let list = trial.faults[0].inner().get(&latest("t")).await.unwrap().bytes().await.unwrap();
+    let list = String::from_utf8(list.to_vec()).unwrap();
+    assert!(list.contains(r#""retention_ms":4294967295"#), "{list}");
+}
+
+fn latest(name: &str) -> object_store::path::Path {
+    brigade_index::keys::latest(&brigade_index::names::TopicName::new(name).unwrap()).as_ref().into()
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,10 +22,11 @@ pub fn moved_footer(file_bytes: u64, tail: &Bytes, from: &str, to: &str) -> Resu
     }
     // Name and value of the pair in Thrift's compact protocol. Pairs come behind everything that messages have a part in,
     // so that the last one is meant.
-    let pair = [b"brigade.cluster\x18", &[from.len() as u8][..], from.as_bytes()].concat();
-    let at = footer.windows(pair.len()).rposition(|window| window == pair);
-    let at = at.ok_or_else(|| ArchiveError::damaged(format!("its footer does not name cluster {from}")))?;
-    footer[at + pair.len() - to.len()..][..to.len()].copy_from_slice(to.as_bytes());
+    let name = [b"brigade.cluster\x18", &[from.len() as u8][..]].concat();
+    let at = footer.windows(name.len()).rposition(|window| window == name).map(|at| at + name.len());
+    let value = at.and_then(|at| footer.get_mut(at..at + from.len())).filter(|value| *value == from.as_bytes());
+    let value = value.ok_or_else(|| ArchiveError::damaged(format!("its footer does not name cluster {from}")))?;
+    value.copy_from_slice(to.as_bytes());
     seal::seal(&mut footer).ok_or_else(|| ArchiveError::damaged("its footer lacks a checksum"))?;
     Ok(footer.into())
 }

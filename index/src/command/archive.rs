@@ -41,13 +41,14 @@ impl Default for Retention {
 impl Retention {
     /// What is wrong with these settings, if anything.
     pub fn problem(&self) -> Option<&'static str> {
-        let times = [self.time_ms, self.compaction_lag_ms, self.tombstones_ms];
-        if times.iter().any(|time| *time > MAX_RETENTION_MS) {
-            Some(
-                "retention_ms, compaction_lag_ms and tombstone_retention_ms must be at most 3153600000000 (100 years); without retention_ms messages are kept for ever",
-            )
+        if self.time_ms > MAX_RETENTION_MS {
+            Some("retention_ms must be at most 3153600000000 (100 years); null keeps messages for ever")
+        } else if self.compaction_lag_ms > MAX_RETENTION_MS {
+            Some("compaction_lag_ms must be at most 3153600000000 (100 years)")
+        } else if self.tombstones_ms > MAX_RETENTION_MS {
+            Some("tombstone_retention_ms must be at most 3153600000000 (100 years)")
         } else if self.bytes > i64::MAX as u64 {
-            Some("retention_bytes must be at most 9223372036854775807; without it messages are kept for ever")
+            Some("retention_bytes must be at most 9223372036854775807; null keeps messages for ever")
         } else {
             None
         }

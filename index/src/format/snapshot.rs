@@ -69,8 +69,10 @@ struct StoredPartition {
     attributes: u32,
     #[prost(message, repeated, tag = "7")]
     files: Vec<StoredFile>,
+    /// For how long runs had waited to be archived when the snapshot was taken; one that says nothing of it is from before
+    /// there was an archive.
     #[prost(sint64, tag = "8")]
-    waiting_since_ms: i64,
+    waited_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -210,7 +212,7 @@ pub fn encode_snapshot(state: &ShardState, id: WriteId) -> Bytes {
     let stored = StoredState {
         time_ms: state.time_ms,
         next_topic,
-        topics: state.topics().map(store_topic).collect(),
+        topics: state.topics().map(|topic| store_topic(topic, state.time_ms)).collect(),
         regions: state.regions.iter().map(Into::into).collect(),
         voters: state.regions.voters().map(Into::into),
         next_region: state.regions.next_number().0.into(),
@@ -243,7 +245,8 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<ShardState, FrameError> {
         return Err(FrameError::Malformed("kind of a snapshot"));
     }
     let stored = StoredState::decode(head.section(bytes)?).map_err(|_| FrameError::Malformed("snapshot"))?;
-    let topics = stored.topics.into_iter().map(topic_from).collect::<Result<_, _>>()?;
+    let time_ms = stored.time_ms;
+    let topics = stored.topics.into_iter().map(|topic| topic_from(topic, time_ms)).collect::<Result<_, _>>()?;
     let records = stored.regions.into_iter().map(RegionRecord::try_from).collect::<Result<_, _>>()?;
     let voters = stored.voters.map(RegionSet::try_from).transpose()?;
     let regions = Regions::from_parts(records, voters, region_number(stored.next_region)?);
@@ -258,7 +261,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<ShardState, FrameError> {
     if state.can_decide() { Ok(state) } else { Err(FrameError::Malformed("prepared transaction")) }
 }
 
-fn store_topic(topic: &Topic) -> StoredTopic {
+fn store_topic(topic: &Topic, time_ms: i64) -> StoredTopic {
     let dedup = &topic.dedup;
     let producer = |(id, window): (&ProducerId, &ProducerWindow)| StoredProducer {
         id: id.to_string(),
@@ -285,7 +288,7 @@ fn store_topic(topic: &Topic) -> StoredTopic {
         name: topic.name.to_string(),
         created_ms: topic.created_ms,
         settings: topic.settings.as_ref().into(),
-        partitions: topic.partitions.iter().map(store_partition).collect(),
+        partitions: topic.partitions.iter().map(|log| store_partition(log, time_ms)).collect(),
         producers: dedup.producers.iter().map(producer).collect(),
         keys: dedup.key_order.iter().filter_map(key).collect(),
         subscriptions: topic.subscriptions.iter().map(subscription).collect(),
@@ -295,7 +298,7 @@ fn store_topic(topic: &Topic) -> StoredTopic {
     }
 }
 
-fn store_partition(log: &PartitionLog) -> StoredPartition {
+fn store_partition(log: &PartitionLog, time_ms: i64) -> StoredPartition {
     let run = |run: &Run| StoredRun {
         first_row: run.first_row,
         rows: run.rows,
@@ -315,7 +318,7 @@ fn store_partition(log: &PartitionLog) -> StoredPartition {
         first: log.runs().first().map_or(0, |run| run.base.0),
         runs: log.runs().iter().map(run).collect(),
         files: log.files().iter().map(Into::into).collect(),
-        waiting_since_ms: log.waiting_since_ms,
+        waited_ms: log.waiting_since_ms().map_or(0, |since| time_ms.wrapping_sub(since)),
     }
 }
 
@@ -393,7 +396,7 @@ fn placement_from(stored: StoredPlacement) -> (StoredIdentity, i64, Arc<Placemen
     (stored.identity, stored.time_ms, Arc::new(placement))
 }
 
-fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
+fn topic_from(stored: StoredTopic, time_ms: i64) -> Result<Topic, FrameError> {
     let mut producers = BTreeMap::new();
     for producer in stored.producers {
         let sequence = |placement| {
@@ -427,7 +430,7 @@ fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
         name: TopicName::new(&stored.name)?,
         created_ms: stored.created_ms,
         settings: Arc::new(stored.settings.settings()?),
-        partitions: stored.partitions.into_iter().map(partition_from).collect::<Result<_, _>>()?,
+        partitions: stored.partitions.into_iter().map(|log| partition_from(log, time_ms)).collect::<Result<_, _>>()?,
         dedup: Deduplication::from_parts(producers, keys),
         ids: stored.ids.map(MessageIds::try_from).transpose()?.unwrap_or_default(),
         subscriptions,
@@ -446,7 +449,7 @@ fn files_from(stored: Vec<StoredFile>, first_run: Offset) -> Result<Vec<ArchiveF
     Ok(files)
 }
 
-fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
+fn partition_from(stored: StoredPartition, time_ms: i64) -> Result<PartitionLog, FrameError> {
     let mut runs = Vec::with_capacity(stored.runs.len());
     let mut base = Offset(stored.first);
     for run in stored.runs {
@@ -476,7 +479,7 @@ fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
         attributes: attributes_from(stored.attributes),
         files: files_from(stored.files, first)?,
         journal_bytes: state::batch_bytes(&runs),
+        waiting_since_ms: if runs.is_empty() { 0 } else { time_ms.wrapping_sub(stored.waited_ms) },
         runs,
-        waiting_since_ms: stored.waiting_since_ms,
     })
 }

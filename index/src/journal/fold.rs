@@ -126,6 +126,12 @@ impl Fold {
         self.snapshot.as_ref().map_or(Sequence(0), |snapshot| snapshot.sequence)
     }
 
+    /// Whether an object at this slot was sent after the one that would be next on the path: in the same directory, or in
+    /// that of a reign which has not begun here. While appends are in flight such objects may be there for a moment.
+    pub fn leaves_behind(&self, slot: Slot) -> bool {
+        slot.ballot > self.at.ballot || (slot.ballot == self.at.ballot && slot.index > self.at.index)
+    }
+
     /// Whether this path, of the mark's own region, reaches as far as the mark says. One that does not went backwards: the
     /// region lost what it had accepted (I19).
     ///

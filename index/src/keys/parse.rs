@@ -153,7 +153,7 @@ mod tests {
             (key, Object::File(file)),
             (latest(&name), Object::View(name.clone(), None)),
             (metadata, Object::View(name, Some(TopicId(9)))),
-            (Key::from(format!("{}#2", journal(SHARD, slot))), Object::Staging),
+            (Key::parse(format!("{}#2", journal(SHARD, slot))).unwrap(), Object::Staging),
         ] {
             assert_eq!(parse(SHARD, &key), object, "{key}");
         }

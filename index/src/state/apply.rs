@@ -159,6 +159,10 @@ fn alter_topic(topic: &mut Topic, patch: &SettingsPatch, now: i64, touched: &mut
     touched.extend(added.map(|partition| Touched::Grown(topic.id, Partition(partition))));
     topic.partitions.resize_with(settings.partitions as usize, PartitionLog::default);
     topic.ids.forget(now, settings.deduplication_window_ms);
+    if topic.archive_version > 0 && settings != *topic.settings {
+        // The published list says them, too.
+        topic.archive_changed(now);
+    }
     topic.settings = Arc::new(settings);
     Ok(Outcome::Done)
 }

@@ -66,7 +66,7 @@ pub struct PartitionLog {
     /// Bytes of the batches of all runs; it follows from them.
     pub(crate) journal_bytes: u64,
     /// When the oldest run was committed, milliseconds since the Unix epoch; or when runs before it left the journal, which
-    /// was later.
+    /// was later; 0 without runs.
     pub(crate) waiting_since_ms: i64,
 }
 
@@ -88,13 +88,14 @@ impl PartitionLog {
         run.base
     }
 
-    /// Drops the first `count` runs.
-    fn drop_runs(&mut self, count: usize) {
+    /// Drops the first `count` runs at the time `now`.
+    fn drop_runs(&mut self, count: usize, now: i64) {
         let dropped = batch_bytes(&self.runs[..count]);
         let shared = count > 0 && self.runs.get(count).is_some_and(|next| next.batch == self.runs[count - 1].batch);
         let kept = if shared { u64::from(self.runs[count].batch.len) } else { 0 };
         self.journal_bytes -= dropped - kept;
         self.runs.drain(..count);
+        self.waiting_since_ms = if self.runs.is_empty() { 0 } else { now };
     }
 
     /// Messages that can be read. Of a compacted file in which the log start lies, at most so many.
@@ -189,8 +190,7 @@ impl PartitionLog {
             (self.runs.partition_point(|run| run.end() <= first), self.runs.partition_point(|run| run.base < end));
         assert!(from == 0 || from == to, "I7: runs have no gaps, and files lie before them");
         if to > 0 && from == 0 {
-            self.drop_runs(to);
-            self.waiting_since_ms = now;
+            self.drop_runs(to, now);
         }
         dropped
     }
@@ -200,8 +200,7 @@ impl PartitionLog {
         self.log_start = to;
         let runs = self.runs.partition_point(|run| run.end() <= to);
         if runs > 0 {
-            self.drop_runs(runs);
-            self.waiting_since_ms = now;
+            self.drop_runs(runs, now);
         }
         self.files.drain(..self.files.partition_point(|file| file.end <= to)).collect()
     }

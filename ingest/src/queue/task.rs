@@ -307,7 +307,7 @@ impl Task {
             Message::Prepared(held) => held.iter().for_each(|at| _ = self.kept.remove(at)),
             Message::Release(held) => self.release(&held),
             Message::Counts(answer) => {
-                let counts = self.dispatcher.counts();
+                let counts = self.counts();
                 let counts =
                     QueueCounts { in_flight: counts.in_flight, delayed: counts.delayed, ..QueueCounts::default() };
                 // Whoever asked may have gone.

@@ -98,7 +98,10 @@ async fn programs_get_json_and_exit_codes() {
     );
     assert_eq!((&settings["key_compaction"], &settings["compaction_lag_ms"]), (&true.into(), &5_400_000.into()));
     let described = String::from_utf8(succeeded(node.cli(&["topic", "describe", "t"]).await)).unwrap();
-    assert!(described.contains("for 7d, up to 10.00 GiB a partition, only the last of each key"), "{described}");
+    assert!(
+        described.contains("for 7d, or up to 10.00 GiB a partition, whichever ends first; of each key only the last"),
+        "{described}"
+    );
     let altered = node.cli(&["--output", "json", "topic", "alter", "t", "--retention", "forever"]).await;
     let altered: Value = serde_json::from_slice(&succeeded(altered)).unwrap();
     assert_eq!(altered["settings"]["retention_ms"], Value::Null);

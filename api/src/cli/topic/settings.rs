@@ -22,8 +22,8 @@ pub(super) struct SettingsArgs {
     /// Drop messages whose timestamp is older: 90s, 12h, 7d, or forever [default of a new topic: forever]
     #[arg(long, value_name = "TIME", value_parser = units::time_or_forever)]
     retention: Option<u64>,
-    /// Drop the oldest messages of a partition that has more stored bytes: 512MiB, 10GiB, or unlimited [default of a new
-    /// topic: unlimited]
+    /// Drop the oldest messages of a partition that has more stored bytes: 512MiB, 10GiB, or unlimited. Whole files and
+    /// batches go, oldest first, and the newest always stays [default of a new topic: unlimited]
     #[arg(long, value_name = "SIZE", value_parser = units::size_or_unlimited)]
     retention_bytes: Option<u64>,
     /// Drop messages that every subscription is done with (`--delete-after-ack=false` ends that)

@@ -30,7 +30,7 @@ pub(super) fn show(context: &Context, topic: &Topic) -> Result<(), CliError> {
         "archived end",
         "high watermark",
         "messages",
-        "bytes",
+        "published",
         "files",
         "archived bytes",
         "stored bytes",
@@ -62,17 +62,23 @@ fn kept(settings: &TopicSettings) -> String {
         limits.push(format!("up to {} a partition", bytes(size)));
     }
     if settings.delete_after_ack == Some(true) {
-        limits.push("until every subscription is done with them".to_owned());
+        limits.push("until every subscription is done with them, where there are any".to_owned());
     }
     if limits.is_empty() {
         limits.push("forever".to_owned());
     }
+    let whichever = if limits.len() > 1 { ", whichever ends first" } else { "" };
+    let mut kept = format!("{}{whichever}", limits.join(", or "));
     if settings.key_compaction == Some(true) {
         let (lag, tombstones) = (settings.compaction_lag_ms.unwrap_or(0), settings.tombstone_retention_ms.unwrap_or(0));
         let after = if lag > 0 { format!(" after {}", shown_time(lag)) } else { String::new() };
-        limits.push(format!("only the last of each key{after}, tombstones for {}", shown_time(tombstones)));
+        let tombstones = match tombstones {
+            0 => "tombstones go as soon as they are compacted".to_owned(),
+            ms => format!("tombstones stay for {}", shown_time(ms)),
+        };
+        kept.push_str(&format!("; of each key only the last stays{after}; {tombstones}"));
     }
-    limits.join(", ")
+    kept
 }
 
 #[cfg(test)]
@@ -89,13 +95,19 @@ mod tests {
             delete_after_ack: Some(true),
             ..TopicSettings::default()
         };
-        assert_eq!(kept(&limited), "for 7d, up to 10.00 GiB a partition, until every subscription is done with them");
+        assert_eq!(
+            kept(&limited),
+            "for 7d, or up to 10.00 GiB a partition, or until every subscription is done with them, where there are any, \
+             whichever ends first"
+        );
         let compacted = TopicSettings {
             key_compaction: Some(true),
             compaction_lag_ms: Some(5_400_000),
             tombstone_retention_ms: Some(86_400_000),
             ..TopicSettings::default()
         };
-        assert_eq!(kept(&compacted), "forever, only the last of each key after 1h30m, tombstones for 1d");
+        assert_eq!(kept(&compacted), "forever; of each key only the last stays after 1h30m; tombstones stay for 1d");
+        let brief = TopicSettings { tombstone_retention_ms: Some(0), ..compacted };
+        assert!(kept(&brief).ends_with("; tombstones go as soon as they are compacted"));
     }
 }

@@ -99,6 +99,7 @@ pub(super) fn describe(route: Route) -> About {
                 ("run", "Instead of beginning a run: wait on for the run of this number."),
                 ("wait", "How long to wait for the end of it, in milliseconds; 20000 by default, at most 60000."),
             ],
+            body: Some(("What to work on; may be left out.", &[(JSON, Some("RunBody"))])),
             ..ops(
                 "Archive everything now, merge and drop what can be, delete what nothing refers to",
                 &[

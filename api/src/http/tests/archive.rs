@@ -63,11 +63,14 @@ async fn retention_is_set_and_taken_back() {
     let settings = patch(&router, r#"{"retention_ms":null,"delete_after_ack":false}"#).await.json()["settings"].clone();
     assert_eq!((&settings["retention_ms"], &settings["retention_bytes"]), (&Value::Null, &json!(5000)));
     assert_eq!((&settings["delete_after_ack"], &settings["key_compaction"]), (&json!(false), &json!(true)));
-    let settings = patch(&router, r#"{"retention_bytes":0}"#).await.json()["settings"].clone();
+    let settings = patch(&router, r#"{"retention_bytes":null}"#).await.json()["settings"].clone();
     assert_eq!((&settings["retention_bytes"], &settings["compaction_lag_ms"]), (&Value::Null, &json!(7)));
+    assert_eq!(put(&router, "/v1/topics/t", &settings).await.status, StatusCode::OK, "null can be given again");
     for (body, code, said) in [
-        (r#"{"retention_ms":3153600000001}"#, "invalid_settings", "100 years"),
-        (r#"{"tombstone_retention_ms":3153600000001}"#, "invalid_settings", "tombstone_retention_ms"),
+        (r#"{"retention_ms":0}"#, "invalid_settings", "null keeps messages for ever"),
+        (r#"{"retention_bytes":0}"#, "invalid_settings", "retention_bytes is 0"),
+        (r#"{"retention_ms":3153600000001}"#, "invalid_settings", "retention_ms must be at most 3153600000000"),
+        (r#"{"tombstone_retention_ms":3153600000001}"#, "invalid_settings", "tombstone_retention_ms must"),
         (r#"{"retention_bytes":9223372036854775808}"#, "invalid_settings", "retention_bytes"),
         (r#"{"retention_ms":-1}"#, "invalid_json", "-1"),
         (r#"{"retention_ms":"7d"}"#, "invalid_json", "7d"),
@@ -76,6 +79,24 @@ async fn retention_is_set_and_taken_back() {
         let refused = patch(&router, body).await;
         assert_eq!(refused.error(), (400, code.to_owned()), "{body}");
         assert!(refused.json()["error"]["message"].as_str().unwrap().contains(said), "{}", refused.json());
+    }
+}
+
+#[tokio::test]
+async fn a_run_of_the_compactor_is_of_what_its_body_names() {
+    let router = router(node().await);
+    let run = "/v1/compactor/run";
+    for (query, body, status, code) in [
+        ("", r#"{"topic":"nope"}"#, 404, "topic_not_found"),
+        ("?topic=nope", "", 404, "topic_not_found"),
+        ("", r#"{"topic":"/"}"#, 400, "invalid_name"),
+        ("", "{bad", 400, "invalid_json"),
+        ("", r#"{"topics":["t"]}"#, 400, "invalid_json"),
+        ("?topic=a", r#"{"topic":"b"}"#, 400, "invalid_parameter"),
+        ("?run=1", r#"{"topic":"b"}"#, 400, "invalid_parameter"),
+    ] {
+        let refused = call(&router, Method::POST, &format!("{run}{query}"), body.to_owned()).await;
+        assert_eq!(refused.error(), (status, code.to_owned()), "{query} {body}");
     }
 }
 

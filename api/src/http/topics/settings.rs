@@ -26,15 +26,15 @@ pub(in crate::http) struct TopicBody {
     /// How long the deduplication id of a message is remembered, in milliseconds: at most 86400000, 0 for not at all.
     /// Default 300000, which is five minutes.
     deduplication_window_ms: Option<u32>,
-    /// Messages whose timestamp is older are dropped, in milliseconds; at most 3153600000000. `null`, the default, or 0
+    /// Messages whose timestamp is older are dropped, in milliseconds; at most 3153600000000. `null`, the default,
     /// keeps them for ever. Whole stored runs and archive files go at a time.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, minimum = 1)]
     retention_ms: Option<Option<u64>>,
-    /// The oldest messages of a partition are dropped when it has more stored bytes than these. `null`, the default, or 0
-    /// keeps them for ever.
+    /// The oldest messages of a partition are dropped when it has more stored bytes than these. Whole runs and archive
+    /// files go, oldest first, and the newest always stays. `null`, the default, keeps them for ever.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, minimum = 1)]
     retention_bytes: Option<Option<u64>>,
     /// Whether messages are dropped when every subscription is done with them. Default false; with no subscription
     /// nothing is dropped.
@@ -50,11 +50,26 @@ pub(in crate::http) struct TopicBody {
     replication: Option<String>,
 }
 
+/// Settings of a topic that cannot be.
+pub(super) fn invalid(problem: impl Into<String>) -> ApiError {
+    let hint =
+        "correct the setting that is named; TopicBody in /openapi.json lists the limits. Partitions can only grow";
+    ApiError { hint: hint.into(), ..ApiError::new(kinds::INVALID_SETTINGS, problem) }
+}
+
 impl TopicBody {
     pub(super) fn patch(self) -> Result<SettingsPatch, ApiError> {
         if let Some(replication) = self.replication.as_ref().filter(|replication| *replication != "sync") {
             let problem = format!("replication {replication:?} is not available; it is \"sync\"");
-            return Err(ApiError::new(kinds::INVALID_SETTINGS, problem));
+            return Err(invalid(problem));
+        }
+        // In the state 0 stands for no limit; whoever writes it may as well mean that nothing is kept.
+        for (name, given) in [("retention_ms", self.retention_ms), ("retention_bytes", self.retention_bytes)] {
+            if given == Some(Some(0)) {
+                let problem = format!("{name} is 0, which would keep nothing; null keeps messages for ever");
+                let hint = format!("give {name} at least 1, or null, which keeps messages for ever");
+                return Err(ApiError { hint: hint.into(), ..ApiError::new(kinds::INVALID_SETTINGS, problem) });
+            }
         }
         let Self { partitions, max_message_bytes, compression, deduplication_window_ms, .. } = self;
         let retention = RetentionPatch {

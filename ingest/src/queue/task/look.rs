@@ -4,17 +4,35 @@ use brigade_index::{
     command::Retry,
     ids::{Offset, Partition},
     shard::FetchError,
+    state::Topic,
 };
 use tokio::time::Instant;
 
 use super::{AHEAD, Event, PAUSE, Task};
 use crate::{
     cache,
-    dispatch::{At, Found},
+    dispatch::{At, Counts, Dispatcher, Found},
     queue::scan::{self, Scanned, Stretch, again},
 };
 
+/// The logs may have been cut off at their fronts.
+fn drop_cut_off(dispatcher: &mut Dispatcher, topic: &Topic, now_ms: i64) {
+    for (number, log) in (0..).zip(&topic.partitions) {
+        if log.log_start > Offset(0) {
+            dispatcher.remove_below(Partition(number), log.log_start, now_ms);
+        }
+    }
+}
+
 impl Task {
+    /// What is in flight and delayed, without messages that are gone.
+    pub(super) fn counts(&mut self) -> Counts {
+        if let Some(topic) = self.around.log.state().topic(self.of.topic) {
+            drop_cut_off(&mut self.dispatcher, topic, self.around.env.clock.now_ms());
+        }
+        self.dispatcher.counts()
+    }
+
     /// Looks on, if somebody waits and more is needed; watches for growth where everything was looked through. `true` when
     /// something was found at once, without reading.
     pub(super) fn scan(&mut self) -> bool {
@@ -29,12 +47,7 @@ impl Task {
             if enough {
                 return false;
             }
-            for (number, log) in (0..).zip(&topic.partitions) {
-                // The log may have been cut off at its front.
-                if log.log_start > Offset(0) {
-                    self.dispatcher.remove_below(Partition(number), log.log_start, self.around.env.clock.now_ms());
-                }
-            }
+            drop_cut_off(&mut self.dispatcher, topic, self.around.env.clock.now_ms());
             self.progress.step(&self.lens, queue, &topic.partitions)
         };
         if stretches.is_empty() {

@@ -1,6 +1,6 @@
 //! Scenario `format`: the archive format on one core, without a store: how fast files are written, merged and read.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use brigade_index::{
     archive::{FileHead, FileMerger, FileWriter, Footer, FooterStep, WriterSettings, Written},
