@@ -67,7 +67,7 @@ use crate::{
 const PARTITIONS: u64 = 3;
 
 /// How long there is trouble, in virtual time.
-const TROUBLE: Duration = Duration::from_secs(25);
+const TROUBLE: Duration = Duration::from_secs(20);
 
 /// How long the cluster is watched when nothing is to happen any more; one seed in eight is watched for long.
 const IDLE: Duration = Duration::from_secs(60);

@@ -119,7 +119,7 @@ impl Shard {
                     }
                 }
                 None if more => {}
-                None => return Err(worst),
+                None => return Err(self.doubt(worst).await),
             }
         }
     }

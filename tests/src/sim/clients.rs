@@ -119,7 +119,7 @@ impl Sender {
         while !stop.is_set() {
             sequence += 1;
             self.publish(sequence).await?;
-            sleep(Duration::from_millis(self.random.random_range(1..60))).await;
+            self.world.breathe(&mut self.random).await;
         }
         Ok(())
     }

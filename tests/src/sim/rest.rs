@@ -86,6 +86,7 @@ pub(super) async fn nothing_left(world: &World, cut: bool) -> Result<(), Vec<Str
         let files: usize = files.map(|log| log.files().len()).sum();
         world.say(format_args!("{files} archive files, {archived} versions, last {:?}", state.archive.last()));
     }
+    world.say(format_args!("scrubbing, cut off: {cut}"));
     problems.extend(scrub(world, cut).await?);
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
@@ -130,6 +131,7 @@ fn may_be(finding: &Finding, cut: bool) -> bool {
         (Code::ExtraObject, Object::File(_) | Object::Journal(_)) => true,
         // What is small of former reigns costs less to keep than to look at; the rest is cut off with the next snapshot.
         (Code::ExtraObject, _) => !cut,
+        (Code::UnsettledObject, Object::Journal(_) | Object::Copy(_) | Object::Snapshot(..)) => !cut,
         _ => false,
     }
 }

@@ -123,8 +123,8 @@ fn compactor(random: &mut StdRng) -> CompactorSettings {
         writer,
         memory_bytes: pick(random, &[64 << 10, 1 << 20]) as usize,
         part_bytes: pick(random, &[1 << 10, 8 << 10, 8 << 20]) as usize,
-        bytes_per_second: pick(random, &[0, 200 << 10]),
-        repair_bytes_per_second: pick(random, &[0, 200 << 10]),
+        bytes_per_second: pick(random, &[0, 300 << 10]),
+        repair_bytes_per_second: pick(random, &[0, 1 << 20]),
         delete_delay: Duration::from_millis(pick(random, &[0, 500, 3_000])),
         pace,
     }

@@ -5,7 +5,7 @@ use std::{
     fmt::Display,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -83,6 +83,8 @@ pub(super) struct Inner {
     moments: AtomicU64,
     /// The highest ballot under which a node was seen to lead.
     highest: Mutex<Ballot>,
+    /// Whether all trouble is over, so that there need not be as much load.
+    calmed: AtomicBool,
     /// How often a clock has jumped.
     jumps: AtomicU64,
     /// All clocks that there ever were, and the latest time that one showed before it jumped.
@@ -125,6 +127,7 @@ impl World {
             problems: Mutex::default(),
             moments: AtomicU64::new(0),
             highest: Mutex::default(),
+            calmed: AtomicBool::new(false),
             jumps: AtomicU64::new(0),
             clocks: Mutex::default(),
             traps: Traps::default(),
@@ -218,6 +221,7 @@ impl World {
     /// All trouble ends, for good.
     pub(super) fn calm(&self) {
         self.set_dark(false);
+        self.calmed.store(true, Relaxed);
         self.network.heal();
         self.traps.clear();
         for node in self.nodes() {
@@ -228,6 +232,12 @@ impl World {
             region.calm();
             self.refresh(&region);
         }
+    }
+
+    /// Pause of somebody who sends.
+    pub(super) async fn breathe(&self, random: &mut StdRng) {
+        let most = if self.calmed.load(Relaxed) { 600 } else { 90 };
+        sleep(Duration::from_millis(random.random_range(1..most))).await;
     }
 
     /// No quorum can be reached from now on, or it can again.
