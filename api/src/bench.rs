@@ -8,7 +8,7 @@
 //! | `bench/window.rs` | runs tasks over warm-up and measured time, and watches the server meanwhile |
 //! | `bench/publish.rs`, `read.rs`, `ack.rs` | the scenarios |
 //! | `bench/queue.rs` | those of queue subscriptions |
-//! | `bench/metrics.rs`, `usage.rs` | the server's own counters: store requests, bytes, processor time, memory |
+//! | `bench/usage.rs` | the server's own counters: store requests, bytes, processor time, memory |
 //! | `bench/tally.rs`, `report.rs` | what is counted, and how it is shown |
 
 use clap::Args;
@@ -20,7 +20,6 @@ mod args;
 mod bodies;
 mod connection;
 mod generate;
-mod metrics;
 mod publish;
 mod queue;
 mod read;

@@ -10,8 +10,12 @@ use clap::{Parser, Subcommand};
 use crate::client::{Client, Settlement};
 
 pub mod bucket;
+pub mod compactor;
+pub mod cost;
 pub mod dead_letters;
 pub mod exit;
+pub mod export;
+pub mod import;
 pub mod output;
 pub mod poll;
 mod print;
@@ -19,6 +23,8 @@ pub(crate) mod progress;
 pub mod publish;
 pub mod read;
 pub mod region;
+pub mod restore;
+pub mod scrub;
 pub mod serve;
 pub mod settle;
 pub mod shard;
@@ -28,6 +34,8 @@ pub mod subscription;
 mod tests;
 pub mod topic;
 pub mod transaction;
+pub mod transfer;
+mod units;
 
 pub use exit::CliError;
 pub use output::OutputFormat;
@@ -80,6 +88,10 @@ pub enum Command {
     Read(read::ReadArgs),
     /// Create, list, show, change, move and delete subscriptions
     Subscription(Box<subscription::SubscriptionArgs>),
+    /// Write a topic to a Parquet, NDJSON or CSV file
+    Export(export::ExportArgs),
+    /// Publish the messages of a Parquet, NDJSON or CSV file
+    Import(import::ImportArgs),
     /// Receive messages of a subscription, and commit or acknowledge them
     Poll(poll::PollArgs),
     /// Acknowledge messages of a queue: they are done
@@ -96,10 +108,18 @@ pub enum Command {
     Transaction(transaction::TransactionArgs),
     /// Measure throughput, latency and cost against a running server
     Bench(crate::bench::BenchArgs),
+    /// Show what the server's requests and bytes cost, by a table of prices
+    Cost(cost::CostArgs),
     /// Create a bucket, or check that a store is fit for Brigade
     Bucket(bucket::BucketArgs),
     /// List the regions of the cluster, add, remove and replace them
     Region(region::RegionArgs),
+    /// Show what the compactor does, and have everything archived now
+    Compactor(compactor::CompactorArgs),
+    /// Read everything again from the regions' buckets, compare it, and repair it
+    Scrub(scrub::ScrubArgs),
+    /// Restore a cluster into empty buckets from the bucket of one of its regions
+    Restore(restore::RestoreArgs),
     /// List the shards with their leaders, partitions and regions
     Shard(shard::ShardArgs),
     /// Show whether the server is ready, and its regions and shards
@@ -155,6 +175,8 @@ async fn command(context: Context, command: Command) -> Result<(), CliError> {
         Command::Publish(args) => publish::run(&context, args).await,
         Command::Read(args) => read::run(&context, args).await,
         Command::Subscription(args) => subscription::run(&context, *args).await,
+        Command::Export(args) => export::run(&context, args).await,
+        Command::Import(args) => import::run(&context, args).await,
         Command::Poll(args) => poll::run(&context, args).await,
         Command::Ack(args) => settle::run(&context, Settlement::Ack, args).await,
         Command::Nack(args) => settle::run(&context, args.settlement(), args.receipts).await,
@@ -163,8 +185,12 @@ async fn command(context: Context, command: Command) -> Result<(), CliError> {
         Command::DeadLetters(args) => dead_letters::run(&context, args).await,
         Command::Transaction(args) => transaction::run(&context, args).await,
         Command::Bench(args) => crate::bench::run(&context, args).await,
+        Command::Cost(args) => cost::run(&context, args).await,
         Command::Bucket(args) => bucket::run(args, output_or_table(&context)).await,
         Command::Region(args) => region::run(&context, args).await,
+        Command::Compactor(args) => compactor::run(&context, args).await,
+        Command::Scrub(args) => scrub::run(&context, args).await,
+        Command::Restore(args) => restore::run(&context, args).await,
         Command::Shard(args) => shard::run(&context, args).await,
         Command::Status => status::run(&context).await,
     }

@@ -8,7 +8,7 @@
 //! | `client/message.rs` | one read message, borrowed from the page it came in |
 //! | `client/retry.rs` | when to try again |
 //! | `client/member.rs` | a member of a subscription, which lives by heartbeats in the background |
-//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `transactions.rs`, `members.rs`, `queue.rs`, `regions.rs`, `operations.rs` | the calls |
+//! | `client/publish.rs`, `read.rs`, `topics.rs`, `subscriptions.rs`, `transactions.rs`, `members.rs`, `queue.rs`, `regions.rs`, `compactor.rs`, `operations.rs` | the calls |
 
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use url::Url;
 
+mod compactor;
 mod error;
 mod member;
 mod members;
@@ -32,6 +33,7 @@ mod topics;
 mod transactions;
 mod types;
 
+pub use compactor::{Compactor, CompactorBacklog, CompactorError, CompactorJob, CompactorJobs, CompactorRun, Repair};
 pub(crate) use error::parse_refusal;
 pub use error::{ClientError, ErrorKind, Refusal};
 pub use member::{Member, is_fenced};
@@ -53,8 +55,8 @@ pub use transactions::{
     CheckBack, Transacted, Transaction, TransactionAck, TransactionMessage, TransactionPage, TransactionPart,
 };
 pub use types::{
-    PartitionState, Position, QueuePartition, SeekTo, Subscription, SubscriptionPosition, SubscriptionStart, Topic,
-    TopicPage, TopicSettings,
+    ArchiveFile, ArchiveFilePage, PartitionState, Position, QueuePartition, SeekTo, Subscription, SubscriptionPosition,
+    SubscriptionStart, Topic, TopicPage, TopicSettings,
 };
 
 /// Longest time for connecting to the server.

@@ -14,6 +14,7 @@ mod answer;
 mod body;
 mod call;
 mod cluster;
+mod compactor;
 mod error;
 mod figures;
 mod forward;

@@ -3,6 +3,8 @@
 pub mod bench;
 pub mod cli;
 pub mod client;
+mod cost;
+mod exposition;
 pub mod http;
 pub mod peers;
 pub mod push;

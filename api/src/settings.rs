@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use brigade_compactor::worker::CompactorSettings;
 use brigade_index::store::StoreOptions;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,9 @@ mod variables;
 pub use error::SettingsError;
 pub use layers::load;
 pub(crate) use redact::{absolute_url, redact_url};
-pub(crate) use regions::{RegionsProblem, check_region_count, check_region_names, check_region_url, check_regions};
+pub(crate) use regions::{
+    RegionsProblem, check_region_count, check_region_names, check_region_url, check_regions, overlap,
+};
 
 /// Directory of the one local region when nothing else is said.
 pub const DEFAULT_DATA: &str = "./brigade-data";
@@ -56,6 +59,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Posts to endpoints that clients name.
     pub push: PushSettings,
+    /// The archive: what the compactor does, and how much of the machine it may take.
+    pub compact: CompactSettings,
     /// When another node takes over.
     pub lease: LeaseSettings,
     /// The log.
@@ -78,6 +83,7 @@ impl Default for Settings {
             read: ReadSettings::default(),
             http: HttpSettings::default(),
             push: PushSettings::default(),
+            compact: CompactSettings::default(),
             lease: LeaseSettings::default(),
             log: LogSettings::default(),
             regions: Vec::new(),
@@ -108,6 +114,9 @@ impl Settings {
 pub struct PublishSettings {
     /// Longest time that a publish waits for others to share its entry while entries are in flight, in milliseconds.
     pub linger_ms: u64,
+    /// Shortest time between two entries of publishes that are not full, in milliseconds: it bounds the requests that the
+    /// stores are paid for, 4 a second to each region at 250, for that much latency.
+    pub pace_ms: u64,
     /// Memory for publish requests in flight, in MiB. Past it they are answered with 429.
     pub memory_mib: u64,
     /// Largest body of a publish request, in MiB.
@@ -118,7 +127,7 @@ pub struct PublishSettings {
 
 impl Default for PublishSettings {
     fn default() -> Self {
-        Self { linger_ms: 5, memory_mib: 64, max_request_mib: 32, request_timeout_ms: 30_000 }
+        Self { linger_ms: 5, pace_ms: 0, memory_mib: 64, max_request_mib: 32, request_timeout_ms: 30_000 }
     }
 }
 
@@ -172,6 +181,48 @@ pub struct PushSettings {
 impl Default for PushSettings {
     fn default() -> Self {
         Self { forbid: Vec::new(), allow: Vec::new(), memory_mib: 64 }
+    }
+}
+
+/// The compactor, which works beside the leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompactSettings {
+    /// Whether it works while this node leads. Without it nothing is archived, dropped for its age or size, or deleted, and
+    /// what regions miss of the archive is not copied.
+    pub enabled: bool,
+    /// Memory for a job, in MiB.
+    pub memory_mib: u64,
+    /// What jobs may read and write together, in MiB a second; 0 for no limit.
+    pub bandwidth_mib: u64,
+    /// What may be copied to regions that miss something, in MiB a second; 0 for no limit.
+    pub repair_bandwidth_mib: u64,
+    /// A partition is archived when so much of it is in the journal, in MiB; also the most that goes into one file.
+    pub file_mib: u64,
+    /// Files are merged up to this size, in MiB.
+    pub max_file_mib: u64,
+    /// How long messages wait before they are archived though they are few, in milliseconds.
+    pub archive_after_ms: u64,
+    /// How long files that nothing refers to any more stay for those who still read them, in milliseconds.
+    pub delete_delay_ms: u64,
+    /// What it goes by instead of all of the above. Not for files: it is for tests, which archive a few KiB.
+    #[serde(skip)]
+    pub instead: Option<CompactorSettings>,
+}
+
+impl Default for CompactSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            memory_mib: 256,
+            bandwidth_mib: 64,
+            repair_bandwidth_mib: 64,
+            file_mib: 64,
+            max_file_mib: 256,
+            archive_after_ms: 3_600_000,
+            delete_delay_ms: 60_000,
+            instead: None,
+        }
     }
 }
 

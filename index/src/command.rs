@@ -1,10 +1,12 @@
 //! Commands: what an entry asks of the shard's state, and what came of it.
 
+mod archive;
 mod queue;
 mod transaction;
 
 use std::sync::Arc;
 
+pub use archive::{Archived, Claim, ClaimPart, Located, Replace, Retention, RetentionPatch, Trim};
 pub use queue::{
     DeadLetter, DeadReason, Expired, Fairness, PushSettings, QueuePatch, QueueSettings, Retry, Settle, SettlePartition,
 };
@@ -13,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
     batch::{AttributeSet, Compression},
-    ids::{Offset, Partition, RegionNo, SubscriptionId, TopicId},
+    ids::{FileId, Offset, Partition, RegionNo, SubscriptionId, TopicId},
     limits::{
         DEFAULT_DEDUPLICATION_WINDOW_MS, DEFAULT_MAX_MESSAGE_BYTES, MAX_DEDUPLICATION_WINDOW_MS, MAX_MESSAGE_BYTES,
         MAX_PARTITIONS,
@@ -33,6 +35,8 @@ pub struct TopicSettings {
     pub compression: Compression,
     /// How long a deduplication id is remembered, in milliseconds of the leader's clock; 0 remembers none.
     pub deduplication_window_ms: u32,
+    /// How long messages are kept and which.
+    pub retention: Retention,
 }
 
 impl Default for TopicSettings {
@@ -42,6 +46,7 @@ impl Default for TopicSettings {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES as u32,
             compression: Compression::default(),
             deduplication_window_ms: DEFAULT_DEDUPLICATION_WINDOW_MS,
+            retention: Retention::default(),
         }
     }
 }
@@ -56,7 +61,7 @@ impl TopicSettings {
         } else if self.deduplication_window_ms > MAX_DEDUPLICATION_WINDOW_MS {
             Some("deduplication_window_ms must be between 0 and 86400000")
         } else {
-            None
+            self.retention.problem()
         }
     }
 
@@ -68,6 +73,7 @@ impl TopicSettings {
             max_message_bytes: patch.max_message_bytes.unwrap_or(self.max_message_bytes),
             compression: patch.compression.unwrap_or(self.compression),
             deduplication_window_ms: patch.deduplication_window_ms.unwrap_or(self.deduplication_window_ms),
+            retention: self.retention.patched(&patch.retention),
         }
     }
 }
@@ -83,6 +89,8 @@ pub struct SettingsPatch {
     pub compression: Option<Compression>,
     /// See [`TopicSettings::deduplication_window_ms`].
     pub deduplication_window_ms: Option<u32>,
+    /// See [`TopicSettings::retention`].
+    pub retention: RetentionPatch,
 }
 
 /// One command of an entry. Commands of an entry are applied in order.
@@ -186,6 +194,18 @@ pub enum Command {
     /// The leader sees to it that every one of them is known and caught up. Applying never rejects it, since the
     /// protocol has counted by it already.
     SetVoters(RegionSet),
+    /// Claims offsets of partitions, each for an archive file to be written; rejected if any of them is claimed.
+    Claim(Claim),
+    /// Puts archive files in the place of what was claimed, all of them or none.
+    Replace(Replace),
+    /// Gives claims up. What may have been written for them is garbage.
+    Release(Vec<FileId>),
+    /// Regions hold archive files that they missed.
+    Located(Located),
+    /// Drops messages from the beginning of a partition.
+    Trim(Trim),
+    /// Archive files that were garbage are deleted in every region.
+    Deleted(Vec<FileId>),
 }
 
 /// Messages for partitions of one topic: batches, and the idempotent requests that some of their rows belong to.
@@ -289,6 +309,10 @@ pub enum Outcome {
     QueueCreated(SubscriptionId),
     /// What has become of a transaction, now or when it first came.
     Transaction(Fate),
+    /// The offsets are claimed; the archive files are to have these identities, in the order of the claim's parts.
+    Claimed(Vec<FileId>),
+    /// The partition now starts here.
+    Trimmed(Offset),
 }
 
 /// Where the rows of a publish ended up.
@@ -445,6 +469,12 @@ pub enum Rejection {
     /// The topic cannot be deleted while a transaction that is not decided publishes to it.
     #[error("transaction {0}, which is not decided, publishes to the topic")]
     TransactionPending(TransactionId),
+    /// Another compactor has claimed some of the offsets.
+    #[error("offsets are claimed for archive file {0}")]
+    Claimed(FileId),
+    /// The claim is not there any more: it was released, or what was claimed is gone.
+    #[error("the claim for archive file {0} is not there any more")]
+    ClaimLost(FileId),
     /// A command that contradicts itself; only a faulty writer makes one.
     #[error("malformed command: {0}")]
     Malformed(&'static str),

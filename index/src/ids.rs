@@ -43,6 +43,10 @@ number!(
     SubscriptionId(u64)
 );
 number!(
+    /// Identity of an archive file, given with the claim to write it and never again.
+    FileId(u64)
+);
+number!(
     /// A shard: a group of partitions with one journal per region and one leader.
     ShardId(u32)
 );

@@ -4,6 +4,7 @@
 //! - [`Candidate`]: how one region is taken over, step by step; [`Election`]: all regions under one ballot.
 //! - [`merge`], [`needed_sets`]: what a leader starts from, and whose promises it needs.
 //! - [`Lane`]: appends to one region; [`Reign`]: all regions, what is committed, who votes, where a path may be cut.
+//! - [`Dead`]: what may be deleted where a path was cut.
 //!
 //! The driver that carries the decisions out is in [`crate::shard`].
 
@@ -14,6 +15,7 @@ mod fold;
 mod merge;
 mod reign;
 mod takeover;
+mod truncation;
 
 pub use append::{Append, Cargo, Lane};
 pub use election::{Elected, Election, Promise};
@@ -22,6 +24,7 @@ pub use fold::{Accepted, Fold, FoldError};
 pub use merge::{Merged, merge, needed_sets};
 pub use reign::Reign;
 pub use takeover::{Abandoned, Candidate, Want};
+pub use truncation::{Dead, Verdict};
 
 #[cfg(test)]
 mod tests;

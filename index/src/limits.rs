@@ -138,6 +138,16 @@ pub const MAX_PRIORITY: u8 = 9;
 /// into a database.
 pub const MAX_AHEAD_MS: i64 = 366 * 24 * 60 * 60 * 1000;
 
+/// Longest retention by time that a topic can be given, in milliseconds: a hundred years.
+pub const MAX_RETENTION_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+/// How long a tombstone is kept when the topic does not say otherwise, in milliseconds: a day, as in Kafka, so that a
+/// consumer that was away for less learns of the deletion.
+pub const DEFAULT_TOMBSTONE_RETENTION_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Most parts of one claim, and most archive files that one command names.
+pub const MAX_CLAIM_PARTS: usize = 1_024;
+
 const _: () = assert!(DEFAULT_MAX_MESSAGE_BYTES <= MAX_MESSAGE_BYTES);
 const _: () = assert!(MAX_MESSAGE_BYTES * 2 + ENTRY_TARGET_BYTES < MAX_ENTRY_BYTES);
 const _: () = assert!(MAX_BATCH_ROWS >= MAX_MESSAGES_PER_PUBLISH);

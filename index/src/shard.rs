@@ -10,10 +10,14 @@
 //! | `leader`, `events` | the owner task of a reign, and what it waits for |
 //! | `join`, `copies`, `content` | regions that come later, and what they are sent |
 //! | `change` | changing the set of regions |
+//! | `inspect` | what one region says, read without leading |
 //! | `snapshot`, `whole` | snapshots and truncation marks, and whether a region still has what they stand for |
-//! | `fetch`, `view` | reading batches from the nearest region that has them |
+//! | `truncate` | deleting what lies before truncation marks |
+//! | `repairs` | what regions miss, and how copying it comes on |
+//! | `fetch`, `archive`, `view` | reading batches and archive files from the nearest region that has them |
 //! | `health`, `history`, `status` | what people are told |
 
+mod archive;
 mod challenge;
 mod change;
 mod content;
@@ -23,13 +27,16 @@ mod events;
 mod fetch;
 mod health;
 mod history;
+pub mod inspect;
 mod join;
 mod leader;
 mod open;
 mod path;
 mod proposal;
+mod repairs;
 mod snapshot;
 mod status;
+mod truncate;
 mod view;
 mod waiters;
 mod walk;
@@ -49,11 +56,15 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+pub use archive::RegionHandle;
 pub use challenge::{Challenge, Sighting};
 pub use error::StartError;
 pub use proposal::{
     ChangeError, Committed, FetchError, OnDone, Proposal, ProposeError, REGION_STATES, RegionStatus, ShardStatus,
 };
+
+pub use repairs::{RepairProgress, Throttle};
+pub use truncate::{TruncateLimits, Truncated};
 
 use self::{health::Health, leader::Message, view::View, waiters::Waiters};
 use crate::{
@@ -109,6 +120,14 @@ pub(crate) struct Shared {
     takeover_ms: AtomicU64,
     snapshot: Mutex<snapshot::Progress>,
     snapshotting: tokio::sync::Mutex<()>,
+    basis: Mutex<Option<Arc<snapshot::Basis>>>,
+    truncating: tokio::sync::Mutex<()>,
+    /// Regions that are given a snapshot, and the last entry that it covers: they will need those behind it.
+    installing: Mutex<BTreeMap<RegionNo, Sequence>>,
+    repairs: repairs::Repairs,
+    /// Held to read while archive files are put in place, and to write while it is changed who votes: between the look at
+    /// which regions hold every file and that change there must not come another file.
+    replacing: tokio::sync::RwLock<()>,
 }
 
 impl Shared {
@@ -199,6 +218,8 @@ impl Shard {
     /// # Errors
     /// When they were not stored, or it is not known whether they were.
     pub async fn propose(&self, commands: Vec<Command>) -> Result<Committed, ProposeError> {
+        let replaces = commands.iter().any(|command| matches!(command, Command::Replace(_)));
+        let _voters_stay = if replaces { Some(self.shared.replacing.read().await) } else { None };
         let (answer, answered) = oneshot::channel();
         let done: OnDone = Box::new(move |result| {
             // The caller may have gone away; the commands stand all the same.

@@ -4,6 +4,7 @@
 //! node (I13); duplicates, fencing and offsets are decided in [`ShardState::apply`] and nowhere else.
 
 mod apply;
+mod archive;
 mod dedup;
 mod message_ids;
 mod partition;
@@ -15,8 +16,10 @@ mod transactions;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use apply::Touched;
+pub use archive::{Archive, Claimed, Garbage};
 pub use dedup::{Deduplication, Known, ProducerWindow, RememberedKey};
 pub use message_ids::MessageIds;
+pub(crate) use partition::batch_bytes;
 pub use partition::{BatchLocation, PartitionLog, Run};
 pub use queue::{Queue, QueuePartition, Retries};
 pub use regions::Regions;
@@ -24,8 +27,8 @@ pub use subscription::{Kind, Subscription};
 pub use transactions::{Decided, Prepared, Transactions};
 
 use crate::{
-    command::TopicSettings,
-    ids::{Partition, Sequence, TopicId},
+    command::{ClaimPart, TopicSettings},
+    ids::{Offset, Partition, Sequence, TopicId},
     names::{SubscriptionName, TopicName},
 };
 
@@ -48,12 +51,33 @@ pub struct Topic {
     pub ids: MessageIds,
     /// Its subscriptions.
     pub subscriptions: BTreeMap<SubscriptionName, Subscription>,
+    /// How often its archive files changed.
+    pub archive_version: u64,
+    /// When they did last, milliseconds since the Unix epoch.
+    pub archive_changed_ms: i64,
 }
 
 impl Topic {
+    /// Its archive files have changed.
+    fn archive_changed(&mut self, now: i64) {
+        self.archive_version += 1;
+        self.archive_changed_ms = now;
+    }
+
     /// A partition, if the topic has it.
     pub fn partition(&self, partition: Partition) -> Option<&PartitionLog> {
         self.partitions.get(partition.0 as usize)
+    }
+
+    /// Up to where every subscription is done with a partition; `None` if there is no subscription.
+    pub fn acknowledged(&self, partition: Partition) -> Option<Offset> {
+        let number = partition.0 as usize;
+        let start = self.partition(partition).map_or(Offset(0), |log| log.log_start);
+        let done = self.subscriptions.values().map(|subscription| match &subscription.kind {
+            Kind::Stream(positions) => positions.get(number).copied().unwrap_or(start),
+            Kind::Queue(queue) => queue.partitions.get(number).map_or(start, QueuePartition::needed_from),
+        });
+        done.min()
     }
 }
 
@@ -68,6 +92,8 @@ pub struct ShardState {
     pub regions: Regions,
     /// Transactions that are not decided, and those that were decided lately.
     pub transactions: Transactions,
+    /// What is being written into the archive, and what is to be deleted from it.
+    pub archive: Archive,
     next_topic: u64,
     next_subscription: u64,
     topics: BTreeMap<TopicId, Topic>,
@@ -87,10 +113,11 @@ impl ShardState {
         (next_topic, next_subscription): (u64, u64),
         topics: Vec<Topic>,
         transactions: Transactions,
+        archive: Archive,
     ) -> Self {
         let names = topics.iter().map(|topic| (topic.name.clone(), topic.id)).collect();
         let topics = topics.into_iter().map(|topic| (topic.id, topic)).collect();
-        Self { applied, time_ms, regions, transactions, next_topic, next_subscription, topics, names }
+        Self { applied, time_ms, regions, transactions, archive, next_topic, next_subscription, topics, names }
     }
 
     /// The last identities given to a topic and to a queue subscription.
@@ -98,11 +125,42 @@ impl ShardState {
         (self.next_topic, self.next_subscription)
     }
 
+    /// The last identity given to a topic: one that is not above it and is not there will never be.
+    pub fn last_topic(&self) -> TopicId {
+        TopicId(self.next_topic)
+    }
+
+    /// Nothing has waited to be archived yet.
+    #[cfg(test)]
+    pub(crate) fn forget_waiting(&mut self) {
+        let now = self.time_ms;
+        let logs = self.topics.values_mut().flat_map(|topic| &mut topic.partitions);
+        logs.filter(|log| !log.runs.is_empty()).for_each(|log| log.waiting_since_ms = now);
+    }
+
     /// Entries whose bodies hold batches that are still needed; those with several are named several times.
     pub fn bodies(&self) -> impl Iterator<Item = Sequence> {
         let logs = self.topics().flat_map(|topic| &topic.partitions);
         let stored = logs.flat_map(|log| log.runs()).map(|run| run.batch.sequence);
-        stored.chain(self.transactions.prepared().values().map(|prepared| prepared.sequence))
+        let publishes = |prepared: &&Prepared| prepared.publishes.iter().any(|publish| !publish.batches.is_empty());
+        let waiting = self.transactions.prepared().values().filter(publishes);
+        stored.chain(waiting.map(|prepared| prepared.sequence))
+    }
+
+    /// Whether every identity of an archive file was given, and stands for one thing only: a file that is referenced, a
+    /// claim on messages that are there, or garbage. Not so only in a damaged snapshot.
+    pub(crate) fn knows_its_files(&self) -> bool {
+        let Archive { last, claims, garbage } = &self.archive;
+        let files = self.topics().flat_map(|topic| &topic.partitions).flat_map(|log| &log.files).map(|file| &file.id);
+        let mut ids: Vec<_> = files.chain(claims.keys()).chain(garbage.keys()).collect();
+        ids.sort_unstable();
+        let stands = |ClaimPart { topic, partition, first, end }: &ClaimPart| {
+            let log = self.topic(*topic).and_then(|topic| topic.partition(*partition));
+            log.is_some_and(|log| first < end && *end <= log.high_watermark && log.is_aligned(*first, *end))
+        };
+        ids.last().is_none_or(|highest| *highest <= last)
+            && ids.windows(2).all(|pair| pair[0] < pair[1])
+            && claims.values().all(|claimed| stands(&claimed.part))
     }
 
     /// The topic of that name.
@@ -129,4 +187,4 @@ impl ShardState {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

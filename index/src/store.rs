@@ -16,6 +16,7 @@ mod open;
 mod options;
 mod region;
 mod timing;
+mod upload;
 mod yielding;
 
 pub use create::Created;
@@ -25,6 +26,7 @@ pub use open::open;
 pub use options::{Secret, StoreOptions};
 pub use region::RegionStore;
 pub use timing::StoreTiming;
+pub use upload::{Listed, Upload};
 use yielding::Memory;
 
 #[cfg(test)]

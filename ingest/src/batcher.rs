@@ -73,8 +73,8 @@ pub(crate) struct Batcher {
 }
 
 impl Batcher {
-    pub(crate) fn new(shared: Arc<Shared>, linger: Duration) -> Self {
-        let (open, encoding) = (OpenBatches::new(linger), FuturesOrdered::new());
+    pub(crate) fn new(shared: Arc<Shared>, linger: Duration, pace: Duration) -> Self {
+        let (open, encoding) = (OpenBatches::new(linger, pace), FuturesOrdered::new());
         Self { shared, open, encoding, started: Instant::now() }
     }
 

@@ -1,9 +1,10 @@
 //! Batches kept for readers, bounded by bytes.
 //!
 //! Three shelves: the tail (what was published last, put there before its publish is acknowledged, so that following
-//! readers never go to the store), what was fetched from the store (each batch once, however many wait for it), and a
-//! few decoded batches, because a reader that takes a thousand messages at a time comes back to the same batch. Catching
-//! up fills the second and third shelf and leaves the tail alone.
+//! readers never go to the store), what was fetched from the store (each batch and each block of an archive file once,
+//! however many wait for it), and a few decoded batches, because a reader that takes a thousand messages at a time comes
+//! back to the same batch. Catching up fills the second and third shelf and leaves the tail alone. Blocks of archive
+//! files are kept decoded only: reading the same one again is common, and they decode slowly.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,7 +12,9 @@ use std::{
 };
 
 use brigade_index::{
+    archive::Footer,
     batch::{Messages, decode},
+    ids::FileId,
     shard::FetchError,
     state::BatchLocation,
 };
@@ -20,7 +23,11 @@ use moka::{future::Cache, policy::EvictionPolicy};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3Builder;
 
-use crate::{IngestMetrics, log::Log};
+use crate::{IngestMetrics, chunk::Chunk, log::Log};
+
+mod files;
+
+pub(crate) use files::Found;
 
 /// Bookkeeping of one cached batch, in bytes, so that very many tiny batches are bounded too.
 const OVERHEAD: usize = 256;
@@ -59,25 +66,52 @@ impl<V: Clone> Shelf<V> {
     }
 }
 
-/// The cache in front of a shard's batches.
+/// What is fetched from the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Wanted {
+    Batch(BatchLocation),
+    Footer(FileId),
+    Block(FileId, usize),
+}
+
+/// What was fetched.
+#[derive(Clone)]
+enum Fetched {
+    Batch(Bytes),
+    Footer(Footer),
+    Block(Chunk),
+}
+
+impl Fetched {
+    fn memory(&self) -> usize {
+        OVERHEAD
+            + match self {
+                Self::Batch(bytes) => bytes.len(),
+                Self::Footer(footer) => footer.memory(),
+                Self::Block(chunk) => chunk.memory(),
+            }
+    }
+}
+
+/// The cache in front of a shard's batches and archive files.
 pub(crate) struct BatchCache {
     log: Log,
     metrics: IngestMetrics,
     tail: Mutex<Shelf<Bytes>>,
-    fetched: Cache<BatchLocation, Bytes, Xxh3Builder>,
+    fetched: Cache<Wanted, Fetched, Xxh3Builder>,
     decoded: Mutex<Shelf<Messages>>,
 }
 
 impl BatchCache {
-    /// Half of `bytes` is for the tail, a quarter for what is fetched, a quarter for what is decoded.
+    /// Half of `bytes` is for the tail, three eighths for what is fetched, an eighth for what is decoded.
     pub(crate) fn new(log: Log, bytes: u64, metrics: IngestMetrics) -> Self {
-        let quarter = usize::try_from(bytes / 4).unwrap_or(usize::MAX / 4);
+        let eighth = usize::try_from(bytes / 8).unwrap_or(usize::MAX / 8);
         let fetched = Cache::builder()
-            .max_capacity(quarter as u64)
-            .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len() + OVERHEAD).unwrap_or(u32::MAX))
+            .max_capacity(3 * eighth as u64)
+            .weigher(|_, fetched: &Fetched| u32::try_from(fetched.memory()).unwrap_or(u32::MAX))
             .eviction_policy(EvictionPolicy::lru())
             .build_with_hasher(Xxh3Builder::new());
-        let (tail, decoded) = (Mutex::new(Shelf::new(2 * quarter)), Mutex::new(Shelf::new(quarter)));
+        let (tail, decoded) = (Mutex::new(Shelf::new(4 * eighth)), Mutex::new(Shelf::new(eighth)));
         Self { log, metrics, tail, fetched, decoded }
     }
 
@@ -108,16 +142,36 @@ impl BatchCache {
             self.metrics.cache_hit();
             return Ok(bytes);
         }
-        if let Some(bytes) = self.fetched.get(location).await {
+        let fetch = async {
+            // A copy of its own: what the store hands out may be a slice of something larger, which it would keep alive.
+            self.log.fetch(location).await.map(|bytes| Fetched::Batch(Bytes::copy_from_slice(&bytes)))
+        };
+        match self.fetch(Wanted::Batch(*location), fetch).await? {
+            Fetched::Batch(bytes) => Ok(bytes),
+            Fetched::Footer(_) | Fetched::Block(_) => unreachable!("what is kept is what was wanted"),
+        }
+    }
+
+    /// What is wanted, from the second shelf or else from the store: once, however many wait for it.
+    async fn fetch(
+        &self,
+        wanted: Wanted,
+        fetch: impl Future<Output = Result<Fetched, FetchError>>,
+    ) -> Result<Fetched, FetchError> {
+        if let Some(fetched) = self.fetched.get(&wanted).await {
             self.metrics.cache_hit();
-            return Ok(bytes);
+            return Ok(fetched);
         }
         let fetch = async {
             self.metrics.cache_miss();
-            // A copy of its own: what the store hands out may be a slice of something larger, which it would keep alive.
-            self.log.fetch(location).await.map(|bytes| Bytes::copy_from_slice(&bytes))
+            fetch.await
         };
-        self.fetched.try_get_with(*location, fetch).await.map_err(|error: Arc<FetchError>| (*error).clone())
+        self.fetched.try_get_with(wanted, fetch).await.map_err(|error: Arc<FetchError>| (*error).clone())
+    }
+
+    /// Most bytes of what is fetched.
+    pub(crate) fn room(&self) -> u64 {
+        self.fetched.policy().max_capacity().unwrap_or_default()
     }
 
     /// Bytes held now.

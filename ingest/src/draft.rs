@@ -116,6 +116,11 @@ impl Draft {
         self.parts.iter().map(Part::bytes).sum()
     }
 
+    /// Bytes of keys, values and headers.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.columns.payload_bytes()).sum()
+    }
+
     /// What the shard is to remember of this request, if it has an identity.
     pub(crate) fn request(&mut self) -> Option<IdempotentRequest> {
         let (partition_count, keyless) = (self.settings.partitions, self.keyless);

@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 mod admission;
+mod ahead;
 mod batcher;
 mod cache;
+mod chunk;
 mod dispatch;
 mod draft;
 mod error;
@@ -20,6 +22,7 @@ mod reader;
 mod service;
 mod settings;
 mod settle;
+mod source;
 mod transaction;
 
 pub use admission::Admission;

@@ -1,11 +1,13 @@
 //! The shard as this crate uses it. Tests put a log in memory in its place.
 
-use std::future::Future;
+use std::{future::Future, ops::Range};
 
 use brigade_index::{
-    ids::{Ballot, Offset, Partition, TopicId},
+    ids::{Ballot, Offset, Partition, RegionNo, TopicId},
+    keys::Key,
     shard::{FetchError, Proposal, ProposeError, Shard},
     state::{BatchLocation, ShardState},
+    store::Component,
 };
 use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
@@ -77,6 +79,29 @@ impl Log {
             Self::Shard(shard) => shard.fetch(batch).await,
             #[cfg(test)]
             Self::Memory(memory) => memory.fetch(batch).await,
+        }
+    }
+
+    /// Bytes `range` of an archive file, from the nearest of the regions that hold it.
+    pub(crate) async fn fetch_file(
+        &self,
+        key: &Key,
+        holders: &[RegionNo],
+        range: Range<u64>,
+    ) -> Result<Bytes, FetchError> {
+        match self {
+            Self::Shard(shard) => shard.fetch_file(Component::Read, key, holders, range).await,
+            #[cfg(test)]
+            Self::Memory(memory) => memory.fetch_file(key, holders, range).await,
+        }
+    }
+
+    /// Identity of the cluster.
+    pub(crate) fn cluster(&self) -> &str {
+        match self {
+            Self::Shard(shard) => shard.cluster_id(),
+            #[cfg(test)]
+            Self::Memory(_) => memory::CLUSTER,
         }
     }
 

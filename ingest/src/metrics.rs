@@ -123,7 +123,7 @@ impl IngestMetrics {
         let m = &self.0;
         registry.register("brigade_ingest_published_requests", "Publish requests acknowledged", m.requests.clone());
         registry.register("brigade_ingest_published_messages", "Messages acknowledged", m.messages.clone());
-        let (name, help) = ("brigade_ingest_published", "Bytes of acknowledged messages in memory");
+        let (name, help) = ("brigade_ingest_published", "Bytes of keys, values and headers acknowledged");
         registry.register_with_unit(name, help, Unit::Bytes, m.bytes.clone());
         registry.register("brigade_ingest_batches", "Batches committed", m.batches.clone());
         let (name, help) = ("brigade_ingest_batches", "Encoded bytes of committed batches");
@@ -134,8 +134,16 @@ impl IngestMetrics {
         registry.register("brigade_ingest_flushes", "Proposals made, by what caused them", m.flushes.clone());
         let (name, help) = ("brigade_ingest_ack", "Time from a parsed publish request to its acknowledgement");
         registry.register_with_unit(name, help, Unit::Seconds, m.ack.clone());
-        registry.register("brigade_ingest_cache_hits", "Batches found in the cache", m.cache_hits.clone());
-        registry.register("brigade_ingest_cache_misses", "Batches fetched from the store", m.cache_misses.clone());
+        registry.register(
+            "brigade_ingest_cache_hits",
+            "Batches and parts of archive files found in the cache",
+            m.cache_hits.clone(),
+        );
+        registry.register(
+            "brigade_ingest_cache_misses",
+            "Batches and parts of archive files fetched from the store",
+            m.cache_misses.clone(),
+        );
         registry.register("brigade_ingest_read_messages", "Messages read", m.read_messages.clone());
         let (name, help) = ("brigade_ingest_read", "Bytes of keys, values and headers read");
         registry.register_with_unit(name, help, Unit::Bytes, m.read_bytes.clone());
@@ -208,6 +216,6 @@ impl Collector for Held {
         };
         gauge("brigade_ingest_admitted", "Bytes of publish requests held now", self.0.0.gate.used() as u64)?;
         let cached = self.0.0.cache.lock().upgrade().map_or(0, |cache| cache.held());
-        gauge("brigade_ingest_cache", "Bytes of batches in the cache", cached)
+        gauge("brigade_ingest_cache", "Bytes of messages in the cache", cached)
     }
 }

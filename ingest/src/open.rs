@@ -2,8 +2,9 @@
 //! [`batcher`](crate::batcher).
 //!
 //! The rules: with nothing in flight everything open goes out at once, so a lone publish never waits. Otherwise messages
-//! gather until they fill an entry or the oldest of them has waited for the linger. At most [`MAX_FLIGHTS`] flushes are
-//! in flight; what is full meanwhile waits in line. A request is never split between flushes.
+//! gather until they fill an entry or the oldest of them has waited for the linger. What is not full leaves no sooner than
+//! the pace after the flush before it: each flush is a request to every store, and requests are the bill. At most
+//! [`MAX_FLIGHTS`] flushes are in flight; what is full meanwhile waits in line. A request is never split between flushes.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -175,6 +176,9 @@ pub(crate) enum Trigger {
 #[derive(Debug)]
 pub(crate) struct OpenBatches<T> {
     linger: Duration,
+    pace: Duration,
+    /// When the last flush left.
+    left: Option<Duration>,
     open: Flush<T>,
     /// When the oldest open request came.
     oldest: Duration,
@@ -184,9 +188,9 @@ pub(crate) struct OpenBatches<T> {
 }
 
 impl<T> OpenBatches<T> {
-    pub(crate) fn new(linger: Duration) -> Self {
+    pub(crate) fn new(linger: Duration, pace: Duration) -> Self {
         let (open, full) = (Flush::default(), VecDeque::new());
-        Self { linger, open, oldest: Duration::ZERO, full, in_flight: 0, draining: false }
+        Self { linger, pace, left: None, open, oldest: Duration::ZERO, full, in_flight: 0, draining: false }
     }
 
     /// Adds a request, whole.
@@ -229,25 +233,34 @@ impl<T> OpenBatches<T> {
             (mem::take(&mut self.open), trigger)
         };
         self.in_flight += 1;
+        self.left = Some(now);
         Some(taken)
     }
 
     fn trigger(&self, now: Duration) -> Option<Trigger> {
         if self.open.topics.is_empty() {
             None
-        } else if self.in_flight == 0 {
-            Some(Trigger::Idle)
         } else if self.draining {
             Some(Trigger::Drain)
+        } else if now < self.paced() {
+            None
+        } else if self.in_flight == 0 {
+            Some(Trigger::Idle)
         } else {
             (now >= self.oldest + self.linger).then_some(Trigger::Linger)
         }
     }
 
+    /// What is not full does not leave before.
+    fn paced(&self) -> Duration {
+        self.left.map_or(Duration::ZERO, |left| left + self.pace)
+    }
+
     /// When to ask again although nothing has come or finished.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let waits = !self.open.topics.is_empty() && self.in_flight < MAX_FLIGHTS;
-        waits.then_some(self.oldest + self.linger)
+        let lingered = if self.in_flight == 0 { Duration::ZERO } else { self.oldest + self.linger };
+        waits.then(|| lingered.max(self.paced()))
     }
 
     /// Whether nothing is open and nothing in flight.

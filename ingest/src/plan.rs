@@ -1,13 +1,17 @@
-//! Which batches a read needs, and which of their rows. Pure.
+//! Which batches and which parts of archive files a read needs, and which of their rows. Pure.
 
 use arrow::array::AsArray;
 use brigade_index::{
     batch::Messages,
     ids::{Offset, Partition},
-    state::{PartitionLog, Run},
+    state::PartitionLog,
 };
 
-use crate::Slice;
+use crate::{
+    Slice,
+    chunk::{Chunk, Stretch},
+    source::{Source, scale, sources_from},
+};
 
 /// What a read may still take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,55 +27,105 @@ impl Budget {
     }
 }
 
-/// Rows of one batch that a read wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Offsets of one source that a read wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) partition: Partition,
-    pub(crate) run: Run,
+    pub(crate) source: Source,
     /// First offset wanted.
     pub(crate) from: Offset,
-    /// Messages wanted, at least one.
-    pub(crate) rows: usize,
+    /// The offset after the last wanted.
+    pub(crate) until: Offset,
+    /// Messages that are expected of it.
+    rows: usize,
+}
+
+impl Piece {
+    /// The part of it between these offsets.
+    pub(crate) fn part(&self, (from, until): (Offset, Offset)) -> Self {
+        Self { from, until, ..self.clone() }
+    }
+}
+
+/// What a read fetches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) pieces: Vec<Piece>,
+    /// There are no messages before this offset but those of the pieces.
+    pub(crate) end: Offset,
+}
+
+impl Plan {
+    /// Messages that are expected of it.
+    pub(crate) fn rows(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.rows).sum()
+    }
 }
 
 /// The pieces from `from` to `end` that are likely to satisfy `want`; at least one if there is any message.
 ///
-/// How many bytes a message has is known only when its batch is decoded. Until then its share of the encoded batch
-/// stands for it, which is smaller as a rule: a plan may ask for too little, then the caller plans again, and rarely
-/// for too much.
-pub(crate) fn plan(log: &PartitionLog, partition: Partition, from: Offset, end: Offset, want: Budget) -> Vec<Piece> {
+/// How many bytes a message has is known only when its batch is decoded. Until then its share of the encoded batch, or
+/// of what the file says, stands for it: a plan may ask for too little, then the caller plans again, and rarely for too
+/// much.
+pub(crate) fn plan(log: &PartitionLog, partition: Partition, from: Offset, end: Offset, want: Budget) -> Plan {
     let (mut pieces, mut at, mut left) = (Vec::new(), from, want);
-    for run in log.runs_from(from) {
-        if at >= end || left.is_spent() {
+    if left.is_spent() {
+        return Plan { pieces, end: from };
+    }
+    for source in sources_from(log, from) {
+        if source.first() >= end {
             break;
         }
-        let skip = at.0.saturating_sub(run.base.0);
-        let until = run.end().min(end);
-        let rows = (until.0 - run.base.0 - skip).min(left.messages as u64) as usize;
-        let from = run.base.plus(skip);
-        pieces.push(Piece { partition, run: *run, from, rows });
-        let share = u64::from(run.batch.len) * rows as u64 / u64::from(run.rows.max(1));
-        left.messages -= rows;
-        left.bytes = left.bytes.saturating_sub(share as usize);
-        at = from.plus(rows as u64);
+        let (from, last) = (source.first().max(at), source.end().min(end));
+        let span = source.end().0 - source.first().0;
+        // A run is one batch: more rows of it cost nothing.
+        let fit = match source {
+            Source::Run(_) => u64::MAX,
+            Source::File(_) => scale(source.rows(), left.bytes as u64, source.share(source.rows())).saturating_add(1),
+        };
+        // Where there are gaps, as many offsets as so many messages take on average.
+        let offsets = scale(fit.min(left.messages as u64), span, source.rows()).max(1);
+        let until = last.min(Offset(from.0.saturating_add(offsets)));
+        let rows = scale(until.0 - from.0, source.rows(), span).clamp(1, left.messages as u64);
+        left.messages -= rows as usize;
+        left.bytes = left.bytes.saturating_sub(usize::try_from(source.share(rows)).unwrap_or(usize::MAX));
+        pieces.push(Piece { partition, source, from, until, rows: rows as usize });
+        at = until;
+        if until < last || left.is_spent() {
+            return Plan { pieces, end: until };
+        }
     }
-    pieces
+    Plan { pieces, end }
 }
 
-/// Takes as many of a piece's rows as the budget allows, at least one if `any`. `None` if not even one fits or the batch
-/// does not have the rows.
-pub(crate) fn cut(piece: &Piece, messages: &Messages, budget: &mut Budget, any: bool) -> Option<Slice> {
-    let first = piece.run.first_row as usize + (piece.from.0 - piece.run.base.0) as usize;
-    let want = piece.rows.min(budget.messages).min(messages.rows().saturating_sub(first));
-    let sizes = Sizes::of(messages);
-    let fits = sizes.fitting(first, want, budget.bytes);
-    let rows = if fits == 0 && any { want.min(1) } else { fits };
-    if rows == 0 {
-        return None;
+/// Takes as many of a piece's messages as the budget allows, at least one if `any`. Gives the first one that it did not
+/// take, if there is one.
+pub(crate) fn cut(
+    piece: &Piece,
+    chunks: &[Chunk],
+    budget: &mut Budget,
+    mut any: bool,
+    slices: &mut Vec<Slice>,
+) -> Option<Offset> {
+    for chunk in chunks {
+        let sizes = Sizes::of(&chunk.messages);
+        for Stretch { base, first, rows } in chunk.stretches(piece.from, piece.until) {
+            let want = rows.min(budget.messages);
+            let fits = sizes.fitting(first, want, budget.bytes);
+            let taken = if fits == 0 && any { want.min(1) } else { fits };
+            if taken > 0 {
+                any = false;
+                budget.messages -= taken;
+                budget.bytes = budget.bytes.saturating_sub(sizes.bytes(first, first + taken));
+                let (partition, messages) = (piece.partition, chunk.messages.clone());
+                slices.push(Slice { partition, base, messages, first, rows: taken });
+            }
+            if taken < rows {
+                return Some(base.plus(taken as u64));
+            }
+        }
     }
-    budget.messages -= rows;
-    budget.bytes = budget.bytes.saturating_sub(sizes.bytes(first, first + rows));
-    Some(Slice { partition: piece.partition, base: piece.from, messages: messages.clone(), first, rows })
+    None
 }
 
 /// How many of `want` rows from `first` on have at most so many bytes.

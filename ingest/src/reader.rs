@@ -1,123 +1,36 @@
 //! The read path: find where to start, wait if there is nothing yet, fetch what is needed and cut it to size.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use brigade_index::{
-    batch::Messages,
     ids::{Offset, Partition, TopicId},
     names::TopicName,
-    state::{PartitionLog, Run, Topic},
+    state::{PartitionLog, Topic},
 };
-use futures::{StreamExt, future::select_all};
-use tokio::time::timeout;
+use futures::{StreamExt, future::select_all, stream};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     IngestError, IngestMetrics,
+    ahead::{Part, ReadAhead},
     cache::BatchCache,
     log::Log,
-    plan::{self, Budget, Piece},
+    plan::{self, Budget, Piece, Plan},
+    source::{Source, sources_from},
 };
 
-/// Batches that one read fetches at a time.
+mod types;
+
+pub use types::{PollReply, PollRequest, ReadFrom, ReadReply, ReadRequest, Slice};
+
+/// Batches, or parts of archive files, that one read fetches at a time.
 const FETCHES: usize = 8;
-
-/// Where a read starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadFrom {
-    /// At the log start.
-    Earliest,
-    /// At the high watermark: only what comes later.
-    Latest,
-    /// At this offset.
-    Offset(Offset),
-    /// At the first message of this time (milliseconds since the Unix epoch) or later; at the high watermark if there is
-    /// none.
-    Timestamp(i64),
-}
-
-/// A read of one partition.
-#[derive(Clone, Debug)]
-pub struct ReadRequest {
-    /// The topic.
-    pub topic: TopicName,
-    /// The partition.
-    pub partition: Partition,
-    /// Where to start.
-    pub from: ReadFrom,
-    /// Most messages of the answer.
-    pub max_messages: usize,
-    /// Most bytes of keys, values and headers of the answer; a single message may have more.
-    pub max_bytes: usize,
-    /// How long to wait when there is nothing to read.
-    pub wait: Duration,
-}
-
-/// Rows of one decoded batch.
-#[derive(Clone, Debug)]
-pub struct Slice {
-    /// The partition.
-    pub partition: Partition,
-    /// Offset of row `first`; the rows after it follow without gaps.
-    pub base: Offset,
-    /// The batch.
-    pub messages: Messages,
-    /// First row.
-    pub first: usize,
-    /// Number of rows, at least one.
-    pub rows: usize,
-}
-
-impl Slice {
-    /// The offset after its last message.
-    pub fn end(&self) -> Offset {
-        self.base.plus(self.rows as u64)
-    }
-}
-
-/// The answer to a read.
-#[derive(Clone, Debug)]
-pub struct ReadReply {
-    /// The messages, in order and without gaps.
-    pub slices: Vec<Slice>,
-    /// Where to read on.
-    pub next_offset: Offset,
-    /// Offset after the last committed message when the read began.
-    pub high_watermark: Offset,
-    /// First offset that can be read.
-    pub log_start: Offset,
-}
-
-/// A read of all partitions of a topic.
-#[derive(Clone, Debug)]
-pub struct PollRequest {
-    /// The topic.
-    pub topic: TopicName,
-    /// Next offset of each partition, by partition. Those left out start at their log start, as do those below it.
-    pub positions: Vec<Offset>,
-    /// Only these partitions instead of all.
-    pub only: Option<Vec<Partition>>,
-    /// Most messages of the answer.
-    pub max_messages: usize,
-    /// Most bytes of keys, values and headers of the answer; a single message may have more.
-    pub max_bytes: usize,
-    /// How long to wait when there is nothing to read in any partition.
-    pub wait: Duration,
-}
-
-/// The answer to a poll.
-#[derive(Clone, Debug, Default)]
-pub struct PollReply {
-    /// The messages; those of one partition are in order and without gaps.
-    pub slices: Vec<Slice>,
-    /// Where to read on, for each partition that had messages, ascending.
-    pub positions: Vec<(Partition, Offset)>,
-}
 
 /// Bounds of a partition when a read began.
 #[derive(Clone, Copy)]
@@ -130,30 +43,50 @@ struct Bounds {
 pub(crate) struct Reader {
     log: Log,
     cache: Arc<BatchCache>,
+    ahead: ReadAhead,
     metrics: IngestMetrics,
     /// Partition at which the next poll begins, so that every partition is first in turn.
     turn: AtomicUsize,
 }
 
 impl Reader {
-    pub(crate) fn new(log: Log, cache: Arc<BatchCache>, metrics: IngestMetrics) -> Self {
-        Self { log, cache, metrics, turn: AtomicUsize::new(0) }
+    pub(crate) fn new(log: Log, cache: Arc<BatchCache>, ahead: ReadAhead, metrics: IngestMetrics) -> Self {
+        Self { log, cache, ahead, metrics, turn: AtomicUsize::new(0) }
     }
 
-    pub(crate) async fn read(&self, request: ReadRequest) -> Result<ReadReply, IngestError> {
-        let ReadRequest { topic: name, partition, from, max_messages, max_bytes, wait } = request;
-        let mut bounds = self.bounds(&name, None, partition)?;
-        let from = match from {
+    #[cfg(test)]
+    pub(crate) fn cache(&self) -> &BatchCache {
+        &self.cache
+    }
+
+    pub(crate) async fn read(&self, mut request: ReadRequest) -> Result<ReadReply, IngestError> {
+        let until = Instant::now() + request.wait;
+        loop {
+            let reply = self.read_once(&request, until).await?;
+            let on = ReadFrom::Offset(reply.next_offset);
+            // If there were only offsets without messages, what comes behind them is waited for.
+            if !reply.slices.is_empty() || request.from == on || until <= Instant::now() {
+                return Ok(reply);
+            }
+            request.from = on;
+        }
+    }
+
+    async fn read_once(&self, request: &ReadRequest, until: Instant) -> Result<ReadReply, IngestError> {
+        let ReadRequest { topic: name, partition, from, max_messages, max_bytes, .. } = request;
+        let partition = *partition;
+        let mut bounds = self.bounds(name, None, partition)?;
+        let from = match *from {
             ReadFrom::Earliest => bounds.log_start,
             ReadFrom::Latest => bounds.high_watermark,
             ReadFrom::Offset(offset) => offset,
             ReadFrom::Timestamp(time) => self.offset_at(bounds.topic, partition, time).await?,
         };
-        if from == bounds.high_watermark && !wait.is_zero() {
+        if from == bounds.high_watermark && until > Instant::now() {
             // Time over is no error: the answer is then empty.
-            let _ = timeout(wait, self.log.grown_past(bounds.topic, partition, from)).await;
+            let _ = timeout_at(until, self.log.grown_past(bounds.topic, partition, from)).await;
         }
-        bounds = self.bounds(&name, Some(bounds.topic), partition)?;
+        bounds = self.bounds(name, Some(bounds.topic), partition)?;
         let Bounds { topic, log_start, high_watermark } = bounds;
         if from > high_watermark {
             return Err(IngestError::OffsetOutOfRange { offset: from, high_watermark });
@@ -161,31 +94,56 @@ impl Reader {
         if from < log_start {
             return Err(IngestError::OffsetExpired { offset: from, log_start });
         }
-        let mut taken = Taken::new(max_messages, max_bytes);
+        let mut taken = Taken::new(*max_messages, *max_bytes);
         let mut next_offset = from;
         while next_offset < high_watermark && !taken.is_full() {
-            let pieces = self.with_log(topic, partition, |log| {
+            let plan = self.with_log(topic, partition, |log| {
                 plan::plan(log, partition, next_offset, high_watermark, taken.budget)
             });
-            let before = taken.slices.len();
-            self.collect(pieces.unwrap_or_default(), &mut taken).await?;
-            match taken.slices[before..].last() {
-                Some(last) => next_offset = last.end(),
-                None => break,
+            let Some(plan) = plan else { break };
+            self.collect(topic, plan.pieces, &mut taken).await?;
+            next_offset = if taken.full { taken.reached(partition).unwrap_or(next_offset) } else { plan.end };
+        }
+        if taken.slices.is_empty() {
+            // Messages may have been dropped, or the topic deleted, while they were looked for.
+            let log_start = self.bounds(name, Some(topic), partition)?.log_start;
+            if from < log_start {
+                return Err(IngestError::OffsetExpired { offset: from, log_start });
             }
         }
-        Ok(ReadReply { slices: self.finish(taken), next_offset, high_watermark, log_start })
+        let slices = self.finish(topic, &[(partition, from, next_offset)], taken).await;
+        Ok(ReadReply { slices, next_offset, high_watermark, log_start })
     }
 
-    pub(crate) async fn poll(&self, request: PollRequest) -> Result<PollReply, IngestError> {
-        let PollRequest { topic: name, positions, only, max_messages, max_bytes, wait } = request;
+    pub(crate) async fn poll(&self, mut request: PollRequest) -> Result<PollReply, IngestError> {
+        let until = Instant::now() + request.wait;
+        let mut moved = BTreeMap::new();
+        loop {
+            let reply = self.poll_once(&request, until).await?;
+            let nothing = reply.positions.is_empty();
+            for (partition, offset) in reply.positions {
+                let number = partition.0 as usize;
+                request.positions.resize(request.positions.len().max(number + 1), Offset(0));
+                request.positions[number] = offset;
+                moved.insert(partition, offset);
+            }
+            // If there were only gaps, what comes behind them is waited for.
+            if nothing || !reply.slices.is_empty() {
+                return Ok(PollReply { slices: reply.slices, positions: moved.into_iter().collect() });
+            }
+        }
+    }
+
+    async fn poll_once(&self, request: &PollRequest, until: Instant) -> Result<PollReply, IngestError> {
+        let PollRequest { topic: name, positions, only, max_messages, max_bytes, .. } = request;
         let wanted = |start: &Start| only.as_ref().is_none_or(|only| only.contains(&start.partition));
-        let (topic, mut starts) = self.starts(&name, None, &positions)?;
+        let (topic, mut starts) = self.starts(name, None, positions)?;
         starts.retain(wanted);
-        if starts.iter().all(|start| start.at == start.high_watermark) && !wait.is_zero() && !starts.is_empty() {
+        let at_the_end = starts.iter().all(|start| start.at == start.high_watermark) && !starts.is_empty();
+        if at_the_end && until > Instant::now() {
             let grown = starts.iter().map(|start| Box::pin(self.log.grown_past(topic, start.partition, start.at)));
-            let _ = timeout(wait, select_all(grown)).await;
-            (_, starts) = self.starts(&name, Some(topic), &positions)?;
+            let _ = timeout_at(until, select_all(grown)).await;
+            (_, starts) = self.starts(name, Some(topic), positions)?;
         }
         starts.retain(|start| wanted(start) && start.at < start.high_watermark);
         if !starts.is_empty() {
@@ -193,22 +151,29 @@ impl Reader {
             let turn = turn % starts.len();
             starts.rotate_left(turn);
         }
-        let mut taken = Taken::new(max_messages, max_bytes);
+        let mut parts: Vec<_> = starts.iter().map(|start| (start.partition, start.at, start.at)).collect();
+        let mut taken = Taken::new(*max_messages, *max_bytes);
         while !starts.is_empty() && !taken.is_full() {
-            let pieces = self.share(topic, &starts, taken.budget);
-            let before = taken.slices.len();
-            self.collect(pieces, &mut taken).await?;
-            if taken.slices.len() == before {
-                break;
-            }
-            for slice in &taken.slices[before..] {
-                starts.iter_mut().filter(|start| start.partition == slice.partition).for_each(|s| s.at = slice.end());
+            let plans = self.share(topic, &starts, taken.budget);
+            let ends: Vec<_> = plans.iter().map(|(start, plan)| (*start, plan.end)).collect();
+            self.collect(topic, plans.into_iter().flat_map(|(_, plan)| plan.pieces).collect(), &mut taken).await?;
+            let mut went_on = false;
+            for (partition, end) in ends {
+                let end = if taken.full { taken.reached(partition) } else { Some(end) };
+                let Some(end) = end else { continue };
+                let start = starts.iter_mut().find(|start| start.partition == partition);
+                start.into_iter().for_each(|start| (went_on, start.at) = (went_on || end > start.at, end));
+                parts.iter_mut().filter(|part| part.0 == partition).for_each(|part| part.2 = end);
             }
             starts.retain(|start| start.at < start.high_watermark);
+            if !went_on {
+                break;
+            }
         }
-        let ends = taken.slices.iter().map(|slice| (slice.partition, slice.end()));
-        let positions: std::collections::BTreeMap<_, _> = ends.collect();
-        Ok(PollReply { slices: self.finish(taken), positions: positions.into_iter().collect() })
+        parts.retain(|(_, from, next)| from < next);
+        parts.sort_unstable();
+        let slices = self.finish(topic, &parts, taken).await;
+        Ok(PollReply { slices, positions: parts.into_iter().map(|(partition, _, next)| (partition, next)).collect() })
     }
 
     /// First offset whose message has that timestamp or a later one; the high watermark if there is none.
@@ -220,33 +185,38 @@ impl Reader {
     ) -> Result<Offset, IngestError> {
         let (mut at, end) =
             self.with_log(topic, partition, |log| (log.log_start, log.high_watermark)).unwrap_or_default();
+        let mut failed = None;
         while at < end {
-            let late = |run: &&Run| run.max_timestamp_ms >= time_ms;
-            let run = self.with_log(topic, partition, |log| log.runs_from(at).iter().find(late).copied()).flatten();
-            let Some(run) = run.filter(|run| run.base < end) else { break };
-            if run.min_timestamp_ms >= time_ms {
-                return Ok(run.base.max(at));
+            let late = |source: &Source| source.timestamps().1 >= time_ms;
+            let source = self.with_log(topic, partition, |log| sources_from(log, at).find(late)).flatten();
+            let Some(source) = source.filter(|source| source.first() < end) else { break };
+            let from = source.first().max(at);
+            if source.timestamps().0 >= time_ms {
+                return Ok(from);
             }
-            let messages = self.cache.messages(&run.batch).await?;
-            let first = run.first_row as usize;
-            let rows = messages.timestamps().get(first..first + run.rows as usize).unwrap_or_default();
-            let found = rows.iter().position(|timestamp| *timestamp >= time_ms);
-            if let Some(row) = found {
-                return Ok(run.base.plus(row as u64).max(at));
+            match self.cache.at_time(topic, partition, &source, (from, time_ms)).await {
+                Ok(Some(offset)) => return Ok(offset),
+                Ok(None) => at = source.end(),
+                Err(error) if failed.as_ref() == Some(&source) => return Err(error.into()),
+                // It may have been replaced or dropped meanwhile: what the state says now is tried once more.
+                Err(_) => failed = Some(source),
             }
-            at = run.end();
         }
         Ok(end)
     }
 
-    /// Fetches the pieces, several at a time, and takes their rows in order until the budget is spent. What was taken
+    /// Fetches the pieces, several at a time, and takes their messages in order until the budget is spent. What was taken
     /// before a failure stays taken; a failure counts only if nothing was.
-    async fn collect(&self, pieces: Vec<Piece>, taken: &mut Taken) -> Result<(), IngestError> {
-        let fetch = |piece: Piece| async move { (piece, self.cache.messages(&piece.run.batch).await) };
-        let mut batches = std::pin::pin!(futures::stream::iter(pieces).map(fetch).buffered(FETCHES));
-        while let Some((piece, batch)) = batches.next().await {
-            let batch = match batch {
-                Ok(batch) => batch,
+    async fn collect(&self, topic: TopicId, pieces: Vec<Piece>, taken: &mut Taken) -> Result<(), IngestError> {
+        let fetch = |piece: Piece| async move {
+            let found = self.cache.chunks(topic, piece.partition, &piece.source, (piece.from, piece.until)).await;
+            (piece, found)
+        };
+        let parts = stream::iter(pieces).map(|piece| self.split(topic, piece)).buffered(FETCHES);
+        let mut all = std::pin::pin!(parts.flat_map(stream::iter).map(fetch).buffered(FETCHES));
+        while let Some((piece, found)) = all.next().await {
+            let found = match found {
+                Ok(found) => found,
                 Err(error) if taken.slices.is_empty() => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(%error, partition = %piece.partition, offset = %piece.from, "read cut short");
@@ -254,41 +224,56 @@ impl Reader {
                     return Ok(());
                 }
             };
-            let any = taken.slices.is_empty();
-            match plan::cut(&piece, &batch, &mut taken.budget, any) {
-                Some(slice) => {
-                    taken.full = slice.rows < piece.rows;
-                    taken.slices.push(slice);
-                }
-                None => taken.full = true,
+            if found.from > piece.from {
+                // Dropped meanwhile: who reads on here is told.
+                taken.full = true;
+                return Ok(());
             }
+            let any = taken.slices.is_empty();
+            let left = plan::cut(&piece, &found.chunks, &mut taken.budget, any, &mut taken.slices);
+            taken.full = left.is_some();
+            taken.reached.insert(piece.partition, left.unwrap_or(piece.until));
             if taken.full {
-                break;
+                return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Pieces for a poll: every partition gets an equal share of the messages, and what one leaves goes to the next.
-    fn share(&self, topic: TopicId, starts: &[Start], budget: Budget) -> Vec<Piece> {
+    /// A piece, as parts that are fetched apart from each other.
+    async fn split(&self, topic: TopicId, piece: Piece) -> Vec<Piece> {
+        let parts = self.cache.parts(topic, piece.partition, &piece.source, (piece.from, piece.until)).await;
+        parts.into_iter().map(|part| piece.part(part)).collect()
+    }
+
+    /// Plans for a poll: every partition gets an equal share of the messages, and what one leaves goes to the next.
+    fn share(&self, topic: TopicId, starts: &[Start], budget: Budget) -> Vec<(Partition, Plan)> {
         let state = self.log.state();
         let Some(topic) = state.topic(topic) else { return Vec::new() };
-        let (mut pieces, mut left) = (Vec::new(), budget.messages);
+        let (mut plans, mut left) = (Vec::with_capacity(starts.len()), budget.messages);
         for (served, start) in starts.iter().enumerate() {
             let messages = left.div_ceil(starts.len() - served);
             let want = Budget { messages, bytes: budget.bytes };
             let Some(log) = topic.partition(start.partition) else { continue };
-            let planned = plan::plan(log, start.partition, start.at, start.high_watermark, want);
-            left -= planned.iter().map(|piece| piece.rows).sum::<usize>();
-            pieces.extend(planned);
+            let plan = plan::plan(log, start.partition, start.at, start.high_watermark, want);
+            left -= plan.rows();
+            plans.push((start.partition, plan));
         }
-        pieces
+        plans
     }
 
-    fn finish(&self, taken: Taken) -> Vec<Slice> {
-        let messages: usize = taken.slices.iter().map(|slice| slice.rows).sum();
-        let bytes: usize = taken.slices.iter().map(plan::bytes).sum();
-        self.metrics.read(messages, bytes);
+    /// Counts what was read, and notes it for each partition: its number, where it was read from, and where it goes on.
+    async fn finish(&self, topic: TopicId, parts: &[(Partition, Offset, Offset)], taken: Taken) -> Vec<Slice> {
+        let (mut messages, mut bytes) = (0, BTreeMap::<_, usize>::new());
+        for slice in &taken.slices {
+            messages += slice.rows;
+            *bytes.entry(slice.partition).or_default() += plan::bytes(slice);
+        }
+        self.metrics.read(messages, bytes.values().sum());
+        for (partition, from, next) in parts.iter().copied() {
+            let bytes = bytes.get(&partition).copied().unwrap_or(0) as u64;
+            self.ahead.read(Part { topic, partition, from, next, bytes }).await;
+        }
         taken.slices
     }
 
@@ -349,6 +334,8 @@ struct Start {
 struct Taken {
     slices: Vec<Slice>,
     budget: Budget,
+    /// Where partitions are read on, as far as that is known from what was taken.
+    reached: BTreeMap<Partition, Offset>,
     /// A batch was cut short, or could not be had.
     full: bool,
 }
@@ -356,10 +343,15 @@ struct Taken {
 impl Taken {
     fn new(messages: usize, bytes: usize) -> Self {
         // At least one message is given if there is one, whatever was asked for.
-        Self { slices: Vec::new(), budget: Budget { messages: messages.max(1), bytes: bytes.max(1) }, full: false }
+        let budget = Budget { messages: messages.max(1), bytes: bytes.max(1) };
+        Self { slices: Vec::new(), budget, reached: BTreeMap::new(), full: false }
     }
 
     fn is_full(&self) -> bool {
         self.full || self.budget.is_spent()
+    }
+
+    fn reached(&self, partition: Partition) -> Option<Offset> {
+        self.reached.get(&partition).copied()
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     Admission, Draft, IngestError, IngestMetrics, IngestSettings, MAX_REQUEST_BYTES, Members, PollReply, PollRequest,
     ReadReply, ReadRequest,
     admission::Gate,
+    ahead::ReadAhead,
     batcher::{Batcher, INBOX, Shared},
     cache::BatchCache,
     log::Log,
@@ -98,13 +99,15 @@ impl Ingest {
         let gate = metrics.gate().clone();
         let cache = Arc::new(BatchCache::new(log.clone(), settings.cache_bytes, metrics.clone()));
         metrics.watch(&cache);
-        let reader = Reader::new(log.clone(), cache.clone(), metrics.clone());
+        let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
+        let ahead = ReadAhead::new(cache.clone(), tasks.clone(), closing.clone());
+        let reader = Reader::new(log.clone(), cache.clone(), ahead.clone(), metrics.clone());
         let membership = Membership::new(log.clone());
         let (inbox, requests) = mpsc::channel(INBOX);
-        let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let queues = Queues::new(Around {
             log: log.clone(),
             cache: cache.clone(),
+            ahead,
             metrics: metrics.clone(),
             env: env.clone(),
             tasks: tasks.clone(),
@@ -119,7 +122,7 @@ impl Ingest {
             tasks: tasks.clone(),
             request_timeout: settings.request_timeout,
         });
-        let batcher = Batcher::new(Shared::new(log.clone(), cache, metrics.clone()), settings.linger);
+        let batcher = Batcher::new(Shared::new(log.clone(), cache, metrics.clone()), settings.linger, settings.pace);
         let (stop, ended) = (closing.clone(), closed.clone().drop_guard());
         tasks.spawn(async move {
             let _ended = ended;
@@ -177,11 +180,11 @@ impl Ingest {
     /// `TimedOut` and `Propose(Unknown)` leave open whether it was stored; after all others it was not.
     pub async fn publish(&self, draft: Draft, admission: Admission) -> Result<PublishReply, IngestError> {
         let started = Instant::now();
-        let (messages, bytes) = (draft.messages(), draft.bytes());
+        let (messages, bytes, payload) = (draft.messages(), draft.bytes(), draft.payload_bytes());
         let reply = self.publish_draft(draft, bytes, admission).await;
         match &reply {
             Ok(reply) if reply.duplicate => self.0.metrics.duplicate(),
-            Ok(_) => self.0.metrics.acknowledged(messages, bytes, started.elapsed()),
+            Ok(_) => self.0.metrics.acknowledged(messages, payload, started.elapsed()),
             Err(error) => self.0.metrics.refused(error),
         }
         reply
@@ -257,14 +260,14 @@ impl Ingest {
         draft: TransactionDraft,
         admission: Admission,
     ) -> Result<TransactionReply, IngestError> {
-        let (started, messages, bytes) = (Instant::now(), draft.messages(), draft.bytes());
+        let (started, messages, payload) = (Instant::now(), draft.messages(), draft.payload_bytes());
         let reply = match self.ready() {
             Ok(()) => self.0.transactions.transact(draft, admission).await,
             Err(error) => Err(error),
         };
         match &reply {
             Ok(reply) if reply.repeated => self.0.metrics.duplicate(),
-            Ok(_) => self.0.metrics.acknowledged(messages, bytes, started.elapsed()),
+            Ok(_) => self.0.metrics.acknowledged(messages, payload, started.elapsed()),
             Err(error) => self.0.metrics.refused(error),
         }
         reply

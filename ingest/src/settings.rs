@@ -8,10 +8,14 @@ pub struct IngestSettings {
     /// Longest time that messages wait to share an entry while other entries are in flight. With nothing in flight they
     /// do not wait at all.
     pub linger: Duration,
+    /// Shortest time between two entries of publishes, unless one is full: bounds the requests to the stores whatever the
+    /// load. A publish waits for it at most that long.
+    pub pace: Duration,
     /// Bytes of publish requests held at once, from before a body is read until its messages are committed. Columns,
     /// encoded batches and the store's own copy can take three times as much.
     pub publish_memory_bytes: usize,
-    /// Bytes of batches kept for readers: encoded ones as they were published or fetched, and a few decoded ones.
+    /// Bytes kept for readers: encoded batches as they were published or fetched, a few decoded ones, and decoded parts of
+    /// archive files.
     pub cache_bytes: u64,
     /// How long a publish waits for its commit; afterwards its outcome is unknown to the client.
     pub request_timeout: Duration,
@@ -23,6 +27,7 @@ impl Default for IngestSettings {
     fn default() -> Self {
         Self {
             linger: Duration::from_millis(5),
+            pace: Duration::ZERO,
             publish_memory_bytes: 64 << 20,
             cache_bytes: 96 << 20,
             request_timeout: Duration::from_secs(30),

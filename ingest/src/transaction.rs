@@ -68,6 +68,10 @@ impl TransactionDraft {
     pub(crate) fn bytes(&self) -> usize {
         self.publishes.iter().map(Draft::bytes).sum()
     }
+
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.publishes.iter().map(Draft::payload_bytes).sum()
+    }
 }
 
 /// How a transaction waits for a decision.

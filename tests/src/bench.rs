@@ -1,10 +1,11 @@
-//! Benchmarks of several regions: what they cost, and how fast a shard comes back.
+//! Benchmarks of several regions: what they cost, and how fast a shard comes back. Those of the archive are in [`archive`].
 //!
 //! Every figure that has a target is a ratio of two things measured in the same run, in turn, so that whatever else the
 //! machine does hits both alike. Absolute figures stand beside them for people. Run them with
 //! `cargo run --release -p brigade-tests --bin regions -- SCENARIO`.
 
 mod ack;
+pub mod archive;
 mod cluster;
 mod compare;
 mod figures;

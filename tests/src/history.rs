@@ -3,6 +3,7 @@
 //! Values are unique within a history, so that each stored copy belongs to one sent message.
 
 mod check;
+pub mod kept;
 pub mod queue;
 #[cfg(test)]
 mod tests;

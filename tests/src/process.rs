@@ -83,6 +83,11 @@ impl Process {
         rival
     }
 
+    /// From its next start on the node has these options.
+    pub fn reconfigure(&mut self, options: Options) {
+        self.options = options;
+    }
+
     /// Makes a node that is not running listen at this address.
     pub fn listen_at(&mut self, address: SocketAddr) {
         self.address = address;

@@ -19,7 +19,10 @@
 //! | `sim/clients.rs` | clients, which send and read at any node |
 //! | `sim/queue.rs` | consumers of queue subscriptions |
 //! | `sim/transactions.rs` | a client of transactions |
+//! | `sim/kept.rs` | topics that do not keep everything, and their clients |
+//! | `sim/traps.rs` | striking a node at a certain step |
 //! | `sim/sets.rs`, `sim/verify.rs` | the end: everything becomes whole, and every region alone tells the same |
+//! | `sim/rest.rs` | what works in the background comes to rest and leaves nothing behind |
 //!
 //! [`crate::history`] judges what clients saw. What cannot be simulated honestly in one runtime: a paused node sends and
 //! hears nothing, but its timers go on.
@@ -28,15 +31,18 @@ mod chaos;
 mod clients;
 mod clock;
 mod gate;
+mod kept;
 mod link;
 mod log;
 mod network;
 mod node;
 mod queue;
 mod region;
+mod rest;
 mod sets;
 mod trace;
 mod transactions;
+mod traps;
 mod verify;
 mod weather;
 mod world;
@@ -61,7 +67,7 @@ use crate::{
 const PARTITIONS: u64 = 3;
 
 /// How long there is trouble, in virtual time.
-const TROUBLE: Duration = Duration::from_secs(25);
+const TROUBLE: Duration = Duration::from_secs(20);
 
 /// How long the cluster is watched when nothing is to happen any more; one seed in eight is watched for long.
 const IDLE: Duration = Duration::from_secs(60);
@@ -132,13 +138,14 @@ async fn play(seed: u64, trace: Trace) -> Result<Summary, Vec<String>> {
 async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, Vec<String>> {
     let one = |problem: String| vec![problem];
     (0..3).for_each(|_| _ = world.start_fresh(false));
-    clients::prepare(world).await.map_err(one)?;
+    let kept = kept::topics(random);
+    clients::prepare(world, &kept).await.map_err(one)?;
     world.network.set_loss(world.weather.loss);
     let founding = verify::founding(world).await.map_err(one)?;
     let stop = Stop::default();
-    let queues = queue::queues();
+    let queues = queue::queues(&world.recorder);
     let ledger = transactions::Ledger::default();
-    let clients = clients::start(world, &queues, &ledger, random, &stop);
+    let clients = clients::start(world, &queues, &kept, &ledger, random, &stop);
     tokio::time::timeout(TROUBLE, chaos::run(world, random)).await.ok();
 
     world.say("calm");
@@ -163,11 +170,20 @@ async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, V
         return Err(vec![format!("after a restart there is something else: {}", difference(&first, &second))]);
     }
     let summary = check(&world.recorder.history(), &second)?;
+    kept::check_all(world, &kept).await?;
     transactions::finish(world, &queues[0], &ledger, &second).await?;
     queue::finish(world, &queues).await?;
+    kept::finish(world, &kept).await?;
+    let cut = rest::demand(world, random).await.map_err(one)?;
     sets::whole(world).await.map_err(one)?;
+    let third = world.read_all().await.map_err(one)?;
+    if second != third {
+        return Err(vec![format!("once archived there is something else: {}", difference(&second, &third))]);
+    }
+    rest::quiet(world).await.map_err(one)?;
     verify::idle(world, if seed.is_multiple_of(8) { IDLE_LONG } else { IDLE }).await.map_err(one)?;
     verify::every_region_alone(world, &founding).await.map_err(one)?;
+    rest::nothing_left(world, cut).await?;
     world.say(format!("{summary:?}"));
     Ok(summary)
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::metrics;
-use crate::client::{Client, ClientError};
+use crate::{
+    client::{Client, ClientError},
+    exposition,
+};
 
 /// The server's counters at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,7 +25,7 @@ impl Usage {
 
     fn parse(text: &str) -> Self {
         let mut usage = Self::default();
-        for sample in metrics::parse(text) {
+        for sample in exposition::parse(text) {
             match sample.name.as_str() {
                 "brigade_store_requests_total" => {
                     *usage.store_requests.entry(sample.label("operation").to_owned()).or_default() += sample.value;

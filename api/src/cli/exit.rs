@@ -29,6 +29,16 @@ pub enum CliError {
         /// What to do.
         hint: String,
     },
+    /// Work on buckets was refused or failed, with a code of its own.
+    #[error("{message}")]
+    Refused {
+        /// The stable code.
+        code: &'static str,
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// The arguments do not go together.
     #[error("{0}")]
     Usage(String),
@@ -67,7 +77,7 @@ impl CliError {
                 ErrorKind::Unavailable => 5,
                 ErrorKind::Failed => 1,
             },
-            Self::Input { .. } => 4,
+            Self::Input { .. } | Self::Refused { .. } => 4,
             Self::Usage(_) => 2,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => 3,
             Self::Io { .. } | Self::Failed(_) => 1,
@@ -80,6 +90,7 @@ impl CliError {
         match self {
             Self::Client(error) | Self::Partly { source: error, .. } => error.code(),
             Self::Input { .. } => "invalid_input",
+            Self::Refused { code, .. } => code,
             Self::Usage(_) => "usage",
             Self::Io { .. } => "input_output",
             Self::Failed(_) => "failed",
@@ -90,12 +101,25 @@ impl CliError {
     /// What to do; may be empty.
     pub fn hint(&self) -> &str {
         match self {
-            Self::Client(error) | Self::Partly { source: error, .. } => error.hint(),
-            Self::Input { hint, .. } => hint,
+            Self::Client(error) | Self::Partly { source: error, .. } => {
+                command_for(error.code()).unwrap_or(error.hint())
+            }
+            Self::Input { hint, .. } | Self::Refused { hint, .. } => hint,
             Self::Usage(_) => "see --help.",
             _ => "",
         }
     }
+}
+
+/// What to do about an error for which the server's hint names a request where there is a command.
+fn command_for(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "topic_not_found" => "create it with brigade topic create, or check its name",
+        "topic_exists" => "change its settings with brigade topic alter, or choose another name",
+        "subscription_not_found" => "create it with brigade subscription create, or check its name",
+        "subscription_exists" => "change it with brigade subscription update or seek, or choose another name",
+        _ => return None,
+    })
 }
 
 /// Writes an error to standard error and returns its exit code.

@@ -108,10 +108,11 @@ async fn change(context: &Context, edit: Edit, wait: WaitArgs) -> Result<(), Cli
 }
 
 /// Columns of a region's progress, behind those that say which region it is.
-pub(super) const PROGRESS: [&str; 6] = ["state", "accepted", "behind", "bytes", "seconds", "copies missing"];
+pub(super) const PROGRESS: [&str; 7] =
+    ["state", "accepted", "behind", "bytes", "seconds", "copies missing", "files missing"];
 
 /// The cells of these columns.
-pub(super) fn progress_cells(progress: &RegionProgress) -> [String; 6] {
+pub(super) fn progress_cells(progress: &RegionProgress) -> [String; 7] {
     [
         progress.state.clone(),
         progress.accepted.to_string(),
@@ -119,6 +120,7 @@ pub(super) fn progress_cells(progress: &RegionProgress) -> [String; 6] {
         bytes(progress.behind_bytes),
         format!("{:.1}", progress.behind_ms as f64 / 1000.0),
         count(progress.copies_missing),
+        count(progress.files_missing),
     ]
 }
 
@@ -127,7 +129,7 @@ fn show(context: &Context, list: &RegionList) -> Result<(), CliError> {
         return print_json(list);
     }
     let header = [&["region", "votes", "shard"], &PROGRESS[..], &["url"]].concat();
-    let mut rows = table(&header, &[2, 4, 5, 6, 7, 8]);
+    let mut rows = table(&header, &[2, 4, 5, 6, 7, 8, 9]);
     for region in &list.regions {
         let votes = if region.votes { "yes" } else { "no" };
         for shard in &region.shards {

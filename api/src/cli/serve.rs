@@ -46,12 +46,39 @@ pub struct ServeArgs {
     /// Longest time that a publish waits for others to share its entry, in milliseconds; 0 never waits
     #[arg(long, env = "BRIGADE_LINGER_MS", value_name = "MS")]
     pub linger_ms: Option<u64>,
+    /// Shortest time between two journal entries that are not full, in milliseconds: 250 makes 4 PUTs a second of any load
+    #[arg(long, env = "BRIGADE_PACE_MS", value_name = "MS")]
+    pub pace_ms: Option<u64>,
     /// Memory for publishes in flight; past it publishes are answered with 429
     #[arg(long, env = "BRIGADE_PUBLISH_MEMORY_MIB", value_name = "MIB")]
     pub publish_memory_mib: Option<u64>,
     /// Memory for the read cache
     #[arg(long, env = "BRIGADE_CACHE_MIB", value_name = "MIB")]
     pub cache_mib: Option<u64>,
+    /// Whether the archive is kept while this node leads: true or false [default: true]
+    #[arg(long, env = "BRIGADE_COMPACT_ENABLED", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub compact_enabled: Option<bool>,
+    /// Memory for a job of the compactor [default: 256]
+    #[arg(long, env = "BRIGADE_COMPACT_MEMORY_MIB", value_name = "MIB")]
+    pub compact_memory_mib: Option<u64>,
+    /// What the compactor may read and write in a second; 0 for no limit [default: 64]
+    #[arg(long, env = "BRIGADE_COMPACT_BANDWIDTH_MIB", value_name = "MIB")]
+    pub compact_bandwidth_mib: Option<u64>,
+    /// What may be copied in a second to regions that miss something; 0 for no limit [default: 64]
+    #[arg(long, env = "BRIGADE_COMPACT_REPAIR_BANDWIDTH_MIB", value_name = "MIB")]
+    pub compact_repair_bandwidth_mib: Option<u64>,
+    /// Messages of a partition in the journal that are worth an archive file [default: 64]
+    #[arg(long, env = "BRIGADE_COMPACT_FILE_MIB", value_name = "MIB")]
+    pub compact_file_mib: Option<u64>,
+    /// Size up to which archive files are merged [default: 256]
+    #[arg(long, env = "BRIGADE_COMPACT_MAX_FILE_MIB", value_name = "MIB")]
+    pub compact_max_file_mib: Option<u64>,
+    /// How long few messages wait before they are archived [default: 3600000, an hour]
+    #[arg(long, env = "BRIGADE_COMPACT_ARCHIVE_AFTER_MS", value_name = "MS")]
+    pub compact_archive_after_ms: Option<u64>,
+    /// How long archive files that were replaced stay for their readers [default: 60000]
+    #[arg(long, env = "BRIGADE_COMPACT_DELETE_DELAY_MS", value_name = "MS")]
+    pub compact_delete_delay_ms: Option<u64>,
     /// Format of the log [default: text]
     #[arg(long, env = "BRIGADE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,

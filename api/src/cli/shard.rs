@@ -50,13 +50,13 @@ fn show(list: &ShardList) -> Result<(), CliError> {
         "under-replicated",
         "offline",
     ];
-    let mut rows = table(&header, &[0, 4, 5, 6, 7, 8]);
+    let mut rows = table(&header, &[0, 4, 5, 6, 7, 8, 9]);
     list.shards.iter().for_each(|shard| {
         rows.add_row(cells(shard));
     });
     print_table(&rows)?;
     print_line("")?;
-    let mut rows = table(&[&["shard", "region", "votes"], &PROGRESS[..]].concat(), &[0, 4, 5, 6, 7, 8]);
+    let mut rows = table(&[&["shard", "region", "votes"], &PROGRESS[..]].concat(), &[0, 4, 5, 6, 7, 8, 9]);
     for shard in &list.shards {
         for region in &shard.regions {
             let votes = if region.votes { "yes" } else { "no" };

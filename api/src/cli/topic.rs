@@ -1,12 +1,19 @@
 //! `brigade topic`.
 
+mod files;
+mod settings;
+mod show;
+
 use clap::{Args, Subcommand};
+
+use settings::SettingsArgs;
+use show::show;
 
 use super::{
     CliError, Context,
     output::{bytes, count, print_json, print_line, print_table, table},
 };
-use crate::client::{Topic, TopicSettings};
+use crate::client::TopicSettings;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -14,6 +21,8 @@ Examples:
   brigade topic list --prefix ord
   brigade topic describe orders
   brigade topic alter orders --partitions 8 --compression zstd
+  brigade topic alter orders --retention 7d --retention-bytes 10GiB
+  brigade topic files orders
   brigade topic delete orders";
 
 /// Topics asked for in one request of a list.
@@ -34,7 +43,7 @@ enum TopicCommand {
         /// Name of the topic
         topic: String,
         #[command(flatten)]
-        settings: SettingsArgs,
+        settings: Box<SettingsArgs>,
     },
     /// List topics in order of name
     List {
@@ -58,7 +67,18 @@ enum TopicCommand {
         /// Name of the topic
         topic: String,
         #[command(flatten)]
-        settings: SettingsArgs,
+        settings: Box<SettingsArgs>,
+    },
+    /// List the archive files of a topic: Parquet files that other programs can read, too
+    Files {
+        /// Name of the topic
+        topic: String,
+        /// Only files of this partition
+        #[arg(long, value_name = "N")]
+        partition: Option<u32>,
+        /// Most files to list [default: all]
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
     },
     /// Delete a topic with its messages and subscriptions
     Delete {
@@ -67,43 +87,23 @@ enum TopicCommand {
     },
 }
 
-#[derive(Args, Debug)]
-struct SettingsArgs {
-    /// Number of partitions [default of a new topic: 1]
-    #[arg(long, value_name = "N")]
-    partitions: Option<u32>,
-    /// Largest message (key, value and headers together) in bytes [default of a new topic: 1048576]
-    #[arg(long, value_name = "BYTES")]
-    max_message_bytes: Option<u64>,
-    /// Compression of stored batches: none, lz4 or zstd [default of a new topic: lz4]
-    #[arg(long, value_name = "CODEC")]
-    compression: Option<String>,
-    /// How long the deduplication id of a message is remembered; 0 for not at all [default of a new topic: 300000]
-    #[arg(long, value_name = "MS")]
-    deduplication_window_ms: Option<u32>,
-}
-
-impl From<SettingsArgs> for TopicSettings {
-    fn from(args: SettingsArgs) -> Self {
-        let SettingsArgs { partitions, max_message_bytes, compression, deduplication_window_ms } = args;
-        Self { partitions, max_message_bytes, compression, deduplication_window_ms, replication: None }
-    }
-}
-
 /// Runs `brigade topic`.
 pub(super) async fn run(context: &Context, args: TopicArgs) -> Result<(), CliError> {
     let client = &context.client;
     match args.command {
         TopicCommand::Create { topic, settings } => {
-            show(context, &client.create_topic(&topic, &settings.into()).await?)
+            show(context, &client.create_topic(&topic, &(*settings).into()).await?)
         }
         TopicCommand::Describe { topic } => show(context, &client.topic(&topic).await?),
         TopicCommand::Alter { topic, settings } => {
-            let settings = TopicSettings::from(settings);
+            let settings = TopicSettings::from(*settings);
             if settings == TopicSettings::default() {
                 return Err(CliError::Usage("name at least one setting to change".to_owned()));
             }
             show(context, &client.alter_topic(&topic, &settings).await?)
+        }
+        TopicCommand::Files { topic, partition, limit } => {
+            files::list(context, &topic, partition, limit.unwrap_or(usize::MAX)).await
         }
         TopicCommand::Delete { topic } => {
             client.delete_topic(&topic).await?;
@@ -135,33 +135,6 @@ async fn list(context: &Context, prefix: &str, mut after: Option<String>, limit:
             count(topic.messages.unwrap_or(0)),
             bytes(topic.bytes.unwrap_or(0)),
             topic.settings.compression.unwrap_or_default(),
-        ]);
-    }
-    print_table(&rows)
-}
-
-fn show(context: &Context, topic: &Topic) -> Result<(), CliError> {
-    if context.json() {
-        return print_json(topic);
-    }
-    let settings = &topic.settings;
-    print_line(format_args!(
-        "topic {}: partitions {}, messages up to {}, compression {}, deduplication window {} ms, replication {}",
-        topic.name,
-        settings.partitions.unwrap_or(1),
-        bytes(settings.max_message_bytes.unwrap_or(0)),
-        settings.compression.as_deref().unwrap_or("?"),
-        settings.deduplication_window_ms.map_or_else(|| "?".to_owned(), |window| window.to_string()),
-        settings.replication.as_deref().unwrap_or("?"),
-    ))?;
-    let mut rows = table(&["partition", "log start", "high watermark", "messages", "bytes"], &[0, 1, 2, 3, 4]);
-    for partition in &topic.partitions {
-        rows.add_row([
-            partition.partition.to_string(),
-            partition.log_start.to_string(),
-            partition.high_watermark.to_string(),
-            count(partition.messages),
-            bytes(partition.bytes),
         ]);
     }
     print_table(&rows)

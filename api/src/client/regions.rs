@@ -84,6 +84,9 @@ pub struct RegionProgress {
     /// Entries that it has accepted without a copy of their messages.
     #[serde(default)]
     pub copies_missing: u64,
+    /// Archive files that it does not hold yet.
+    #[serde(default)]
+    pub files_missing: u64,
 }
 
 /// The shards.
@@ -203,7 +206,7 @@ mod tests {
             "number": 2, "name": "b", "url": "s3://b", "votes": true, "state": "behind", "new": 1,
             "shards": [{
                 "shard": 0, "state": "behind", "accepted": 7, "behind_entries": 2, "behind_bytes": 3, "behind_ms": 4,
-                "copies_missing": 5,
+                "copies_missing": 5, "files_missing": 6,
             }],
             "problem": null, "hint": null,
         });

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use super::{Client, ClientError, Topic, TopicPage, TopicSettings};
+use super::{ArchiveFilePage, Client, ClientError, Topic, TopicPage, TopicSettings};
 
 impl Client {
     /// Creates a topic; one that exists with the same settings is no error.
@@ -50,6 +50,31 @@ impl Client {
             query.append_pair("limit", &limit.to_string());
             if !prefix.is_empty() {
                 query.append_pair("prefix", prefix);
+            }
+            if let Some(after) = after {
+                query.append_pair("after", after);
+            }
+        }
+        self.send_for_json(self.request(Method::GET, url)).await
+    }
+
+    /// One page of at most `limit` archive files of a topic, or of one partition of it, after the file `after`.
+    ///
+    /// # Errors
+    /// Code `topic_not_found`; invalid values; an unreachable server.
+    pub async fn topic_files(
+        &self,
+        name: &str,
+        partition: Option<u32>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<ArchiveFilePage, ClientError> {
+        let mut url = self.url(&["v1", "topics", name, "files"]);
+        {
+            let mut query = url.query_pairs_mut();
+            query.append_pair("limit", &limit.to_string());
+            if let Some(partition) = partition {
+                query.append_pair("partition", &partition.to_string());
             }
             if let Some(after) = after {
                 query.append_pair("after", after);

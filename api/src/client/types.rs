@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// Settings of a topic; those left out stay as they are, or take the server's default when the topic is new.
@@ -21,9 +21,32 @@ pub struct TopicSettings {
     /// How long the deduplication id of a message is remembered, in milliseconds; 0 for not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deduplication_window_ms: Option<u32>,
+    /// Messages with an older timestamp are dropped, in milliseconds; `Some(None)` keeps them for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub retention_ms: Option<Option<u64>>,
+    /// Stored bytes above which the oldest messages of a partition are dropped; `Some(None)` keeps them for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub retention_bytes: Option<Option<u64>>,
+    /// Whether messages are dropped when every subscription is done with them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delete_after_ack: Option<bool>,
+    /// Whether only the last message of each key is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_compaction: Option<bool>,
+    /// How old a message is at least before it gives way to a later one of its key, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compaction_lag_ms: Option<u64>,
+    /// How long a tombstone is kept as the last message of its key, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tombstone_retention_ms: Option<u64>,
     /// How messages are replicated over regions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replication: Option<String>,
+}
+
+/// A field that is there, perhaps as `null`.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// A topic and its live state.
@@ -58,17 +81,74 @@ pub struct PartitionState {
     pub partition: u32,
     /// First readable offset.
     pub log_start: u64,
+    /// Messages before this offset are in the archive, later ones in the journal.
+    #[serde(default)]
+    pub archived_end: u64,
     /// One past the last readable offset.
     pub high_watermark: u64,
-    /// Messages between the two.
+    /// Messages that can be read.
     #[serde(default)]
     pub messages: u64,
-    /// Their bytes.
+    /// Bytes of keys, values and headers published.
     #[serde(default)]
     pub bytes: u64,
+    /// Archive files.
+    #[serde(default)]
+    pub files: u64,
+    /// Bytes of archive files, in each region that has them.
+    #[serde(default)]
+    pub archived_bytes: u64,
+    /// Bytes of archive files and of batches in the journal, in each region that has them.
+    #[serde(default)]
+    pub stored_bytes: u64,
     /// Further fields.
     #[serde(flatten)]
     pub rest: BTreeMap<String, Value>,
+}
+
+/// An archive file of a topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArchiveFile {
+    /// Number of the partition, from 0.
+    pub partition: u32,
+    /// Its number, which no other archive file has.
+    pub id: u64,
+    /// First offset that it covers.
+    pub first_offset: u64,
+    /// One past the last offset that it covers.
+    pub end_offset: u64,
+    /// Messages in it.
+    pub messages: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Key of its object, below the prefix of each region.
+    pub key: String,
+    /// Smallest timestamp in it, in milliseconds since the Unix epoch.
+    pub min_timestamp: i64,
+    /// Largest timestamp in it, in milliseconds since the Unix epoch.
+    pub max_timestamp: i64,
+    /// Regions that are known to have it.
+    #[serde(default)]
+    pub regions: Vec<String>,
+    /// Whether it was key-compacted.
+    #[serde(default)]
+    pub compacted: bool,
+    /// How often its messages were written into an archive file after the first time, at most.
+    #[serde(default)]
+    pub merges: u32,
+    /// Further fields.
+    #[serde(flatten)]
+    pub rest: BTreeMap<String, Value>,
+}
+
+/// One page of the list of a topic's archive files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArchiveFilePage {
+    /// Files in order of partition and offset.
+    pub files: Vec<ArchiveFile>,
+    /// What the next page begins after; none at the end.
+    #[serde(default)]
+    pub next: Option<String>,
 }
 
 /// One page of the list of topics.

@@ -7,7 +7,7 @@ use brigade_ingest::{Admission, Ingest, IngestError};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header::EXPECT};
 use hyper::body::Frame;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use tokio::time::timeout;
 
 use super::error::{ApiError, kinds};
@@ -191,6 +191,13 @@ async fn pieces(
 
 pub(super) fn truncated(error: impl std::fmt::Display) -> ApiError {
     ApiError::new(kinds::TRUNCATED_BODY, format!("the body ended too early or its framing is wrong: {error}"))
+}
+
+/// A field of a body that was given, perhaps as `null`.
+pub(super) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// The next piece of data; trailers are passed over.

@@ -112,6 +112,8 @@ pub(crate) mod kinds {
         TOO_MANY_MEMBERS = CONFLICT, "too_many_members", "let members that are not needed leave; more than there are partitions are idle";
         SEQUENCE_TOO_OLD = CONFLICT, "sequence_too_old", "use rising sequences and keep at most 64 publishes of a producer in flight; this one was not stored now";
         IDENTITY_REUSED = CONFLICT, "identity_reused", "give each request its own Producer-Sequence or Idempotency-Key; this one was not stored";
+        COMPACTOR_DISABLED = CONFLICT, "compactor_disabled", "set compact.enabled = true on the node that leads";
+        RUN_NOT_FOUND = NOT_FOUND, "run_not_found", "another node leads since, or it is long over; begin a new run";
         OFFSET_EXPIRED = GONE, "offset_expired", "read on from log_start, or use offset=earliest";
         MESSAGE_TOO_LARGE = PAYLOAD_TOO_LARGE, "message_too_large", "send a smaller message, or raise the topic's max_message_bytes";
         KEY_TOO_LARGE = PAYLOAD_TOO_LARGE, "key_too_large", "use a key of at most 64 KiB";

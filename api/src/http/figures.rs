@@ -20,6 +20,8 @@ pub(crate) struct ShardFigures {
     pub(crate) topics: u64,
     /// Their partitions.
     pub(crate) partitions: u64,
+    /// Bytes of messages in one region's journal, and in its archive.
+    pub(crate) stored: [u64; 2],
     /// How often this process took the shard over.
     pub(crate) takeovers: u64,
     /// How often another node took it over from this process.
@@ -31,10 +33,10 @@ pub(crate) struct ShardFigures {
 impl ShardFigures {
     /// What a node knows.
     pub(crate) fn of(seat: &Seat) -> Self {
-        let Known { status, topics, partitions } = seat.known();
+        let Known { status, topics, partitions, stored } = seat.known();
         let (takeovers, depositions) = seat.changes();
         let follows = seat.lead().is_err_and(|absent| absent.lives);
-        Self { status, topics, partitions, takeovers, depositions, follows }
+        Self { status, topics, partitions, stored, takeovers, depositions, follows }
     }
 }
 
@@ -59,7 +61,7 @@ struct StateLabels {
 /// A figure of each region: its name, what it is, and its value.
 type RegionFigure = (&'static str, &'static str, fn(&RegionStatus) -> u64);
 
-const REGION_FIGURES: [RegionFigure; 6] = [
+const REGION_FIGURES: [RegionFigure; 7] = [
     ("brigade_region_in_sync", "1 while the region has every committed entry", |region| {
         u64::from(region.state == "in_sync")
     }),
@@ -74,6 +76,7 @@ const REGION_FIGURES: [RegionFigure; 6] = [
         "Entries that the region has accepted without a copy of their messages",
         |region| region.copies_missing,
     ),
+    ("brigade_region_files_missing", "Archive files that the region does not hold yet", |region| region.files_missing),
 ];
 
 impl ShardFigures {
@@ -107,6 +110,9 @@ impl ShardFigures {
         let problem = u64::from(status.store_problem.is_some());
         shard("brigade_shard_store_problem", "1 while the store takes no writes", problem)?;
         shard("brigade_shard_topics", "Topics", self.topics)?;
+        let [journal, archive] = self.stored;
+        shard("brigade_shard_journal_bytes", "Bytes of messages in the journal of one region", journal)?;
+        shard("brigade_shard_archive_bytes", "Bytes of archive files in one region", archive)?;
         if let Some(took) = status.takeover_ms {
             let help = "How long the last takeover by this node took";
             gauges(encoder, "brigade_shard_takeover_seconds", help, [(labels, took as f64 / 1000.0)])?;
@@ -195,6 +201,7 @@ mod tests {
             behind_bytes: behind * 100,
             behind_ms: behind * 500,
             copies_missing: 0,
+            files_missing: 0,
             problem: None,
             hint: None,
         }
@@ -217,13 +224,16 @@ mod tests {
         };
         let mut registry = Registry::default();
         let (topics, partitions, takeovers, depositions, follows) = (2, 5, 4, 1, false);
-        let figures = ShardFigures { status, topics, partitions, takeovers, depositions, follows };
+        let stored = [700, 800];
+        let figures = ShardFigures { status, topics, partitions, stored, takeovers, depositions, follows };
         registry.register_collector(Box::new(Fixed(figures)));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
             "brigade_shard_takeover_seconds{shard=\"0\"} 0.07",
             "brigade_shard_takeovers_total{shard=\"0\"} 4",
+            "brigade_shard_journal_bytes{shard=\"0\"} 700",
+            "brigade_shard_archive_bytes{shard=\"0\"} 800",
             "brigade_under_replicated_partitions{shard=\"0\"} 5",
             "brigade_offline_partitions{shard=\"0\"} 0",
             "brigade_region_in_sync{region=\"b\",shard=\"0\"} 1",

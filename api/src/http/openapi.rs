@@ -23,6 +23,7 @@ use self::{
 };
 use super::{
     cluster::ClusterView,
+    compactor::{CompactorView, RunBody, RunView},
     members::{AssignmentView, MemberBody, MemberList},
     poll::{CommitBody, PollBody, Positions},
     queue::{ExtendBody, NackBody, PickBody, ReceiptsBody, RedriveBody},
@@ -30,7 +31,7 @@ use super::{
     route::Route,
     shards::ShardList,
     subscriptions::{SubscriptionBody, SubscriptionList, SubscriptionView},
-    topics::{TopicBody, TopicPage, TopicView},
+    topics::{FilePage, TopicBody, TopicPage, TopicView},
     transactions::{Transacted, TransactionList, TransactionView},
 };
 use crate::serve::{DeposedBody, LeaseAnswer};
@@ -121,12 +122,14 @@ fn answer(what: &str, shapes: &[Shape]) -> Response {
 fn components() -> Components {
     let all = ComponentsBuilder::new();
     let all = with::<ErrorBody>(with::<Publication>(with::<Message>(with::<Placements>(with::<Published>(all)))));
-    let all = with::<Read>(with::<Received>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(all)))));
+    let all =
+        with::<Read>(with::<Received>(with::<TopicBody>(with::<TopicView>(with::<TopicPage>(with::<FilePage>(all))))));
     let all = with::<SubscriptionBody>(with::<SubscriptionView>(with::<SubscriptionList>(all)));
     let all = with::<ReceiptsBody>(with::<NackBody>(with::<ExtendBody>(with::<Results>(with::<DeadLetters>(all)))));
     let all = with::<RedriveBody>(with::<Redriven>(with::<PickBody>(with::<Purged>(all))));
     let all = with::<TransactionBody>(with::<Transacted>(with::<TransactionView>(with::<TransactionList>(all))));
     let all = with::<MemberBody>(with::<AssignmentView>(with::<MemberList>(all)));
+    let all = with::<CompactorView>(with::<RunBody>(with::<RunView>(all)));
     let all = with::<LeaseAnswer>(with::<DeposedBody>(all));
     let all = with::<RegionList>(with::<ShardList>(with::<RegionsBody>(with::<ChangeView>(all))));
     with::<PollBody>(with::<CommitBody>(with::<Positions>(with::<ClusterView>(all)))).build()

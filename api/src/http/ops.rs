@@ -35,6 +35,7 @@ pub(super) async fn index(_node: Arc<Node>, _call: Call) -> Result<Response, Api
             "cluster": "/v1/cluster",
             "regions": "/v1/regions",
             "shards": "/v1/shards",
+            "compactor": "/v1/compactor",
             "health": "/healthz",
             "ready": "/readyz",
             "metrics": "/metrics",

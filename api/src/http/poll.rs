@@ -130,10 +130,11 @@ pub(super) fn positions(
     for (partition, offset) in distinct(asked)? {
         let log = topic.partition(partition).ok_or(Rejection::PartitionNotFound(partition))?;
         let (log_start, high_watermark) = (log.log_start, log.high_watermark);
-        if offset > high_watermark || offset < log_start {
+        if offset > high_watermark {
             return Err(Rejection::InvalidPosition { partition, offset, log_start, high_watermark }.into());
         }
-        positions[partition.0 as usize] = offset;
+        // Who reads on is moved by retention as the committed positions are.
+        positions[partition.0 as usize] = offset.max(log_start);
     }
     Ok(positions)
 }

@@ -219,6 +219,7 @@ mod tests {
             behind_bytes: 300,
             behind_ms: 40,
             copies_missing: 5,
+            files_missing: 2,
             problem: (state == "unreachable").then(|| "no answer".to_owned()),
             hint: (state == "unreachable").then(|| "wait".to_owned()),
         }
@@ -250,7 +251,7 @@ mod tests {
             "number": 1, "name": "b", "url": "s3://***@b/p?***", "votes": true, "state": "unreachable",
             "shards": [{
                 "shard": 0, "state": "unreachable", "accepted": 7, "behind_entries": 2, "behind_bytes": 300,
-                "behind_ms": 40, "copies_missing": 5,
+                "behind_ms": 40, "copies_missing": 5, "files_missing": 2,
             }],
             "problem": "no answer", "hint": "wait",
         });

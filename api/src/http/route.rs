@@ -50,6 +50,10 @@ routes! {
     ChangeRegions = PUT "/v1/regions";
     /// The shards: their leaders, partitions and regions.
     Shards = GET "/v1/shards";
+    /// How the compactor comes on.
+    Compactor = GET "/v1/compactor";
+    /// Has everything archived, merged and deleted that can be.
+    RunCompactor = POST "/v1/compactor/run";
     /// What this node is to a shard, from memory: what nodes ask each other.
     Lease = GET "/v1/shards/{shard}/lease";
     /// Tells a leader that it was deposed; it finds out by itself.
@@ -64,6 +68,8 @@ routes! {
     AlterTopic = PATCH "/v1/topics/{topic}";
     /// Deletes a topic.
     DeleteTopic = DELETE "/v1/topics/{topic}";
+    /// Archive files of a topic, paged.
+    ListFiles = GET "/v1/topics/{topic}/files";
     /// Publishes messages.
     Publish = POST "/v1/topics/{topic}/messages";
     /// Reads messages of a partition.

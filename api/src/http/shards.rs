@@ -85,6 +85,8 @@ pub(super) struct Progress {
     behind_ms: u64,
     /// Entries that it has accepted without a copy of their messages.
     copies_missing: u64,
+    /// Archive files that it does not hold yet.
+    files_missing: u64,
 }
 
 impl From<&RegionStatus> for Progress {
@@ -96,6 +98,7 @@ impl From<&RegionStatus> for Progress {
             behind_bytes: region.behind_bytes,
             behind_ms: region.behind_ms,
             copies_missing: region.copies_missing,
+            files_missing: region.files_missing,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use axum::response::Response;
 use brigade_index::{
     command::{Command, QueuePatch, QueueSettings, Rejection},
+    ids::{Offset, Partition, TopicId},
     names::{SubscriptionName, TopicName},
 };
 use http::StatusCode;
@@ -56,6 +57,15 @@ pub(super) async fn create(node: Arc<Leading>, call: Call) -> Result<Response, A
     }
 }
 
+/// Where a new subscription begins. One that begins at the log start begins there when it is created, however far retention
+/// has moved that by then: it needs no positions.
+async fn begin(node: &Leading, topic: TopicId, start: Start) -> Result<Vec<(Partition, Offset)>, ApiError> {
+    match start {
+        Start::Earliest => Ok(Vec::new()),
+        Start::Latest | Start::Timestamp(_) => resolve(node, topic, &start.into()).await,
+    }
+}
+
 async fn create_stream(
     node: &Leading,
     topic: &TopicName,
@@ -66,7 +76,7 @@ async fn create_stream(
         return Ok(existing);
     }
     let id = topic_id(node, topic)?;
-    let positions = resolve(node, id, &start.into()).await?;
+    let positions = begin(node, id, start).await?;
     match apply(node, Command::CreateSubscription { topic: id, name: name.clone(), positions }).await? {
         Ok(_) => answer::value(StatusCode::CREATED, &view::of(node, topic, &name).await?),
         Err(rejection) => faster(node, topic, &name, "stream", rejection).await,
@@ -85,7 +95,7 @@ async fn create_queue(
         return Ok(existing);
     }
     let id = topic_id(node, topic)?;
-    let positions = resolve(node, id, &start.into()).await?;
+    let positions = begin(node, id, start).await?;
     let mut secret = [0; 32];
     for part in secret.chunks_exact_mut(8) {
         part.copy_from_slice(&node.env.entropy.next_u64().to_be_bytes());

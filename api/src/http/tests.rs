@@ -13,6 +13,7 @@ use crate::{
     settings::Settings,
 };
 
+mod archive;
 mod errors;
 mod members;
 mod messages;

@@ -1,10 +1,12 @@
 //! Topics: creating, describing, changing, deleting, listing.
 
+pub(super) mod files;
+mod settings;
+
 use std::{sync::Arc, time::Duration};
 
 use axum::response::Response;
 use brigade_index::{
-    batch::Compression,
     command::{Applied, Command, Rejection, SettingsPatch, TopicSettings},
     ids::TopicId,
     names::TopicName,
@@ -13,10 +15,12 @@ use brigade_index::{
 };
 use brigade_ingest::IngestError;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
+use self::settings::SettingsView;
+pub(super) use self::{files::FilePage, settings::TopicBody};
 use super::{
     answer, body,
     call::Call,
@@ -24,35 +28,6 @@ use super::{
     params::ListParams,
 };
 use crate::serve::Leading;
-
-/// Settings as a client gives them: to create a topic or to change one.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TopicBody {
-    /// Number of partitions, 1 to 1024; it can only grow. Default 1.
-    partitions: Option<u32>,
-    /// Largest message accepted, in bytes: key, value and headers together. Default 1 MiB, at most 16 MiB.
-    max_message_bytes: Option<u32>,
-    /// Compression of stored batches: `none`, `lz4` (default) or `zstd`.
-    #[schema(value_type = Option<String>)]
-    compression: Option<Compression>,
-    /// How long the deduplication id of a message is remembered, in milliseconds: at most 86400000, 0 for not at all.
-    /// Default 300000, which is five minutes.
-    deduplication_window_ms: Option<u32>,
-    /// `sync`, the only value so far.
-    replication: Option<String>,
-}
-
-impl TopicBody {
-    fn patch(self) -> Result<SettingsPatch, ApiError> {
-        if let Some(replication) = self.replication.as_ref().filter(|replication| *replication != "sync") {
-            let problem = format!("replication {replication:?} is not available; it is \"sync\"");
-            return Err(ApiError::new(kinds::INVALID_SETTINGS, problem));
-        }
-        let Self { partitions, max_message_bytes, compression, deduplication_window_ms, .. } = self;
-        Ok(SettingsPatch { partitions, max_message_bytes, compression, deduplication_window_ms })
-    }
-}
 
 /// A topic.
 #[derive(Debug, Serialize, ToSchema)]
@@ -74,30 +49,26 @@ pub(super) struct TopicView {
     bytes: Option<u64>,
 }
 
-/// Settings of a topic.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SettingsView {
-    partitions: u32,
-    max_message_bytes: u32,
-    #[schema(value_type = String)]
-    compression: Compression,
-    /// How long the deduplication id of a message is remembered; 0 for not at all.
-    deduplication_window_ms: u32,
-    replication: &'static str,
-}
-
 /// A partition.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PartitionView {
     partition: u32,
     /// First offset that can be read.
     log_start: u64,
+    /// Messages before this offset are in the archive, later ones in the journal.
+    archived_end: u64,
     /// Offset after the last message.
     high_watermark: u64,
     /// Messages that can be read.
     messages: u64,
     /// Bytes of keys, values and headers published.
     bytes: u64,
+    /// Archive files.
+    files: u64,
+    /// Bytes of archive files, in each region that has them.
+    archived_bytes: u64,
+    /// Bytes of archive files and of batches in the journal, in each region that has them: what `retention_bytes` bounds.
+    stored_bytes: u64,
 }
 
 /// A page of topics.
@@ -110,13 +81,7 @@ pub(super) struct TopicPage {
 
 impl TopicView {
     fn without_state(topic: &Topic) -> Self {
-        let settings = SettingsView {
-            partitions: topic.settings.partitions,
-            max_message_bytes: topic.settings.max_message_bytes,
-            compression: topic.settings.compression,
-            deduplication_window_ms: topic.settings.deduplication_window_ms,
-            replication: "sync",
-        };
+        let settings = SettingsView::from(&*topic.settings);
         let (name, id) = (topic.name.to_string(), topic.id.0);
         Self { name, id, created_ms: topic.created_ms, settings, partitions: None, messages: None, bytes: None }
     }
@@ -125,9 +90,13 @@ impl TopicView {
         let partition = |(number, log): (u32, &PartitionLog)| PartitionView {
             partition: number,
             log_start: log.log_start.0,
+            archived_end: log.archived_end().0,
             high_watermark: log.high_watermark.0,
             messages: log.messages(),
             bytes: log.bytes,
+            files: log.files().len() as u64,
+            archived_bytes: log.files().iter().map(|file| file.bytes).sum(),
+            stored_bytes: log.stored_bytes(),
         };
         Self { partitions: Some((0..).zip(&topic.partitions).map(partition).collect()), ..Self::without_state(topic) }
     }
@@ -145,7 +114,7 @@ pub(super) async fn create(node: Arc<Leading>, call: Call) -> Result<Response, A
     call.query()?.finish()?;
     let settings = TopicSettings::default().patched(&settings_of(&node, call).await?);
     if let Some(problem) = settings.problem() {
-        return Err(ApiError::new(kinds::INVALID_SETTINGS, problem));
+        return Err(settings::invalid(problem));
     }
     if let Some(existing) = existing(&node, &name, &settings) {
         return existing;
@@ -187,7 +156,10 @@ pub(super) async fn alter(node: Arc<Leading>, call: Call) -> Result<Response, Ap
         (topic.id, topic.settings.patched(&patch) != *topic.settings)
     };
     if changes {
-        apply(&node, Command::AlterTopic { topic, patch }).await??;
+        apply(&node, Command::AlterTopic { topic, patch }).await?.map_err(|rejection| match rejection {
+            Rejection::InvalidSettings(problem) => settings::invalid(problem),
+            other => other.into(),
+        })?;
     }
     describe(&node, &name, StatusCode::OK)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use brigade_compactor::{metrics::CompactorMetrics, plan::PlanSettings, worker::CompactorSettings};
 use brigade_index::{
     env::Env,
     founding::{self, FoundingError, Opener},
@@ -171,6 +172,8 @@ async fn prepare(
         peers: peers.clone(),
         settings: settings.clone(),
         metrics: IngestMetrics::new(&ingest),
+        compact: compactor_settings(&settings),
+        compactor_metrics: CompactorMetrics::default(),
         pushing,
         ingest,
         tasks: tasks.clone(),
@@ -182,6 +185,7 @@ async fn prepare(
     metrics.register(&mut registry);
     around.metrics.register(&mut registry);
     around.pushing.metrics.register(&mut registry);
+    around.compactor_metrics.register(&mut registry);
     http_metrics.register(&mut registry);
     registry.register_collector(Box::new(ProcessMetrics { started_ms: env.clock.now_ms() }));
     let task = Task::new(around);
@@ -201,10 +205,37 @@ fn pushing(settings: &Settings, env: &Env) -> Result<Pushing, StartError> {
     Ok(Pushing { endpoints, metrics: PushMetrics::default(), env: env.clone() })
 }
 
+fn compactor_settings(settings: &Settings) -> CompactorSettings {
+    let compact = &settings.compact;
+    if let Some(instead) = &compact.instead {
+        return instead.clone();
+    }
+    let defaults = CompactorSettings::default();
+    let archive_after_ms = compact.archive_after_ms;
+    let plan = PlanSettings {
+        file_bytes: compact.file_mib << 20,
+        max_file_bytes: compact.max_file_mib << 20,
+        archive_after_ms,
+        // What waits for its company waits no shorter.
+        idle_after_ms: defaults.plan.idle_after_ms.max(archive_after_ms),
+        ..defaults.plan
+    };
+    CompactorSettings {
+        enabled: compact.enabled,
+        plan,
+        memory_bytes: usize::try_from(compact.memory_mib << 20).unwrap_or(usize::MAX),
+        bytes_per_second: compact.bandwidth_mib << 20,
+        repair_bytes_per_second: compact.repair_bandwidth_mib << 20,
+        delete_delay: Duration::from_millis(compact.delete_delay_ms),
+        ..defaults
+    }
+}
+
 fn ingest_settings(settings: &Settings) -> IngestSettings {
     let publish = &settings.publish;
     IngestSettings {
         linger: Duration::from_millis(publish.linger_ms),
+        pace: Duration::from_millis(publish.pace_ms),
         publish_memory_bytes: usize::try_from(publish.memory_mib << 20).unwrap_or(usize::MAX),
         cache_bytes: settings.read.cache_mib << 20,
         request_timeout: Duration::from_millis(publish.request_timeout_ms),

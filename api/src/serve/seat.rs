@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use brigade_compactor::worker::Compactor;
 use brigade_index::{
     env::Env,
     format::Leader,
@@ -35,6 +36,8 @@ pub struct Leading {
     pub shard: Shard,
     /// Its publish and read paths.
     pub ingest: Ingest,
+    /// What moves messages into the archive.
+    pub compactor: Compactor,
     /// What posts to URLs that clients name.
     pub endpoints: Endpoints,
     /// Settings of the node.
@@ -85,11 +88,13 @@ pub(crate) struct Known {
     pub(crate) topics: u64,
     /// Their partitions.
     pub(crate) partitions: u64,
+    /// Bytes of messages in one region's journal, and in its archive.
+    pub(crate) stored: [u64; 2],
 }
 
 impl Default for Known {
     fn default() -> Self {
-        Self { status: ShardStatus::unknown(ShardId(0)), topics: 0, partitions: 0 }
+        Self { status: ShardStatus::unknown(ShardId(0)), topics: 0, partitions: 0, stored: [0; 2] }
     }
 }
 
@@ -98,7 +103,10 @@ impl Known {
         let status = shard.status();
         let state = shard.state();
         let partitions = state.topics().map(|topic| topic.partitions.len() as u64).sum();
-        Self { status, topics: state.topics().len() as u64, partitions }
+        let logs = state.topics().flat_map(|topic| &topic.partitions);
+        let stored =
+            logs.fold([0, 0], |[journal, archive], log| [journal + log.journal_bytes(), archive + log.archive_bytes()]);
+        Self { status, topics: state.topics().len() as u64, partitions, stored }
     }
 }
 

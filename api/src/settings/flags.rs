@@ -22,10 +22,18 @@ pub(super) fn lay_over(table: &mut Table, args: &ServeArgs) {
     }
     let numbers = [
         (&["publish", "linger_ms"] as &[&str], args.linger_ms),
+        (&["publish", "pace_ms"], args.pace_ms),
         (&["publish", "memory_mib"], args.publish_memory_mib),
         (&["read", "cache_mib"], args.cache_mib),
         (&["drain_seconds"], args.drain_seconds),
         (&["dev_regions"], args.dev_regions.map(u64::from)),
+        (&["compact", "memory_mib"], args.compact_memory_mib),
+        (&["compact", "bandwidth_mib"], args.compact_bandwidth_mib),
+        (&["compact", "repair_bandwidth_mib"], args.compact_repair_bandwidth_mib),
+        (&["compact", "file_mib"], args.compact_file_mib),
+        (&["compact", "max_file_mib"], args.compact_max_file_mib),
+        (&["compact", "archive_after_ms"], args.compact_archive_after_ms),
+        (&["compact", "delete_delay_ms"], args.compact_delete_delay_ms),
         (&["lease", "timeout_ms"], args.lease_timeout_ms),
         (&["lease", "probe_ms"], args.lease_probe_ms),
     ];
@@ -33,6 +41,9 @@ pub(super) fn lay_over(table: &mut Table, args: &ServeArgs) {
         // Too large for TOML is too large for every range that is checked afterwards.
         let number = number.map(|number| i64::try_from(number).unwrap_or(i64::MAX));
         number.into_iter().for_each(|number| put(table, place, Value::Integer(number)));
+    }
+    if let Some(enabled) = args.compact_enabled {
+        put(table, &["compact", "enabled"], Value::Boolean(enabled));
     }
     if !args.region.is_empty() {
         let regions: Vec<_> = args.region.iter().map(|region| (region.name.clone(), region.url.clone())).collect();

@@ -83,22 +83,28 @@ pub(crate) fn check_regions(regions: &[RegionSettings]) -> Result<(), RegionsPro
 
 /// Checks that two regions do not share a store, and that neither lies inside the other.
 fn check_apart(first: &RegionSettings, second: &RegionSettings) -> Result<(), RegionsProblem> {
+    if !overlap(first, second) {
+        return Ok(());
+    }
+    let outer =
+        if first.url.trim_end_matches('/').len() <= second.url.trim_end_matches('/').len() { first } else { second };
+    let (first, second) = (first.name.clone(), second.name.clone());
+    Err(RegionsProblem::SameStore { first, second, url: redact_url(&outer.url) })
+}
+
+/// Whether two regions share a store, or one lies inside the other.
+pub(crate) fn overlap(first: &RegionSettings, second: &RegionSettings) -> bool {
     // Behind another endpoint, or in another storage account, the same name is another bucket.
     let account = |region: &RegionSettings| {
         let account = region.url.starts_with("az://").then(|| region.store.access_key_id.clone());
         (region.store.endpoint.clone(), account)
     };
     if first.url == "memory://" || account(first) != account(second) {
-        return Ok(());
+        return false;
     }
     let place = |region: &RegionSettings| format!("{}/", region.url.trim_end_matches('/'));
     let (a, b) = (place(first), place(second));
-    if !a.starts_with(&b) && !b.starts_with(&a) {
-        return Ok(());
-    }
-    let outer = if a.len() <= b.len() { first } else { second };
-    let (first, second) = (first.name.clone(), second.name.clone());
-    Err(RegionsProblem::SameStore { first, second, url: redact_url(&outer.url) })
+    a.starts_with(&b) || b.starts_with(&a)
 }
 
 #[cfg(test)]

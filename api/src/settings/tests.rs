@@ -63,6 +63,9 @@ fn what_is_unknown_or_wrong_is_refused_with_its_name_and_place() {
     assert!(refusal("[lease]\nusurp = true", &[]).contains("usurp"));
     assert!(refusal("[push]\nforbid = [\"local\"]", &[]).contains("push.forbid"));
     assert!(refusal("", &[("BRIGADE_PUSH_ALLOW", "10.0.0.0/8,private")]).contains("push.allow"));
+    assert!(refusal("[compact]\nmemory_mib = 1", &[]).contains("compact.memory_mib"));
+    assert!(refusal("[compact]\nfile_mib = 512", &[]).contains("compact.max_file_mib"));
+    assert!(refusal("", &[("BRIGADE_COMPACT_ENABLED", "maybe")]).contains("neither true nor false"));
     assert!(refusal("[log]\nfilter = \"a=loud\"", &[]).contains("log.filter"));
     let missing = ServeArgs { config: Some("/nonexistent/brigade.toml".into()), ..ServeArgs::default() };
     assert!(load(&missing, |_| None).unwrap_err().to_string().contains("/nonexistent/brigade.toml"));
@@ -79,6 +82,22 @@ fn addresses_that_are_not_posted_to_come_from_file_and_variables() {
     );
     let push = load_with(file, &[("BRIGADE_PUSH_FORBID", "loopback")], ServeArgs::default()).unwrap().push;
     assert_eq!(push.forbid, ["loopback"]);
+}
+
+#[test]
+fn the_compactor_is_set_by_every_source() {
+    let file = "[compact]\nenabled = true\nbandwidth_mib = 0\nfile_mib = 8\n";
+    let variables = [("BRIGADE_COMPACT_ENABLED", "false"), ("BRIGADE_COMPACT_FILE_MIB", "16")];
+    let args = ServeArgs { compact_memory_mib: Some(64), compact_file_mib: Some(32), ..ServeArgs::default() };
+    let compact = load_with(file, &variables, args).unwrap().compact;
+    let expected = CompactSettings {
+        enabled: false,
+        bandwidth_mib: 0,
+        file_mib: 32,
+        memory_mib: 64,
+        ..CompactSettings::default()
+    };
+    assert_eq!(compact, expected);
 }
 
 #[test]

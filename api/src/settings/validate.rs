@@ -21,6 +21,15 @@ const MAX_TIMEOUT_MS: u64 = 3_600_000;
 /// Shortest lease: below it, a lost packet or a busy processor looks like death.
 const MIN_LEASE_MS: u64 = 100;
 
+/// Least memory of the compactor: a batch on its way in, a row group, and a part on its way out.
+const MIN_COMPACT_MEMORY_MIB: u64 = 32;
+
+/// Largest archive file: a part of 8 MiB, ten thousand times, with room to spare.
+const MAX_FILE_MIB: u64 = 16 << 10;
+
+/// Longest wait of messages for the archive, and of replaced files for their deletion: a month.
+const MAX_COMPACT_WAIT_MS: u64 = 31 * 24 * 3_600_000;
+
 /// Longest linger: a publish that waits longer than this for company helps nobody.
 const MAX_LINGER_MS: u64 = 10_000;
 
@@ -43,6 +52,7 @@ impl Settings {
     pub(super) fn check(&self) -> Result<(), SettingsError> {
         within("drain_seconds", self.drain_seconds, 0, 3_600)?;
         within("publish.linger_ms", self.publish.linger_ms, 0, MAX_LINGER_MS)?;
+        within("publish.pace_ms", self.publish.pace_ms, 0, MAX_LINGER_MS)?;
         within("publish.memory_mib", self.publish.memory_mib, 1, MAX_MEMORY_MIB)?;
         within("publish.max_request_mib", self.publish.max_request_mib, 1, MAX_REQUEST_MIB)?;
         if self.publish.max_request_mib > self.publish.memory_mib {
@@ -62,6 +72,7 @@ impl Settings {
         AddressPolicy::new(&self.push.forbid, &[])
             .map_err(|problem| invalid("push.forbid", format!("{problem}, or as loopback or private")))?;
         AddressPolicy::new(&[], &self.push.allow).map_err(|problem| invalid("push.allow", problem.to_string()))?;
+        self.check_compact()?;
         within("lease.timeout_ms", self.lease.timeout_ms, MIN_LEASE_MS, MAX_TIMEOUT_MS)?;
         within("lease.probe_ms", self.lease.probe_ms, 10, MAX_TIMEOUT_MS)?;
         if self.lease.probe_ms > self.lease.timeout_ms / 2 {
@@ -76,6 +87,21 @@ impl Settings {
         }
         self.check_advertise()?;
         self.check_regions()
+    }
+
+    fn check_compact(&self) -> Result<(), SettingsError> {
+        let compact = &self.compact;
+        within("compact.memory_mib", compact.memory_mib, MIN_COMPACT_MEMORY_MIB, MAX_MEMORY_MIB)?;
+        within("compact.bandwidth_mib", compact.bandwidth_mib, 0, MAX_MEMORY_MIB)?;
+        within("compact.repair_bandwidth_mib", compact.repair_bandwidth_mib, 0, MAX_MEMORY_MIB)?;
+        within("compact.file_mib", compact.file_mib, 1, MAX_FILE_MIB)?;
+        within("compact.max_file_mib", compact.max_file_mib, 1, MAX_FILE_MIB)?;
+        if compact.max_file_mib < compact.file_mib {
+            let problem = format!("{} is less than compact.file_mib", compact.max_file_mib);
+            return Err(invalid("compact.max_file_mib", format!("{problem}; files are merged up to it")));
+        }
+        within("compact.archive_after_ms", compact.archive_after_ms, 0, MAX_COMPACT_WAIT_MS)?;
+        within("compact.delete_delay_ms", compact.delete_delay_ms, 0, MAX_COMPACT_WAIT_MS)
     }
 
     fn check_advertise(&self) -> Result<(), SettingsError> {

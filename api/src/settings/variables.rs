@@ -9,6 +9,7 @@ use super::{SettingsError, layers::put};
 enum Kind {
     Text,
     Number,
+    Flag,
     /// Several separated by commas.
     List,
     /// `NAME=URL`, several separated by commas.
@@ -26,6 +27,7 @@ const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("BRIGADE_NODE_NAME", &["node_name"], Kind::Text),
     ("BRIGADE_DRAIN_SECONDS", &["drain_seconds"], Kind::Number),
     ("BRIGADE_LINGER_MS", &["publish", "linger_ms"], Kind::Number),
+    ("BRIGADE_PACE_MS", &["publish", "pace_ms"], Kind::Number),
     ("BRIGADE_PUBLISH_MEMORY_MIB", &["publish", "memory_mib"], Kind::Number),
     ("BRIGADE_MAX_REQUEST_MIB", &["publish", "max_request_mib"], Kind::Number),
     ("BRIGADE_REQUEST_TIMEOUT_MS", &["publish", "request_timeout_ms"], Kind::Number),
@@ -36,6 +38,14 @@ const VARIABLES: &[(&str, &[&str], Kind)] = &[
     ("BRIGADE_PUSH_FORBID", &["push", "forbid"], Kind::List),
     ("BRIGADE_PUSH_ALLOW", &["push", "allow"], Kind::List),
     ("BRIGADE_PUSH_MEMORY_MIB", &["push", "memory_mib"], Kind::Number),
+    ("BRIGADE_COMPACT_ENABLED", &["compact", "enabled"], Kind::Flag),
+    ("BRIGADE_COMPACT_MEMORY_MIB", &["compact", "memory_mib"], Kind::Number),
+    ("BRIGADE_COMPACT_BANDWIDTH_MIB", &["compact", "bandwidth_mib"], Kind::Number),
+    ("BRIGADE_COMPACT_REPAIR_BANDWIDTH_MIB", &["compact", "repair_bandwidth_mib"], Kind::Number),
+    ("BRIGADE_COMPACT_FILE_MIB", &["compact", "file_mib"], Kind::Number),
+    ("BRIGADE_COMPACT_MAX_FILE_MIB", &["compact", "max_file_mib"], Kind::Number),
+    ("BRIGADE_COMPACT_ARCHIVE_AFTER_MS", &["compact", "archive_after_ms"], Kind::Number),
+    ("BRIGADE_COMPACT_DELETE_DELAY_MS", &["compact", "delete_delay_ms"], Kind::Number),
     ("BRIGADE_LEASE_TIMEOUT_MS", &["lease", "timeout_ms"], Kind::Number),
     ("BRIGADE_LEASE_PROBE_MS", &["lease", "probe_ms"], Kind::Number),
     ("BRIGADE_LOG_FORMAT", &["log", "format"], Kind::Text),
@@ -58,6 +68,10 @@ pub(super) fn lay_over(table: &mut Table, read: impl Fn(&str) -> Option<String>)
             Kind::Number => {
                 let number = text.parse::<u32>().map_err(|_| wrong(format!("{text:?} is not a whole number")))?;
                 put(table, place, Value::Integer(number.into()));
+            }
+            Kind::Flag => {
+                let flag = text.parse::<bool>().map_err(|_| wrong(format!("{text:?} is neither true nor false")))?;
+                put(table, place, Value::Boolean(flag));
             }
             Kind::List => {
                 let items = text.split(',').map(|item| Value::String(item.trim().to_owned()));

@@ -5,6 +5,10 @@ use std::sync::Arc;
 use prost::{Message, Oneof};
 
 use super::{
+    archive::{
+        StoredClaim, StoredFiles, StoredLocated, StoredReplace, StoredRetention, StoredTrim, patch_from, store_patch,
+        store_retention,
+    },
     frame::FrameError,
     queue::{StoredQueueCommand, StoredSettle},
     transaction::{StoredDecide, StoredTransact},
@@ -31,6 +35,8 @@ pub(super) struct StoredSettings {
     /// In a topic's settings only if it is not the default.
     #[prost(uint32, optional, tag = "4")]
     pub(super) deduplication_window_ms: Option<u32>,
+    #[prost(message, optional, tag = "5")]
+    pub(super) retention: Option<StoredRetention>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -218,12 +224,24 @@ enum Stored {
     Decide(StoredDecide),
     #[prost(message, tag = "16")]
     Bury(StoredBury),
+    #[prost(message, tag = "17")]
+    Claim(StoredClaim),
+    #[prost(message, tag = "18")]
+    Replace(StoredReplace),
+    #[prost(message, tag = "19")]
+    Release(StoredFiles),
+    #[prost(message, tag = "20")]
+    Located(StoredLocated),
+    #[prost(message, tag = "21")]
+    Trim(StoredTrim),
+    #[prost(message, tag = "22")]
+    Deleted(StoredFiles),
 }
 
 /// One stored command.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct StoredCommand {
-    #[prost(oneof = "Stored", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "Stored", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22")]
     command: Option<Stored>,
 }
 
@@ -293,6 +311,7 @@ impl From<&TopicSettings> for StoredSettings {
             compression: Some(compression_number(settings.compression)),
             deduplication_window_ms: Some(settings.deduplication_window_ms)
                 .filter(|window| *window != DEFAULT_DEDUPLICATION_WINDOW_MS),
+            retention: store_retention(&settings.retention),
         }
     }
 }
@@ -304,6 +323,7 @@ impl StoredSettings {
             max_message_bytes: self.max_message_bytes,
             compression: self.compression.map(compression_from).transpose()?,
             deduplication_window_ms: self.deduplication_window_ms,
+            retention: patch_from(self.retention.as_ref()),
         })
     }
 
@@ -441,6 +461,7 @@ impl From<&Command> for StoredCommand {
                     max_message_bytes: patch.max_message_bytes,
                     compression: patch.compression.map(compression_number),
                     deduplication_window_ms: patch.deduplication_window_ms,
+                    retention: store_patch(&patch.retention),
                 };
                 Stored::AlterTopic(AlterTopic { topic: topic.0, settings })
             }
@@ -470,6 +491,12 @@ impl From<&Command> for StoredCommand {
             }
             Command::Transact(transact) => Stored::Transact(transact.into()),
             Command::Decide { id, commit } => Stored::Decide(StoredDecide { id: id.to_string(), commit: *commit }),
+            Command::Claim(claim) => Stored::Claim(claim.into()),
+            Command::Replace(replace) => Stored::Replace(replace.into()),
+            Command::Release(ids) => Stored::Release(ids.into()),
+            Command::Located(located) => Stored::Located(located.into()),
+            Command::Trim(trim) => Stored::Trim(trim.into()),
+            Command::Deleted(ids) => Stored::Deleted(ids.into()),
         };
         Self { command: Some(stored) }
     }
@@ -511,6 +538,12 @@ impl TryFrom<StoredCommand> for Command {
             Stored::Bury(bury) => Self::Bury { copies: publish_from(bury.copies)?, settle: bury.settle.try_into()? },
             Stored::Transact(transact) => Self::Transact(transact.try_into()?),
             Stored::Decide(decide) => Self::Decide { id: TransactionId::new(&decide.id)?, commit: decide.commit },
+            Stored::Claim(claim) => Self::Claim(claim.into()),
+            Stored::Replace(replace) => Self::Replace(replace.try_into()?),
+            Stored::Release(files) => Self::Release(files.ids()),
+            Stored::Located(located) => Self::Located(located.try_into()?),
+            Stored::Trim(trim) => Self::Trim(trim.into()),
+            Stored::Deleted(files) => Self::Deleted(files.ids()),
         })
     }
 }

@@ -110,6 +110,9 @@ pub struct Floor {
     pub marks: Vec<Mark>,
     /// Who leads the reign of `slot`; `None` in a mark that was written before leaders were sought.
     pub leader: Option<Leader>,
+    /// Objects of entries up to here may have been deleted, but for those whose bodies the snapshot refers to: a region that
+    /// misses such an entry cannot be sent it from this one.
+    pub truncated: Sequence,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -154,6 +157,8 @@ struct StoredFloor {
     marks: Vec<StoredMark>,
     #[prost(message, optional, tag = "8")]
     leader: Option<StoredLeader>,
+    #[prost(uint64, tag = "9")]
+    truncated: u64,
 }
 
 impl Floor {
@@ -169,6 +174,7 @@ impl Floor {
             voters: self.voters.as_ref().map(Into::into),
             marks: self.marks.iter().map(StoredMark::from).collect(),
             leader: self.leader.as_ref().map(StoredLeader::from),
+            truncated: self.truncated.0,
         };
         let head = Head {
             kind: Kind::Floor,
@@ -212,6 +218,7 @@ impl Floor {
             voters: stored.voters.map(RegionSet::try_from).transpose()?,
             marks: stored.marks.into_iter().map(Mark::try_from).collect::<Result<_, _>>()?,
             leader: stored.leader.map(Leader::from),
+            truncated: Sequence(stored.truncated),
         })
     }
 }

@@ -112,6 +112,11 @@ pub fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
 }
 
+/// CRC-32C of bytes with the checksum `before`, and of these behind them.
+pub fn checksum_behind(before: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(before, bytes)
+}
+
 impl Head {
     /// Where the body begins in the object.
     pub const fn body_at(&self) -> u64 {

@@ -7,6 +7,7 @@ use prost::Message;
 use roaring::RoaringTreemap;
 
 use super::{
+    archive::{StoredArchive, StoredFile, archive_from, file_from, store_archive},
     command::{StoredIdentity, StoredRegion, StoredRegionSet, StoredSettings, attributes_from, region_number},
     frame::{FrameError, Head, Kind as ObjectKind},
     placement::{StoredBase, StoredDuplicates, bases_from, duplicates_from, store_bases, store_duplicates},
@@ -15,14 +16,15 @@ use super::{
     transaction::{StoredDecided, StoredPrepared, store_transactions, transactions_from},
 };
 use crate::{
+    archive::ArchiveFile,
     command::{Identity, Placement},
     ids::{Ballot, Offset, Partition, Sequence, SubscriptionId, TopicId, WriteId},
     keys::Slot,
     names::{ProducerId, SubscriptionName, TopicName, TransactionId},
     region::{RegionRecord, RegionSet},
     state::{
-        BatchLocation, Deduplication, Kind, MessageIds, PartitionLog, ProducerWindow, Queue, QueuePartition, Regions,
-        RememberedKey, Run, ShardState, Subscription, Topic,
+        self, BatchLocation, Deduplication, Kind, MessageIds, PartitionLog, ProducerWindow, Queue, QueuePartition,
+        Regions, RememberedKey, Run, ShardState, Subscription, Topic,
     },
 };
 
@@ -65,6 +67,12 @@ struct StoredPartition {
     runs: Vec<StoredRun>,
     #[prost(uint32, tag = "6")]
     attributes: u32,
+    #[prost(message, repeated, tag = "7")]
+    files: Vec<StoredFile>,
+    /// For how long runs had waited to be archived when the snapshot was taken; one that says nothing of it is from before
+    /// there was an archive.
+    #[prost(sint64, tag = "8")]
+    waited_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -164,6 +172,10 @@ struct StoredTopic {
     subscriptions: Vec<StoredSubscription>,
     #[prost(message, optional, tag = "9")]
     ids: Option<StoredMessageIds>,
+    #[prost(uint64, tag = "10")]
+    archive_version: u64,
+    #[prost(sint64, tag = "11")]
+    archive_changed_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -189,6 +201,8 @@ struct StoredState {
     /// Decided transactions, oldest first.
     #[prost(message, repeated, tag = "10")]
     decided: Vec<StoredDecided>,
+    #[prost(message, optional, tag = "11")]
+    archive: Option<StoredArchive>,
 }
 
 /// Encodes the state as a snapshot object.
@@ -198,13 +212,14 @@ pub fn encode_snapshot(state: &ShardState, id: WriteId) -> Bytes {
     let stored = StoredState {
         time_ms: state.time_ms,
         next_topic,
-        topics: state.topics().map(store_topic).collect(),
+        topics: state.topics().map(|topic| store_topic(topic, state.time_ms)).collect(),
         regions: state.regions.iter().map(Into::into).collect(),
         voters: state.regions.voters().map(Into::into),
         next_region: state.regions.next_number().0.into(),
         next_subscription,
         prepared,
         decided,
+        archive: store_archive(&state.archive),
     };
     let head = Head {
         kind: ObjectKind::Snapshot,
@@ -230,17 +245,23 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<ShardState, FrameError> {
         return Err(FrameError::Malformed("kind of a snapshot"));
     }
     let stored = StoredState::decode(head.section(bytes)?).map_err(|_| FrameError::Malformed("snapshot"))?;
-    let topics = stored.topics.into_iter().map(topic_from).collect::<Result<_, _>>()?;
+    let time_ms = stored.time_ms;
+    let topics = stored.topics.into_iter().map(|topic| topic_from(topic, time_ms)).collect::<Result<_, _>>()?;
     let records = stored.regions.into_iter().map(RegionRecord::try_from).collect::<Result<_, _>>()?;
     let voters = stored.voters.map(RegionSet::try_from).transpose()?;
     let regions = Regions::from_parts(records, voters, region_number(stored.next_region)?);
     let transactions = transactions_from(stored.prepared, stored.decided)?;
     let last_ids = (stored.next_topic, stored.next_subscription);
-    let state = ShardState::from_parts((head.sequence, stored.time_ms), regions, last_ids, topics, transactions);
+    let archive = stored.archive.map(archive_from).transpose()?.unwrap_or_default();
+    let applied = (head.sequence, stored.time_ms);
+    let state = ShardState::from_parts(applied, regions, last_ids, topics, transactions, archive);
+    if !state.knows_its_files() {
+        return Err(FrameError::Malformed("identities of archive files"));
+    }
     if state.can_decide() { Ok(state) } else { Err(FrameError::Malformed("prepared transaction")) }
 }
 
-fn store_topic(topic: &Topic) -> StoredTopic {
+fn store_topic(topic: &Topic, time_ms: i64) -> StoredTopic {
     let dedup = &topic.dedup;
     let producer = |(id, window): (&ProducerId, &ProducerWindow)| StoredProducer {
         id: id.to_string(),
@@ -267,15 +288,17 @@ fn store_topic(topic: &Topic) -> StoredTopic {
         name: topic.name.to_string(),
         created_ms: topic.created_ms,
         settings: topic.settings.as_ref().into(),
-        partitions: topic.partitions.iter().map(store_partition).collect(),
+        partitions: topic.partitions.iter().map(|log| store_partition(log, time_ms)).collect(),
         producers: dedup.producers.iter().map(producer).collect(),
         keys: dedup.key_order.iter().filter_map(key).collect(),
         subscriptions: topic.subscriptions.iter().map(subscription).collect(),
         ids: (!topic.ids.is_empty()).then(|| (&topic.ids).into()),
+        archive_version: topic.archive_version,
+        archive_changed_ms: topic.archive_changed_ms,
     }
 }
 
-fn store_partition(log: &PartitionLog) -> StoredPartition {
+fn store_partition(log: &PartitionLog, time_ms: i64) -> StoredPartition {
     let run = |run: &Run| StoredRun {
         first_row: run.first_row,
         rows: run.rows,
@@ -294,6 +317,8 @@ fn store_partition(log: &PartitionLog) -> StoredPartition {
         attributes: log.attributes.0.into(),
         first: log.runs().first().map_or(0, |run| run.base.0),
         runs: log.runs().iter().map(run).collect(),
+        files: log.files().iter().map(Into::into).collect(),
+        waited_ms: log.waiting_since_ms().map_or(0, |since| time_ms.wrapping_sub(since)),
     }
 }
 
@@ -371,7 +396,7 @@ fn placement_from(stored: StoredPlacement) -> (StoredIdentity, i64, Arc<Placemen
     (stored.identity, stored.time_ms, Arc::new(placement))
 }
 
-fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
+fn topic_from(stored: StoredTopic, time_ms: i64) -> Result<Topic, FrameError> {
     let mut producers = BTreeMap::new();
     for producer in stored.producers {
         let sequence = |placement| {
@@ -405,14 +430,26 @@ fn topic_from(stored: StoredTopic) -> Result<Topic, FrameError> {
         name: TopicName::new(&stored.name)?,
         created_ms: stored.created_ms,
         settings: Arc::new(stored.settings.settings()?),
-        partitions: stored.partitions.into_iter().map(partition_from).collect::<Result<_, _>>()?,
+        partitions: stored.partitions.into_iter().map(|log| partition_from(log, time_ms)).collect::<Result<_, _>>()?,
         dedup: Deduplication::from_parts(producers, keys),
         ids: stored.ids.map(MessageIds::try_from).transpose()?.unwrap_or_default(),
         subscriptions,
+        archive_version: stored.archive_version,
+        archive_changed_ms: stored.archive_changed_ms,
     })
 }
 
-fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
+/// Files in the order of their offsets, all of them before the first run.
+fn files_from(stored: Vec<StoredFile>, first_run: Offset) -> Result<Vec<ArchiveFile>, FrameError> {
+    let files = stored.into_iter().map(file_from).collect::<Result<Vec<_>, _>>()?;
+    let ends = files.iter().skip(1).map(|file| file.first).chain([first_run]);
+    if files.iter().zip(ends).any(|(file, next)| file.end > next) {
+        return Err(FrameError::Malformed("archive files overlap"));
+    }
+    Ok(files)
+}
+
+fn partition_from(stored: StoredPartition, time_ms: i64) -> Result<PartitionLog, FrameError> {
     let mut runs = Vec::with_capacity(stored.runs.len());
     let mut base = Offset(stored.first);
     for run in stored.runs {
@@ -426,16 +463,23 @@ fn partition_from(stored: StoredPartition) -> Result<PartitionLog, FrameError> {
             max_timestamp_ms: run.min_timestamp_ms.wrapping_add(run.timestamp_span_ms),
             attributes: attributes_from(run.attributes),
         });
-        base = base.plus(u64::from(run.rows));
+        base = base.0.checked_add(run.rows.into()).map(Offset).ok_or(FrameError::Malformed("offsets of runs"))?;
+    }
+    if stored.log_start > stored.high_watermark {
+        return Err(FrameError::Malformed("log start"));
     }
     if !runs.is_empty() && base.0 != stored.high_watermark {
         return Err(FrameError::Malformed("high watermark"));
     }
+    let first = runs.first().map_or(Offset(stored.high_watermark), |run| run.base);
     Ok(PartitionLog {
         log_start: Offset(stored.log_start),
         high_watermark: Offset(stored.high_watermark),
         bytes: stored.bytes,
         attributes: attributes_from(stored.attributes),
+        files: files_from(stored.files, first)?,
+        journal_bytes: state::batch_bytes(&runs),
+        waiting_since_ms: if runs.is_empty() { 0 } else { time_ms.wrapping_sub(stored.waited_ms) },
         runs,
     })
 }

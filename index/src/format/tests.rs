@@ -1,5 +1,6 @@
 //! Every stored format: round trips of arbitrary content, refusal of damage, and bytes that never change.
 
+mod archive;
 mod golden;
 mod queue;
 mod refused;
@@ -17,7 +18,8 @@ use super::*;
 use crate::{
     batch::{AttributeSet, Compression},
     command::{
-        BatchRef, Command, IdRow, IdempotentRequest, Identity, OwnedRows, Publish, SettingsPatch, TopicSettings,
+        BatchRef, Command, IdRow, IdempotentRequest, Identity, OwnedRows, Publish, Retention, RetentionPatch,
+        SettingsPatch, TopicSettings,
     },
     ids::{Ballot, Offset, Partition, RegionNo, Sequence, TopicId, WriteId},
     keys::Slot,
@@ -128,15 +130,18 @@ fn publish() -> impl Strategy<Value = Publish> {
 fn command() -> impl Strategy<Value = Command> {
     let topic = || any::<u64>().prop_map(TopicId);
     let subscription = || name().prop_map(|name| SubscriptionName::new(&name).unwrap());
-    let create = (name(), any::<(u32, u32, u32)>(), compression()).prop_map(|(name, numbers, compression)| {
+    let create = (name(), any::<(u32, u32, u32)>(), compression(), archive::patch());
+    let create = create.prop_map(|(name, numbers, compression, retention)| {
         let (partitions, max_message_bytes, deduplication_window_ms) = numbers;
-        let settings = TopicSettings { partitions, max_message_bytes, compression, deduplication_window_ms };
+        let retention = Retention::default().patched(&retention);
+        let settings = TopicSettings { partitions, max_message_bytes, compression, deduplication_window_ms, retention };
         Command::CreateTopic { name: TopicName::new(&name).unwrap(), settings }
     });
     let number = || option::of(any::<u32>());
-    let alter = (topic(), number(), number(), option::of(compression()), number()).prop_map(
-        |(topic, partitions, max_message_bytes, compression, deduplication_window_ms)| {
-            let patch = SettingsPatch { partitions, max_message_bytes, compression, deduplication_window_ms };
+    let alter = (topic(), number(), number(), option::of(compression()), number(), archive::patch()).prop_map(
+        |(topic, partitions, max_message_bytes, compression, deduplication_window_ms, retention)| {
+            let patch =
+                SettingsPatch { partitions, max_message_bytes, compression, deduplication_window_ms, retention };
             Command::AlterTopic { topic, patch }
         },
     );
@@ -144,6 +149,7 @@ fn command() -> impl Strategy<Value = Command> {
         create,
         alter,
         queue::command(),
+        archive::command(),
         topic().prop_map(|topic| Command::DeleteTopic { topic }),
         publish().prop_map(Command::Publish),
         (topic(), subscription(), positions()).prop_map(|(topic, name, positions)| Command::CreateSubscription {
@@ -178,10 +184,10 @@ fn floor() -> impl Strategy<Value = Floor> {
         ballot,
         origin,
     });
-    let place = (any::<u64>(), slot(), slot(), ballot());
+    let place = (any::<u64>(), slot(), slot(), ballot(), any::<u64>());
     let leader = (name(), name(), any::<i64>()).prop_map(|(node, address, time_ms)| Leader { node, address, time_ms });
     (place, snapshot_ref(), vec(extent, 0..4), option::of(region_set()), marks(), option::of(leader)).prop_map(
-        |((k, slot, parent, promised), snapshot, extents, voters, marks, leader)| Floor {
+        |((k, slot, parent, promised, truncated), snapshot, extents, voters, marks, leader)| Floor {
             k,
             slot,
             parent,
@@ -191,6 +197,7 @@ fn floor() -> impl Strategy<Value = Floor> {
             voters,
             marks,
             leader,
+            truncated: Sequence(truncated),
         },
     )
 }
@@ -242,6 +249,10 @@ fn fit(command: &mut Command, id: u64) {
             settings.partitions = 1 + settings.partitions % 3;
             settings.max_message_bytes = 1 + settings.max_message_bytes % 1000;
             settings.deduplication_window_ms %= 1 << 24;
+            settings.retention.time_ms %= 1 << 40;
+            settings.retention.bytes %= 1 << 50;
+            settings.retention.compaction_lag_ms %= 1 << 40;
+            settings.retention.tombstones_ms %= 1 << 40;
         }
         Command::AlterTopic { topic, patch } => {
             *topic = TopicId(id);
@@ -279,6 +290,12 @@ fn fit(command: &mut Command, id: u64) {
         | Command::Bury { .. }
         | Command::Transact(_)
         | Command::Decide { .. }) => queue::fit(other, id),
+        other @ (Command::Claim(_)
+        | Command::Replace(_)
+        | Command::Release(_)
+        | Command::Located(_)
+        | Command::Trim(_)
+        | Command::Deleted(_)) => archive::fit(other, id),
         Command::AddRegion(region) => region.number.0 %= 20,
         Command::RemoveRegion(number) => number.0 %= 20,
         Command::SetVoters(voters) => {

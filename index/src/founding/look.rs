@@ -6,6 +6,7 @@ use tokio::time::timeout;
 use super::{Named, PATIENCE};
 use crate::{
     format::{FrameError, RegionIdentity},
+    ids::ShardId,
     keys,
     names::RegionName,
     store::{Component, RegionStore, StoreError, StoreErrorKind},
@@ -23,6 +24,8 @@ pub(super) struct Sight {
     pub(super) seen: Seen,
     /// Whether there is any object of a journal; false as long as nobody had to ask.
     pub(super) journal: bool,
+    /// Whether it was restored in part; false as long as nobody had to ask.
+    pub(super) restoring: bool,
 }
 
 /// What is known of a region's identity.
@@ -63,7 +66,7 @@ pub(super) async fn at_all(regions: &[Named]) -> Vec<Sight> {
             Ok(store) => identity(store).await,
             Err(error) => Seen::Unreachable(error.into()),
         };
-        Sight { name: name.clone(), url: url.clone(), seen, journal: false }
+        Sight { name: name.clone(), url: url.clone(), seen, journal: false, restoring: false }
     }));
     let sights = sights.await;
     if !sights.iter().any(|sight| matches!(sight.seen, Seen::Nothing)) {
@@ -74,6 +77,9 @@ pub(super) async fn at_all(regions: &[Named]) -> Vec<Sight> {
             match journal(store).await {
                 Ok(journal) => sight.journal = journal,
                 Err(silence) => sight.seen = Seen::Unreachable(silence),
+            }
+            if sight.journal && matches!(sight.seen, Seen::Nothing) {
+                sight.restoring = restoring(store).await;
             }
         }
         sight
@@ -102,6 +108,13 @@ pub(super) async fn journal(store: &RegionStore) -> Result<bool, Silence> {
         Ok(Err(error)) => Err((&error).into()),
         Err(_) => Err(Silence::in_time()),
     }
+}
+
+/// Whether a region bears the mark of a restore that has not ended. For the words only: without an answer it does not.
+async fn restoring(store: &RegionStore) -> bool {
+    let key = keys::restoring(ShardId(0));
+    let mark = store.get(Component::Cluster, &key);
+    matches!(timeout(PATIENCE, mark).await, Ok(Ok(Some(_))))
 }
 
 async fn read(store: &RegionStore) -> Seen {

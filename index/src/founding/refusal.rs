@@ -49,6 +49,13 @@ impl Subject<'_> {
         self.refused(problem, format!("a region cannot be restored from a copy; {}", self.replace()))
     }
 
+    /// No identity, and the mark of a restore.
+    pub(super) fn half_restored(self) -> Absence {
+        let problem = "a cluster is being restored into its store, and that has not ended".to_owned();
+        let hint = "run the same brigade restore again: it goes on where it broke off".to_owned();
+        self.refused(problem, hint)
+    }
+
     /// Neither identity nor journal, though the cluster lists the region.
     pub(super) fn wiped(self, cluster_id: &str) -> Absence {
         let problem = format!("its store is empty although it is a region of cluster {cluster_id}: it was wiped");

@@ -42,7 +42,12 @@ impl Sight {
 
     /// The absence of a region without identity when its cluster is unknown.
     fn lost(&self) -> Absence {
-        if self.journal { self.subject().partial() } else { self.subject().empty() }
+        if self.journal { self.partial() } else { self.subject().empty() }
+    }
+
+    /// The absence of a region with a journal and no identity.
+    fn partial(&self) -> Absence {
+        if self.restoring { self.subject().half_restored() } else { self.subject().partial() }
     }
 }
 
@@ -98,7 +103,7 @@ pub(super) fn decide(sights: &[Sight], founding: bool) -> Result<Verdict, Foundi
     for sight in missing {
         let listed = voters.iter().any(|voter| voter.region == sight.name.as_str());
         absent.push(match (sight.journal, listed) {
-            (true, _) => sight.subject().partial(),
+            (true, _) => sight.partial(),
             (false, true) => sight.subject().wiped(&cluster_id),
             (false, false) => sight.subject().unlisted(&cluster_id),
         });

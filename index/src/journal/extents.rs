@@ -75,6 +75,27 @@ impl Extents {
         }
     }
 
+    /// The same without the places of entries up to `end` that are not in `bodies`, as far as whole extents hold nothing else:
+    /// those objects are deleted, and nobody looks for them. Otherwise each reign would leave an extent behind for ever.
+    #[must_use]
+    pub fn without_dead(&self, end: Sequence, bodies: &[Sequence]) -> Self {
+        let mut left = BTreeMap::new();
+        let nexts = self.0.keys().skip(1).copied().map(Some).chain([None]);
+        for ((first, own), next) in self.0.iter().zip(nexts) {
+            let dead = next.is_some_and(|next| {
+                let at = bodies.partition_point(|body| body < first);
+                next.0 <= end.0 + 1 && bodies.get(at).is_none_or(|body| *body >= next)
+            });
+            // Where an extent before it would go on, copies are named that do not exist: nobody looks for those either.
+            let own = if dead { (Ballot::BOOTSTRAP, 0) } else { *own };
+            let before = left.last_key_value().map(|(_, before)| *before);
+            if before != Some(own) && !(dead && before.is_none()) {
+                left.insert(*first, own);
+            }
+        }
+        Self(left)
+    }
+
     /// The extents, ascending.
     pub fn iter(&self) -> impl Iterator<Item = Extent> + '_ {
         self.0.iter().map(|(first, (ballot, origin))| Extent { first: *first, ballot: *ballot, origin: *origin })

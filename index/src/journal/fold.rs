@@ -88,6 +88,8 @@ pub struct Fold {
     pub extents: Extents,
     /// The regions that vote behind the snapshot, where that is known.
     pub voters: Option<RegionSet>,
+    /// Objects of entries up to here may be gone, see [`Floor::truncated`].
+    pub truncated: Sequence,
     /// How far regions had come by what their leaders knew, each region's latest mark.
     pub marks: BTreeMap<RegionNo, Mark>,
     /// Last sequence written under the present reign, if any.
@@ -108,6 +110,7 @@ impl Fold {
             snapshot: Some(floor.snapshot.clone()),
             committed: floor.snapshot.sequence,
             extents: Extents::new(&floor.extents),
+            truncated: floor.truncated,
             leader: floor.leader.clone(),
             voters: floor.voters.clone(),
             marks: floor.marks.iter().map(|mark| (mark.region, *mark)).collect(),
@@ -121,6 +124,12 @@ impl Fold {
     /// Last sequence that the snapshot covers; zero without one.
     pub fn base(&self) -> Sequence {
         self.snapshot.as_ref().map_or(Sequence(0), |snapshot| snapshot.sequence)
+    }
+
+    /// Whether an object at this slot was sent after the one that would be next on the path: in the same directory, or in
+    /// that of a reign which has not begun here. While appends are in flight such objects may be there for a moment.
+    pub fn leaves_behind(&self, slot: Slot) -> bool {
+        slot.ballot > self.at.ballot || (slot.ballot == self.at.ballot && slot.index > self.at.index)
     }
 
     /// Whether this path, of the mark's own region, reaches as far as the mark says. One that does not went backwards: the

@@ -6,6 +6,7 @@ use super::{
     append::{Append, Cargo, Lane},
     election::{Elected, Promise},
     extents::Extents,
+    fold::Fold,
     merge::Merged,
 };
 use crate::{
@@ -87,7 +88,19 @@ impl Reign {
         if let Some(mark) = self.marks.get(&region).filter(|mark| !fold.reaches(mark)) {
             return Err(*mark);
         }
-        // What it knows as committed is right; so is a copy under the same ballot as the one that is (I4).
+        let lane = Lane::new(self.ballot, fold.at, self.held(fold), self.window);
+        let mut extents = fold.extents.clone();
+        let (first, origin) = lane.start();
+        extents.begin(Extent { first, ballot: self.ballot, origin });
+        self.lanes.insert(region, lane);
+        self.extents.insert(region, extents);
+        Ok(())
+    }
+
+    /// The last entry that a region which promises this holds as it is committed, with all before it.
+    ///
+    /// What it knows as committed is right; so is a copy under the same ballot as the one that is (I4).
+    pub fn held(&self, fold: &Fold) -> Sequence {
         let mut held = fold.committed.min(self.start);
         while held < self.start {
             let next = held.next();
@@ -97,13 +110,26 @@ impl Reign {
             }
             held = next;
         }
-        let lane = Lane::new(self.ballot, fold.at, held, self.window);
-        let mut extents = fold.extents.clone();
-        let (first, origin) = lane.start();
-        extents.begin(Extent { first, ballot: self.ballot, origin });
-        self.lanes.insert(region, lane);
-        self.extents.insert(region, extents);
-        Ok(())
+        held
+    }
+
+    /// Up to which entry, at most `sequence`, objects may be deleted with regard to regions that are behind: they are sent
+    /// what others hold. `waits` says of a region and of how many entries it is behind whether it is waited for; one that is
+    /// not, or of which nothing is known, is given a snapshot when it comes.
+    pub fn needed_by_none(
+        &self,
+        regions: impl Iterator<Item = RegionNo>,
+        sequence: Sequence,
+        waits: impl Fn(RegionNo, u64) -> bool,
+    ) -> Sequence {
+        let accepted = |region: RegionNo| match (self.lanes.get(&region), self.lost.get(&region)) {
+            (Some(lane), _) => Some(lane.accepted()),
+            (None, Some(accepted)) => Some(*accepted),
+            (None, None) => self.marks.get(&region).map(|mark| mark.sequence),
+        };
+        let known = regions.filter_map(|region| Some((region, accepted(region)?)));
+        let near = known.filter(|(region, accepted)| waits(*region, self.committed.0.saturating_sub(accepted.0)));
+        near.map(|(_, accepted)| accepted).min().map_or(sequence, |least| least.min(sequence))
     }
 
     /// How far each region has come, to be remembered in an entry.

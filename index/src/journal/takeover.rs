@@ -63,7 +63,7 @@ pub struct Candidate {
     fold: Fold,
     /// The fold before the Takeover.
     promise: Option<Fold>,
-    /// Whether a Takeover was folded since the floor was last looked at. One that lay before a floor that has moved since may
+    /// Whether a Takeover was folded, or time has passed, since the floor was last looked at. One that lay before a floor that has moved since may
     /// be a late put on a deleted slot; the directory that it names is entered elsewhere on the path, and a Takeover put
     /// there would name the wrong parent, for ever.
     crossed: bool,
@@ -142,6 +142,8 @@ impl Candidate {
     pub fn look_again(&mut self) {
         if self.step == Step::Hole {
             self.step = Step::Folding;
+            // Time has passed: the hole may lie before a mark by now, where what was behind the end is deleted.
+            self.crossed = true;
         }
     }
 

@@ -77,6 +77,7 @@ fn floor(k: u64, slot: Slot, parent: Slot, sequence: u64) -> Floor {
         voters: Some(set(&[A, B, C])),
         marks: Vec::new(),
         leader: None,
+        truncated: Sequence(0),
     }
 }
 
@@ -456,6 +457,24 @@ mod leading {
         assert_eq!(reign.committed(), Sequence(3));
         reign.lose(B);
         assert!(reign.is_over());
+    }
+
+    #[test]
+    fn what_a_region_that_is_behind_needs_is_kept_as_long_as_it_is_waited_for() {
+        let mut reign = reign(&[A, B, C], &[A, B, C], 8);
+        (0..6).for_each(|_| _ = reign.seal(None));
+        fill(&mut reign, A);
+        fill(&mut reign, B);
+        assert_eq!(reign.committed(), Sequence(9));
+        let needed =
+            |reign: &Reign, far| reign.needed_by_none([A, B, C].into_iter(), Sequence(8), |_, behind| behind <= far).0;
+        assert_eq!((needed(&reign, 8), needed(&reign, 7)), (1, 8), "one that is not waited for is given a snapshot");
+        let append = reign.send(C).unwrap();
+        reign.landed(C, append.slot);
+        assert_eq!(needed(&reign, 7), 2);
+        // Whoever takes it over will know that it has this much.
+        reign.lose(C);
+        assert_eq!((needed(&reign, 7), needed(&reign, 6)), (2, 8));
     }
 
     #[test]

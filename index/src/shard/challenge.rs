@@ -2,12 +2,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    StreamExt,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use super::{
     Shard, ShardConfig, StartError, open,
+    path::newest_floor,
     walk::{Answer, Walk},
 };
 use crate::{
@@ -15,7 +20,7 @@ use crate::{
     format::{Floor, Leader, Record, Section},
     founding::{Absence, Cluster, Region},
     ids::{Ballot, RegionNo, Sequence, WriteId},
-    journal::{Abandoned, Election, Fold, Want},
+    journal::{Abandoned, Candidate, Election, Fold, Want},
     keys::Slot,
     names::RegionName,
     region::RegionSet,
@@ -27,6 +32,9 @@ const GRACE: Duration = Duration::from_millis(300);
 
 /// How long reading may take without coming forward, or a quorum to read its paths, to promise, or to take the first entry.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Paths that are read anew in one attempt, because what they promised is not there.
+const REREADS: u32 = 3;
 
 /// So many leaders are remembered.
 const MET: usize = 8;
@@ -104,6 +112,9 @@ impl Challenge {
         self.election.look_again();
         self.failed.clear();
         self.read_all().await?;
+        if self.follow_marks().await {
+            self.read_all().await?;
+        }
         let read = self.read();
         if !self.election.could_win(|region| read.contains_key(&region)) {
             match self.open_unknown().await {
@@ -132,6 +143,29 @@ impl Challenge {
             (known < this.stores.len()).then(|| grace.unwrap_or(this.progress + PATIENCE))
         })
         .await
+    }
+
+    /// A path that has not moved may have moved so far that what is behind the end seen last is deleted already: then there
+    /// is a newer mark. Whether one was found.
+    async fn follow_marks(&mut self) -> bool {
+        let Some(ends) = &self.ends else { return false };
+        let still = self.read().into_iter().filter(|(region, at)| ends.get(region) == Some(at));
+        let still: Vec<_> = still.filter_map(|(region, _)| Some((region, self.stores.get(&region)?.clone()))).collect();
+        let shard = self.config.shard;
+        let marks = join_all(still.iter().map(|(region, store)| async move {
+            let newest = newest_floor(shard, store).await.ok().flatten();
+            (*region, newest.map(|floor| floor.k))
+        }));
+        let mut found = false;
+        for (region, newest) in marks.await {
+            let known = self.election.candidate(region).map_or(0, Candidate::floor_number);
+            // It is read to its end, and may be read anew from the mark: it has promised nothing.
+            if newest.is_some_and(|newest| newest > known) {
+                self.election.restart(region);
+                found = true;
+            }
+        }
+        found
     }
 
     fn sighting(&mut self) -> Result<Sighting, StartError> {
@@ -170,7 +204,7 @@ impl Challenge {
         self.failed.clear();
         self.election.stand(nonce, seen).map_err(|abandoned| contended(&abandoned))?;
         self.progress = Instant::now();
-        let mut opened = false;
+        let (mut opened, mut unkept) = (false, 0);
         loop {
             let (mut promises, mut decided) = (0, None);
             self.drive(|this| {
@@ -186,10 +220,14 @@ impl Challenge {
                 match open::recovered(&self, &elected).await {
                     Ok(recovered) => return open::lead(self, elected, recovered, started, tasks).await,
                     Err((region, error)) => {
-                        // It promised and cannot give what it promised. The others may do without.
+                        // It promised and cannot give what it promised: a former leader may have cut its path meanwhile, and
+                        // deleted what was before. If it cannot by its newest mark either, the others may do without.
                         tracing::warn!(%error, "a region cannot give what it promised");
                         self.election.restart(region);
-                        self.failed.insert(region, error);
+                        unkept += 1;
+                        if unkept > REREADS {
+                            self.failed.insert(region, error);
+                        }
                         continue;
                     }
                 }

@@ -64,7 +64,15 @@ impl Shard {
         for (name, url) in new {
             members.insert(self.add(name, url).await?);
         }
-        self.caught_up(&members).await?;
+        let _no_new_files = loop {
+            self.caught_up(&members).await?;
+            let no_new_files = self.shared.replacing.write().await;
+            // Behind what was proposed before, also by whoever did not wait for the answer.
+            self.propose(Vec::new()).await.map_err(not_changed)?;
+            if self.hold_files(&members) {
+                break no_new_files;
+            }
+        };
         let voters = RegionSet::new(members).ok_or_else(|| ChangeError::Invalid("no region is left".to_owned()))?;
         if self.state().regions.voters() != Some(&voters) {
             self.say("the regions vote from now on");
@@ -141,6 +149,15 @@ impl Shard {
         Ok(())
     }
 
+    /// Whether a quorum of those to vote, and every one that is new among them, holds every archive file.
+    fn hold_files(&self, members: &BTreeSet<RegionNo>) -> bool {
+        let missing = self.shared.files_missing();
+        let state = self.state();
+        let votes = |region| state.regions.voters().is_some_and(|voters| voters.contains(region));
+        let whole = members.iter().filter(|region| !missing.contains_key(region)).count();
+        whole > members.len() / 2 && members.iter().all(|region| votes(*region) || !missing.contains_key(region))
+    }
+
     /// Waits until every region that is new among those to vote has everything, and so has a quorum of those to vote: when
     /// others leave, what only they hold is gone (I10).
     async fn caught_up(&self, members: &BTreeSet<RegionNo>) -> Result<(), ChangeError> {
@@ -171,8 +188,10 @@ impl Shard {
             let texts: Vec<_> = late
                 .iter()
                 .map(|region| {
-                    let (entries, copies) = (region.behind_entries, region.copies_missing);
-                    format!("region {} is {entries} entries and {copies} copies behind", region.name)
+                    let RegionStatus { name, behind_entries, copies_missing, files_missing, .. } = region;
+                    format!(
+                        "region {name} is {behind_entries} entries, {copies_missing} copies and {files_missing} archive files behind"
+                    )
                 })
                 .collect();
             *self.shared.change.lock() = Some(texts.join("; "));

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Shared, StartError};
+use super::{Shared, StartError, path::newest_floor, view::View};
 use crate::{
     command::Command,
     format::{FrameError, Record, Section, Value, checksum},
@@ -37,7 +37,7 @@ impl Entry {
 const TAIL_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Most young entries that are kept.
-const TAIL_ENTRIES: usize = 4_096;
+const TAIL_ENTRIES: usize = if cfg!(test) { 64 } else { 4_096 };
 
 /// Young entries, by sequence without gaps.
 #[derive(Default)]
@@ -111,6 +111,30 @@ pub(super) async fn old_entry(shared: &Shared, sequence: Sequence) -> Result<Ent
     Err(problem)
 }
 
+impl Shared {
+    /// Whether an entry that could not be read is in no region but `but` any more. A former leader may have written a mark
+    /// that this one has not seen yet.
+    pub(super) async fn is_truncated(&self, but: &View, sequence: Sequence) -> bool {
+        let mut others = self.views_holding(sequence);
+        others.retain(|other| other.record.number != but.record.number);
+        if others.is_empty() {
+            // Those that have it may be about to join.
+            return false;
+        }
+        for other in &others {
+            if other.replays_from() < sequence
+                && let Ok(Some(floor)) = newest_floor(self.id, &other.store).await
+            {
+                other.set_truncated(floor.truncated);
+            }
+            if other.replays_from() < sequence {
+                return false;
+            }
+        }
+        true
+    }
+}
+
 fn entry_from(bytes: &Bytes, sequence: Sequence) -> Result<Entry, FrameError> {
     let record = Record::decode(bytes)?;
     let Section::Commit(value) = &record.section else { return Err(FrameError::Malformed("kind of an entry")) };
@@ -125,13 +149,17 @@ fn entry_from(bytes: &Bytes, sequence: Sequence) -> Result<Entry, FrameError> {
 }
 
 /// A copy will be what is referenced, so that damage on the way would stay for ever.
-fn check_body(value: &Value, body: &[u8], expected: u64) -> Result<(), FrameError> {
+pub(super) fn check_body(value: &Value, body: &[u8], expected: u64) -> Result<(), FrameError> {
     if body.len() as u64 != expected {
         return Err(FrameError::Truncated { have: body.len(), want: usize::try_from(expected).unwrap_or(usize::MAX) });
     }
     let whole = value.commands.iter().all(|command| {
-        let Command::Publish(publish) = command else { return true };
-        publish.batches.iter().all(|batch| {
+        let publishes = match command {
+            Command::Publish(publish) => std::slice::from_ref(publish),
+            Command::Transact(transact) => &transact.publishes,
+            _ => &[],
+        };
+        publishes.iter().flat_map(|publish| &publish.batches).all(|batch| {
             let at = usize::try_from(batch.at).unwrap_or(usize::MAX);
             let bytes = body.get(at..at.saturating_add(batch.len as usize));
             bytes.is_some_and(|bytes| checksum(bytes) == batch.crc)

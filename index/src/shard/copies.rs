@@ -107,10 +107,15 @@ async fn copy(shared: &Shared, view: &View, sequence: Sequence) -> Result<(), St
                 continue;
             }
         };
+        let len = bytes.len() as u64;
+        // Read and written.
+        shared.throttle(2 * len).await;
         // A copy of another region's object that is there already says the same.
         let own = keys::copy(shared.id, sequence);
         let created = view.store.create(Component::Repair, &own, bytes.into(), id).await;
-        return created.map(|_| ()).map_err(|error| error.to_string());
+        created.map_err(|error| error.to_string())?;
+        view.repairs.lock().note(len, true);
+        return Ok(());
     }
     Err(problem)
 }

@@ -33,6 +33,8 @@ pub(super) enum Event {
     Joined(RegionNo, Joined),
     /// A snapshot is in a region that is far behind and has promised.
     Installed(RegionNo, Box<Promise>, RegionStore, Install),
+    /// No region has an entry any more that this one is to be sent.
+    Starved(RegionNo),
     /// Nothing that anybody needs to know.
     Nothing,
 }
@@ -87,17 +89,19 @@ pub(super) async fn append(
 ) -> Event {
     let (region, bytes) = (view.record.number, source.bytes());
     let appended = stop.run_until_cancelled(async {
-        let (payload, id) = payload(&shared, &view, &send, source).await;
-        put(&shared, &view, send.slot, payload, id).await
+        let (payload, id) = payload(&shared, &view, &send, source).await?;
+        Some(put(&shared, &view, send.slot, payload, id).await)
     });
     match appended.await {
-        Some(Created::Landed) => Event::Landed(region, send.slot, bytes),
-        Some(Created::Occupied) => Event::Occupied(region, send.slot),
+        Some(Some(Created::Landed)) => Event::Landed(region, send.slot, bytes),
+        Some(Some(Created::Occupied)) => Event::Occupied(region, send.slot),
+        Some(None) => Event::Starved(region),
         None => Event::Nothing,
     }
 }
 
-async fn payload(shared: &Shared, view: &View, send: &Append, source: Source) -> (PutPayload, WriteId) {
+/// What to put; `None` when no region has it any more.
+async fn payload(shared: &Shared, view: &View, send: &Append, source: Source) -> Option<(PutPayload, WriteId)> {
     let id = WriteId(shared.env.entropy.next_u128());
     let head = |kind, sequence, body_len| Head {
         kind,
@@ -112,22 +116,26 @@ async fn payload(shared: &Shared, view: &View, send: &Append, source: Source) ->
     };
     let entry = match source {
         Source::Memory(entry) => entry,
-        Source::Old(sequence) => Arc::new(read_old(shared, view, sequence).await),
+        Source::Old(sequence) => Arc::new(read_old(shared, view, sequence).await?),
         Source::Install(sequence, install) => {
             let section = install.map(|install| install.encode()).unwrap_or_default();
-            return (head(Kind::Install, sequence, 0).encode(&section).into(), id);
+            return Some((head(Kind::Install, sequence, 0).encode(&section).into(), id));
         }
     };
     let head = head(Kind::Commit, entry.sequence, entry.body_len()).encode(&entry.section);
-    (std::iter::once(head.into()).chain(entry.body.iter().cloned()).collect(), id)
+    Some((std::iter::once(head.into()).chain(entry.body.iter().cloned()).collect(), id))
 }
 
-async fn read_old(shared: &Shared, view: &View, sequence: Sequence) -> Entry {
+/// Reads an old entry, however long that takes, unless it has been truncated in every region that had it.
+async fn read_old(shared: &Shared, view: &View, sequence: Sequence) -> Option<Entry> {
     let mut pause = RETRY_MIN;
     loop {
         match old_entry(shared, sequence).await {
-            Ok(entry) => return entry,
+            Ok(entry) => return Some(entry),
             Err(problem) => {
+                if shared.is_truncated(view, sequence).await {
+                    return None;
+                }
                 let hint = "the entry is read from another region as soon as one has it".to_owned();
                 if shared.health.failed_with(view.record.number, problem.clone(), hint) {
                     tracing::warn!(region = %view.record.name, problem, "an entry for a region cannot be had yet");
@@ -250,6 +258,8 @@ pub(super) fn install(shared: Arc<Shared>, region: RegionNo, promise: Box<Promis
                 (encode_snapshot(&state, id), state.applied, voters)
             };
             let Some(voters) = voters else { return Event::Nothing };
+            // What follows must not be truncated while the snapshot is on its way.
+            shared.installing.lock().insert(region, sequence);
             let key = keys::snapshot(shared.id, sequence, id);
             match store.create(Component::Snapshot, &key, bytes.into(), id).await {
                 Ok(_) => {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{FetchError, Shard, Shared, view::View};
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
 
 /// A region that has not answered by then is not waited for alone: the next one is asked, too.
 const HEDGE: Duration = Duration::from_millis(250);
+
+/// How long it may take to know whether this node leads before it says that an object is damaged.
+const DOUBT: Duration = Duration::from_secs(5);
 
 impl Shard {
     /// Fetches the bytes of a batch and checks them against their checksum. Regions that hold it are asked in turn, the
@@ -51,9 +54,21 @@ impl Shard {
                     }
                 }
                 None if more => {}
-                None => return Err(self.shared.judge(batch.sequence, worst)),
+                None => return Err(self.doubt(self.shared.judge(batch.sequence, worst)).await),
             }
         }
+    }
+
+    /// What is not there, or not as this node knows it, may have been deleted or replaced by a later leader: nobody is told
+    /// of damage before an entry shows that this one still leads.
+    pub(super) async fn doubt(&self, error: FetchError) -> FetchError {
+        let FetchError::Damaged { key, problem } = &error else { return error };
+        let problem = match timeout(DOUBT, self.propose(Vec::new())).await {
+            Ok(Ok(_)) => return error,
+            Ok(Err(doubt)) => format!("object {key}: {problem}; {doubt}"),
+            Err(_) => format!("object {key}: {problem}; it is not known whether this node still leads"),
+        };
+        FetchError::Unavailable(problem)
     }
 }
 

@@ -129,6 +129,8 @@ pub(super) struct Leading {
     early: BTreeMap<RegionNo, (RegionStore, Candidate)>,
     /// Regions that are being looked at on suspicion.
     suspected: BTreeSet<RegionNo>,
+    /// Behind which entry and up to which one regions have every entry, by what they promised in the election.
+    sources: BTreeMap<RegionNo, (Sequence, Sequence)>,
     renew_at: Option<Instant>,
     renewing: bool,
     /// Entries from this one on can never be committed.
@@ -161,6 +163,7 @@ impl Leading {
             installs: BTreeMap::new(),
             early: BTreeMap::new(),
             suspected: BTreeSet::new(),
+            sources: BTreeMap::new(),
             renew_at: None,
             renewing: false,
             void_from: None,
@@ -276,6 +279,12 @@ impl Leading {
                 self.installs.insert(region, install);
                 return self.promised(region, &promise, store, Some(sequence));
             }
+            Event::Starved(region) => {
+                self.sending.get(&region)?;
+                let reason =
+                    "entries that it misses are truncated everywhere; it is taken over anew and given a snapshot";
+                return self.lose(region, false, None, reason);
+            }
             Event::Nothing => {}
         }
         None
@@ -288,7 +297,11 @@ impl Leading {
             let parent = self.reign.lane(*region)?.parent();
             Some(CutAt { view: sending.view.clone(), slot, parent })
         };
-        Cuts { cuts: self.sending.iter().filter_map(cut).collect(), marks: self.reign.marks() }
+        Cuts {
+            cuts: self.sending.iter().filter_map(cut).collect(),
+            marks: self.reign.marks(),
+            needed_by_none: self.needed_by_none(sequence),
+        }
     }
 
     /// Tells whoever waits for entries that were sent and cannot be acknowledged. With one region, an entry whose slot lies

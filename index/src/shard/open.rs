@@ -18,6 +18,7 @@ use super::{
     content::content_of,
     health::{Condition, Health, RegionHealth, Role},
     leader::{Content, Leading},
+    repairs::Repairs,
     snapshot,
     view::View,
     waiters::Waiters,
@@ -82,6 +83,7 @@ pub(super) async fn lead(
     let (owner, inbox) = mpsc::channel(INBOX);
     let (answer, first_committed) = oneshot::channel();
     let mut leading = Leading::new(shared.clone(), challenge.leader.clone(), reign, inbox, answer);
+    leading.note_sources(&elected);
     for (region, promise) in &elected.promises {
         leading.elected(*region, promise, challenge.stores[region].clone());
     }
@@ -171,6 +173,11 @@ fn shared_of(
         change: Mutex::new(None),
         snapshot: Mutex::new(snapshot::Progress { sequence: snapshot, bytes: 0 }),
         snapshotting: tokio::sync::Mutex::new(()),
+        basis: Mutex::new(None),
+        truncating: tokio::sync::Mutex::new(()),
+        installing: Mutex::default(),
+        repairs: Repairs::default(),
+        replacing: tokio::sync::RwLock::default(),
     }
 }
 
@@ -191,7 +198,7 @@ pub(super) async fn read_only(challenge: &Challenge) -> Result<Shard, StartError
         };
         health.set_condition(record, Condition::Joined);
         let fold = candidate.fold();
-        let view = View::new(record.clone(), store.clone(), fold.extents.clone(), fold.committed, 0);
+        let view = View::new(record.clone(), store.clone(), fold.extents.clone(), fold.committed, (0, fold.truncated));
         views.insert(number, Arc::new(view));
     }
     note_absent(&health, &challenge.cluster.absent, &state);

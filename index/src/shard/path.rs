@@ -83,9 +83,28 @@ async fn first_bytes(shard: ShardId, store: RegionStore, slot: Slot) -> Result<O
 
 /// The newest floor of the region, found by listing.
 pub(super) async fn newest_floor(shard: ShardId, store: &RegionStore) -> Result<Option<Floor>, StartError> {
-    let keys = store.list(Component::Journal, &keys::floors(shard)).await?;
-    let Some(newest) = keys.iter().filter_map(|key| keys::parse_floor(shard, key)).max() else { return Ok(None) };
-    let key = keys::floor(shard, newest);
-    let bytes = store.get(Component::Journal, &key).await?.ok_or_else(|| StartError::missing(store.region(), &key))?;
-    Floor::decode(&bytes).map(Some).map_err(|error| StartError::damaged(store.region(), &key, &error))
+    Ok(floors(shard, store).await?.map(|(newest, _)| newest))
+}
+
+/// The newest floor of the region, found by listing, and the numbers of those before it that are still there.
+pub(super) async fn floors(shard: ShardId, store: &RegionStore) -> Result<Option<(Floor, Vec<u64>)>, StartError> {
+    // Between the two requests several others may be written, and this one deleted; not again and again, though.
+    let mut attempts = 3;
+    loop {
+        let keys = store.list(Component::Journal, &keys::floors(shard)).await?;
+        let mut numbers: Vec<_> = keys.iter().filter_map(|key| keys::parse_floor(shard, key)).collect();
+        numbers.sort_unstable();
+        let Some(newest) = numbers.pop() else { return Ok(None) };
+        let key = keys::floor(shard, newest);
+        attempts -= 1;
+        match store.get(Component::Journal, &key).await? {
+            Some(bytes) => {
+                let floor = Floor::decode(&bytes);
+                let floor = floor.map_err(|error| StartError::damaged(store.region(), &key, &error))?;
+                return Ok(Some((floor, numbers)));
+            }
+            None if attempts > 0 => {}
+            None => return Err(StartError::missing(store.region(), &key)),
+        }
+    }
 }

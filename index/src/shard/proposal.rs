@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::status::LAG_ENTRIES;
 use crate::{
     command::{Applied, Command},
     format::Leader,
@@ -150,6 +151,8 @@ pub struct RegionStatus {
     pub behind_ms: u64,
     /// Bodies of entries that it has accepted without having a copy of their bytes.
     pub copies_missing: u64,
+    /// Archive files that it does not hold yet.
+    pub files_missing: u64,
     /// What is wrong with it.
     pub problem: Option<String>,
     /// What to do about that.
@@ -194,7 +197,13 @@ impl ShardStatus {
         if self.state != "leading" {
             return self.deposed_by.is_none();
         }
-        let takes_entries = |region: &RegionStatus| matches!(region.state, "in_sync" | "behind");
+        // A region that misses nothing but archive files takes entries like any other.
+        let files_only = |region: &RegionStatus| region.files_missing > 0 && region.copies_missing == 0;
+        let takes_entries = |region: &RegionStatus| match region.state {
+            "in_sync" | "behind" => true,
+            "catching_up" => files_only(region) && region.behind_entries <= LAG_ENTRIES,
+            _ => false,
+        };
         self.store_problem.is_some() || self.voters_that(takes_entries) < self.quorum()
     }
 
@@ -250,6 +259,7 @@ mod tests {
             behind_bytes: 0,
             behind_ms: 0,
             copies_missing: 0,
+            files_missing: 0,
             problem: None,
             hint: None,
         }

@@ -12,7 +12,7 @@ use crate::ids::{RegionNo, Sequence};
 const IN_SYNC: Duration = Duration::from_secs(1);
 
 /// A region that is further behind does not just lag; it catches up.
-const LAG_ENTRIES: u64 = 1_000;
+pub(super) const LAG_ENTRIES: u64 = 1_000;
 
 impl Shard {
     /// A summary for people and metrics.
@@ -64,6 +64,7 @@ impl Shard {
         let RegionHealth { record, condition, failing } = health;
         let view = self.shared.views.read().get(&record.number).cloned();
         let accepted = view.as_ref().map_or(Sequence(0), |view| view.accepted());
+        let files_missing = self.shared.files_missing().get(&record.number).map_or(0, |missing| missing.files);
         let copies_missing = view.as_ref().map_or(0, |view| view.copies_missing.load(Relaxed));
         let (behind_bytes, behind) = self.shared.history.lock().behind(accepted);
         let behind_entries = committed.0.saturating_sub(accepted.0);
@@ -72,7 +73,9 @@ impl Shard {
             Condition::Lost => "deposed",
             _ if failing.is_some() => "unreachable",
             Condition::Joining => "joining",
-            Condition::Joined if copies_missing > 0 || behind_entries > LAG_ENTRIES => "catching_up",
+            Condition::Joined if copies_missing > 0 || files_missing > 0 || behind_entries > LAG_ENTRIES => {
+                "catching_up"
+            }
             Condition::Joined if behind_entries > 0 && behind > IN_SYNC => "behind",
             Condition::Joined => "in_sync",
         };
@@ -92,6 +95,7 @@ impl Shard {
             behind_bytes,
             behind_ms: u64::try_from(behind.as_millis()).unwrap_or(u64::MAX),
             copies_missing,
+            files_missing,
             problem,
             hint,
         }

@@ -3,6 +3,7 @@
 mod change;
 mod regions;
 mod takeover;
+mod truncate;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

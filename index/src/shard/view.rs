@@ -6,7 +6,9 @@ use std::{
 };
 
 use object_store::path::Path;
+use parking_lot::Mutex;
 
+use super::{repairs::Copied, truncate::Truncation};
 use crate::{
     ids::{Sequence, ShardId},
     journal::{Extents, Place},
@@ -34,6 +36,12 @@ pub(super) struct View {
     pub(super) checked: AtomicU64,
     /// Entries that it misses although a snapshot says that it has them; copies of them are on their way.
     pub(super) copies_missing: AtomicU64,
+    /// Objects of entries up to here may be gone from it, those whose bodies nobody needs.
+    truncated: AtomicU64,
+    /// What was deleted from it in this reign.
+    pub(super) truncation: Mutex<Truncation>,
+    /// What was copied to it in this reign.
+    pub(super) repairs: Mutex<Copied>,
 }
 
 impl View {
@@ -42,11 +50,47 @@ impl View {
         store: RegionStore,
         extents: Extents,
         accepted: Sequence,
-        floor: u64,
+        (floor, truncated): (u64, Sequence),
     ) -> Self {
-        let [latency_us, append_us, checked, copies_missing] = [(); 4].map(|()| AtomicU64::new(0));
-        let (accepted, floor) = (accepted.0.into(), floor.into());
-        Self { record, store, extents, accepted, floor, latency_us, append_us, checked, copies_missing }
+        Self {
+            record,
+            store,
+            extents,
+            accepted: accepted.0.into(),
+            floor: floor.into(),
+            latency_us: 0.into(),
+            append_us: 0.into(),
+            checked: 0.into(),
+            copies_missing: 0.into(),
+            truncated: truncated.0.into(),
+            truncation: Mutex::default(),
+            repairs: Mutex::default(),
+        }
+    }
+
+    /// Objects of entries up to here may be gone from it.
+    pub(super) fn truncated(&self) -> Sequence {
+        Sequence(self.truncated.load(Relaxed))
+    }
+
+    /// A mark in it says that objects of entries up to here may be gone.
+    pub(super) fn set_truncated(&self, truncated: Sequence) {
+        self.truncated.fetch_max(truncated.0, Relaxed);
+    }
+
+    /// It has every entry behind this one, up to what it has accepted: those before may be gone, or never were in it as
+    /// entries, since it was given a snapshot in their place.
+    pub(super) fn replays_from(&self) -> Sequence {
+        replays_from(&self.extents, self.truncated(), self.accepted())
+    }
+
+    /// Where it holds which entry, without what was deleted.
+    pub(super) fn extents_alive(&self) -> Extents {
+        let truncation = self.truncation.lock();
+        match truncation.clean() {
+            Some((end, bodies)) => self.extents.without_dead(end, bodies),
+            None => self.extents.clone(),
+        }
     }
 
     pub(super) fn accepted(&self) -> Sequence {
@@ -99,6 +143,12 @@ impl View {
     }
 }
 
+/// See [`View::replays_from`].
+pub(super) fn replays_from(extents: &Extents, truncated: Sequence, accepted: Sequence) -> Sequence {
+    let copies = extents.copies(accepted.next());
+    copies.last().map_or(truncated, |(_, end)| truncated.max(Sequence(end.0 - 1)))
+}
+
 /// An append moves the estimate of what appends take by one part in so many, or by three when it took longer: at rest when
 /// one in four does.
 const APPEND_STEPS: u64 = 64;
@@ -122,7 +172,7 @@ mod tests {
         let store = std::sync::Arc::new(InMemory::new());
         let store = RegionStore::new(name.clone(), store, StoreMetrics::new(), StoreTiming::default(), env);
         let record = RegionRecord { number: RegionNo(0), name, region_id: String::new(), url: String::new() };
-        let view = View::new(record, store, Extents::default(), Sequence(0), 0);
+        let view = View::new(record, store, Extents::default(), Sequence(0), (0, Sequence(0)));
         assert_eq!(view.append_time(), Duration::ZERO);
         for round in 0..4_000_u64 {
             view.appended(Duration::from_millis(10 + round * 37 % 100));

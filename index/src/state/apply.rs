@@ -1,5 +1,6 @@
 //! Applying an entry: the one place where offsets are assigned and duplicates decided.
 
+mod archive;
 mod queue;
 mod transaction;
 
@@ -92,6 +93,12 @@ impl ShardState {
             Command::AddRegion(region) => self.regions.add(region),
             Command::RemoveRegion(region) => self.regions.remove(*region),
             Command::SetVoters(voters) => self.regions.set_voters(voters),
+            Command::Claim(claim) => self.claim(claim),
+            Command::Replace(replace) => self.replace(replace),
+            Command::Release(ids) => self.release(ids),
+            Command::Located(located) => self.located(located),
+            Command::Trim(trim) => self.trim(trim),
+            Command::Deleted(ids) => self.deleted(ids),
         }
     }
 
@@ -104,6 +111,7 @@ impl ShardState {
             return Err(Rejection::TransactionPending(transaction.clone()));
         }
         let topic = self.topics.remove(&id).ok_or(Rejection::TopicNotFound)?;
+        self.drop_archive(&topic);
         self.names.remove(&topic.name);
         touched.push(Touched::Deleted(id));
         Ok(Outcome::Done)
@@ -130,6 +138,8 @@ impl ShardState {
             dedup: Deduplication::default(),
             ids: MessageIds::default(),
             subscriptions: BTreeMap::new(),
+            archive_version: 0,
+            archive_changed_ms: 0,
         };
         self.topics.insert(id, topic);
         self.names.insert(name.clone(), id);
@@ -149,6 +159,10 @@ fn alter_topic(topic: &mut Topic, patch: &SettingsPatch, now: i64, touched: &mut
     touched.extend(added.map(|partition| Touched::Grown(topic.id, Partition(partition))));
     topic.partitions.resize_with(settings.partitions as usize, PartitionLog::default);
     topic.ids.forget(now, settings.deduplication_window_ms);
+    if topic.archive_version > 0 && settings != *topic.settings {
+        // The published list says them, too.
+        topic.archive_changed(now);
+    }
     topic.settings = Arc::new(settings);
     Ok(Outcome::Done)
 }
@@ -277,7 +291,7 @@ fn store_batch(
     let mut stored = Vec::new();
     let mut append = |first: u32, end: u32| {
         if end > first {
-            let base = log.append(Run {
+            let run = Run {
                 base: Offset(0),
                 first_row: first,
                 rows: end - first,
@@ -285,7 +299,8 @@ fn store_batch(
                 min_timestamp_ms: batch.min_timestamp_ms,
                 max_timestamp_ms: batch.max_timestamp_ms,
                 attributes: batch.attributes,
-            });
+            };
+            let base = log.append(run, now);
             stored.push(StoredRows { first, rows: end - first, base });
         }
     };
@@ -331,6 +346,13 @@ fn commit_positions(
     positions: &[(Partition, Offset)],
     seek: bool,
 ) -> Applied {
+    // Who read before retention moved the log start commits what is behind it: that moves nothing, like any other commit
+    // behind what is known.
+    let behind = |(partition, offset): &&(Partition, Offset)| {
+        !seek && topic.partition(*partition).is_some_and(|log| *offset < log.log_start)
+    };
+    let positions: Vec<_> = positions.iter().filter(|position| !behind(position)).copied().collect();
+    let positions = &*positions;
     check_positions(topic, positions)?;
     let starts: Vec<_> = topic.partitions.iter().map(|log| log.log_start).collect();
     let subscription = topic.subscriptions.get_mut(name).ok_or(Rejection::SubscriptionNotFound)?;

@@ -1,6 +1,7 @@
 //! One partition's log as the index sees it: runs of messages and where their bytes are.
 
 use crate::{
+    archive::ArchiveFile,
     batch::AttributeSet,
     ids::{Offset, Sequence},
 };
@@ -58,24 +59,50 @@ pub struct PartitionLog {
     pub bytes: u64,
     /// Attributes that its messages have had so far.
     pub(crate) attributes: AttributeSet,
-    /// Runs in the order of their offsets, without gaps.
+    /// Archive files in the order of their offsets. Where none covers an offset before the first run, there is no message.
+    pub(crate) files: Vec<ArchiveFile>,
+    /// Runs in the order of their offsets, without gaps, behind the files.
     pub(crate) runs: Vec<Run>,
+    /// Bytes of the batches of all runs; it follows from them.
+    pub(crate) journal_bytes: u64,
+    /// When the oldest run was committed, milliseconds since the Unix epoch; or when runs before it left the journal, which
+    /// was later; 0 without runs.
+    pub(crate) waiting_since_ms: i64,
 }
 
 impl PartitionLog {
-    /// Appends a run; its `base` is the high watermark, which moves behind it.
-    pub(crate) fn append(&mut self, mut run: Run) -> Offset {
+    /// Appends a run, committed at `now`; its `base` is the high watermark, which moves behind it.
+    pub(crate) fn append(&mut self, mut run: Run, now: i64) -> Offset {
         run.base = self.high_watermark;
         self.high_watermark = run.end();
         assert!(run.rows > 0 && self.runs.last().is_none_or(|last| last.end() == run.base), "I7: offsets rise densely");
         self.attributes = self.attributes.union(run.attributes);
+        if self.runs.is_empty() {
+            self.waiting_since_ms = now;
+        }
+        // Runs of one batch follow each other.
+        if self.runs.last().is_none_or(|last| last.batch != run.batch) {
+            self.journal_bytes += u64::from(run.batch.len);
+        }
         self.runs.push(run);
         run.base
     }
 
-    /// Messages that can be read.
-    pub const fn messages(&self) -> u64 {
-        self.high_watermark.0 - self.log_start.0
+    /// Drops the first `count` runs at the time `now`.
+    fn drop_runs(&mut self, count: usize, now: i64) {
+        let dropped = batch_bytes(&self.runs[..count]);
+        let shared = count > 0 && self.runs.get(count).is_some_and(|next| next.batch == self.runs[count - 1].batch);
+        let kept = if shared { u64::from(self.runs[count].batch.len) } else { 0 };
+        self.journal_bytes -= dropped - kept;
+        self.runs.drain(..count);
+        self.waiting_since_ms = if self.runs.is_empty() { 0 } else { now };
+    }
+
+    /// Messages that can be read. Of a compacted file in which the log start lies, at most so many.
+    pub fn messages(&self) -> u64 {
+        let readable = |file: &ArchiveFile| file.rows.min(file.end.0 - file.first.max(self.log_start).0);
+        let archived = self.files_from(self.log_start).iter().map(readable).sum::<u64>();
+        archived + (self.high_watermark.0 - self.archived_end().max(self.log_start).0)
     }
 
     /// Attributes that its messages have had so far: none has another.
@@ -94,8 +121,94 @@ impl PartitionLog {
         &self.runs[first..]
     }
 
-    /// The first run that may hold a message of that time or later.
-    pub fn run_at_time(&self, timestamp_ms: i64) -> Option<&Run> {
-        self.runs.iter().find(|run| run.max_timestamp_ms >= timestamp_ms)
+    /// The archive files, in the order of their offsets.
+    pub fn files(&self) -> &[ArchiveFile] {
+        &self.files
     }
+
+    /// The files from the one that covers `offset` on.
+    pub fn files_from(&self, offset: Offset) -> &[ArchiveFile] {
+        let first = self.files.partition_point(|file| file.end <= offset);
+        &self.files[first..]
+    }
+
+    /// Everything before this offset is in the archive, or gone; everything behind it in the journal.
+    pub fn archived_end(&self) -> Offset {
+        self.runs.first().map_or(self.high_watermark, |run| run.base)
+    }
+
+    /// Bytes of its batches that are in the journal only.
+    pub fn journal_bytes(&self) -> u64 {
+        self.journal_bytes
+    }
+
+    /// Bytes of its archive files.
+    pub fn archive_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Bytes stored of it in a region: archive files, and batches in the journal.
+    pub fn stored_bytes(&self) -> u64 {
+        self.journal_bytes() + self.archive_bytes()
+    }
+
+    /// Since when messages of it wait to be archived, milliseconds since the Unix epoch by the leaders' clocks; `None` if
+    /// none does. Never too early, unlike the timestamps that publishers give.
+    pub fn waiting_since_ms(&self) -> Option<i64> {
+        (!self.runs.is_empty()).then_some(self.waiting_since_ms)
+    }
+
+    /// Whether no file and no run lies across one of these bounds.
+    pub(crate) fn is_aligned(&self, first: Offset, end: Offset) -> bool {
+        let across = |bound: Offset| {
+            let file = self.files_from(bound).first().is_some_and(|file| file.first < bound);
+            file || self.runs_from(bound).first().is_some_and(|run| run.base < bound)
+        };
+        !across(first) && !across(end)
+    }
+
+    /// Messages between these offsets.
+    pub(crate) fn rows_between(&self, first: Offset, end: Offset) -> u64 {
+        let files = self.files_from(first).iter().take_while(|file| file.first < end).map(|file| file.rows);
+        let runs = self.runs_from(first).iter().take_while(|run| run.base < end).map(|run| u64::from(run.rows));
+        files.chain(runs).sum()
+    }
+
+    /// Puts an archive file, or nothing, in the place of all files and runs between these bounds, across which none of them
+    /// lies, at the time `now`. Gives the files that are not referenced any more.
+    pub(crate) fn replace(
+        &mut self,
+        first: Offset,
+        end: Offset,
+        file: Option<ArchiveFile>,
+        now: i64,
+    ) -> Vec<ArchiveFile> {
+        let from = self.files.partition_point(|file| file.end <= first);
+        let to = self.files.partition_point(|file| file.first < end);
+        let dropped = self.files.splice(from..to, file).collect();
+        let (from, to) =
+            (self.runs.partition_point(|run| run.end() <= first), self.runs.partition_point(|run| run.base < end));
+        assert!(from == 0 || from == to, "I7: runs have no gaps, and files lie before them");
+        if to > 0 && from == 0 {
+            self.drop_runs(to, now);
+        }
+        dropped
+    }
+
+    /// Drops everything before `to`, at the time `now`. A file or run that lies across it stays. Gives the files dropped.
+    pub(crate) fn trim(&mut self, to: Offset, now: i64) -> Vec<ArchiveFile> {
+        self.log_start = to;
+        let runs = self.runs.partition_point(|run| run.end() <= to);
+        if runs > 0 {
+            self.drop_runs(runs, now);
+        }
+        self.files.drain(..self.files.partition_point(|file| file.end <= to)).collect()
+    }
+}
+
+/// Bytes of the batches that these runs are of.
+pub(crate) fn batch_bytes(runs: &[Run]) -> u64 {
+    let mut last = None;
+    let batches = runs.iter().filter(|run| last.replace(run.batch) != Some(run.batch));
+    batches.map(|run| u64::from(run.batch.len)).sum()
 }

@@ -187,6 +187,21 @@ impl QueuePartition {
         self.rise();
     }
 
+    /// Everything before `log_start` is gone, dead letters included.
+    pub(super) fn trim(&mut self, log_start: Offset) {
+        self.settled.remove_range(0..log_start.0);
+        self.retries.forget(Offset(0), log_start);
+        self.dead = self.dead.split_off(&log_start);
+        self.held = self.held.split_off(&log_start);
+        self.floor = self.floor.max(log_start);
+        self.rise();
+    }
+
+    /// The first message that is still needed: one that is not settled, or a dead letter.
+    pub(super) fn needed_from(&self) -> Offset {
+        self.dead.keys().next().map_or(self.floor, |dead| self.floor.min(*dead))
+    }
+
     /// Begins again at `position`: everything before it is settled, nothing behind it. Dead letters before it stay.
     pub(super) fn seek(&mut self, position: Offset) {
         self.floor = position;

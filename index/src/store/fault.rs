@@ -3,6 +3,7 @@
 //! Which faults strike is decided by rules and a seed, in the order in which operations begin; time passes only through
 //! `tokio::time`. In a single-threaded runtime with virtual time, the same seed gives the same run.
 
+mod parts;
 mod plan;
 
 use std::{fmt, future::pending, io, sync::Arc};
@@ -137,7 +138,8 @@ impl ObjectStore for FaultStore {
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let action = self.inner.put_multipart_opts(location, opts);
-        Ok(self.run(Operation::Put, location, action).await?.0)
+        let (inner, _) = self.run(Operation::Put, location, action).await?;
+        Ok(Box::new(parts::FaultUpload { store: self.clone(), key: location.clone(), inner }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {

@@ -13,7 +13,7 @@ use super::{
     metrics::{Outcome, RegionMetrics},
     timing::Budget,
 };
-use crate::{env::Env, names::RegionName};
+use crate::{env::Env, keys::is_staging, names::RegionName};
 
 /// Keys that one LIST request answers with.
 const LIST_PAGE: u64 = 1_000;
@@ -246,7 +246,7 @@ impl RegionStore {
     }
 
     /// Waits before the next attempt, or gives up with the failure of the last one.
-    async fn pause(
+    pub(super) async fn pause(
         &self,
         budget: &mut Budget<'_>,
         failure: Failure,
@@ -263,11 +263,4 @@ impl RegionStore {
         let kind: StoreErrorKind = failure.kind;
         Err(failure.into_error(kind, &self.inner.region, operation, key))
     }
-}
-
-/// Whether a key is a file that a killed process left while it wrote `key`: `key#1`.
-fn is_staging(key: &Path) -> bool {
-    key.filename()
-        .and_then(|name| name.rsplit_once('#'))
-        .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }

@@ -14,6 +14,12 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
+#[cfg(test)]
+mod archive;
+
+/// Identity of the cluster.
+pub(crate) const CLUSTER: &str = "memory";
+
 /// Where bodies begin.
 const BODY_AT: u64 = 1_000;
 
@@ -37,6 +43,8 @@ pub(crate) struct MemoryLog {
     pub(crate) fetches: Mutex<u64>,
     /// Whether nothing can be fetched at present.
     pub(crate) unreachable: Mutex<bool>,
+    /// Byte of every archive file that the nearest region gives wrong.
+    pub(crate) damaged_nearby: Mutex<Option<u64>>,
     /// How much later than they take effect writes are answered.
     pub(crate) late: Mutex<Duration>,
     /// How often it was asked whether it is ready.
@@ -44,6 +52,9 @@ pub(crate) struct MemoryLog {
     /// Proposals written so far: number of commands and bytes of the body.
     pub(crate) written: Mutex<Vec<(usize, usize)>>,
     bodies: Mutex<BTreeMap<Sequence, Bytes>>,
+    /// Archive files by their keys.
+    pub(crate) files: Mutex<BTreeMap<String, Bytes>>,
+    ranges: Mutex<Vec<(String, std::ops::Range<u64>)>>,
     queue: mpsc::UnboundedSender<(Proposal, tokio::time::Instant)>,
     grown: watch::Sender<u64>,
 }
@@ -58,10 +69,13 @@ impl MemoryLog {
             not_ready: Mutex::default(),
             fetches: Mutex::default(),
             unreachable: Mutex::default(),
+            damaged_nearby: Mutex::default(),
             late: Mutex::default(),
             asked: Mutex::default(),
             written: Mutex::default(),
             bodies: Mutex::default(),
+            files: Mutex::default(),
+            ranges: Mutex::default(),
             queue,
             grown: watch::Sender::new(0),
         });

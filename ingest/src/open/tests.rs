@@ -58,7 +58,7 @@ fn small(number: u32) -> Request<u32> {
 
 #[test]
 fn with_nothing_in_flight_everything_open_leaves_at_once() {
-    let mut open = OpenBatches::new(LINGER);
+    let mut open = OpenBatches::new(LINGER, Duration::ZERO);
     assert!(open.take(ms(0)).is_none());
     open.push(small(1), ms(0));
     open.push(small(2), ms(0));
@@ -72,7 +72,7 @@ fn with_nothing_in_flight_everything_open_leaves_at_once() {
 
 #[test]
 fn with_something_in_flight_messages_gather_for_the_linger() {
-    let mut open = OpenBatches::new(LINGER);
+    let mut open = OpenBatches::new(LINGER, Duration::ZERO);
     open.push(small(1), ms(0));
     open.take(ms(0)).unwrap();
     assert_eq!(open.deadline(), None);
@@ -90,7 +90,7 @@ fn with_something_in_flight_messages_gather_for_the_linger() {
 
 #[test]
 fn what_is_full_leaves_and_large_requests_leave_alone() {
-    let mut open = OpenBatches::new(LINGER);
+    let mut open = OpenBatches::new(LINGER, Duration::ZERO);
     open.push(small(1), ms(0));
     open.take(ms(0)).unwrap();
     open.push(small(2), ms(0));
@@ -104,7 +104,7 @@ fn what_is_full_leaves_and_large_requests_leave_alone() {
 
 #[test]
 fn so_many_are_in_flight_at_most_and_the_rest_waits_in_line() {
-    let mut open = OpenBatches::new(LINGER);
+    let mut open = OpenBatches::new(LINGER, Duration::ZERO);
     let first = MAX_FLIGHTS as u32;
     for number in 0..first + 4 {
         open.push(request(number, 1, &[0], 1, ENTRY_TARGET_BYTES, None), ms(0));
@@ -118,8 +118,28 @@ fn so_many_are_in_flight_at_most_and_the_rest_waits_in_line() {
 }
 
 #[test]
+fn flushes_that_are_not_full_keep_their_pace() {
+    let mut open = OpenBatches::new(LINGER, ms(250));
+    open.push(small(1), ms(1_000));
+    assert_eq!(open.take(ms(1_000)).unwrap().1, Trigger::Idle, "the first of a quiet time leaves at once");
+    open.finished(1);
+    open.push(small(2), ms(1_010));
+    assert!(open.take(ms(1_249)).is_none());
+    assert_eq!(open.deadline(), Some(ms(1_250)));
+    assert_eq!(open.take(ms(1_250)).unwrap().1, Trigger::Idle);
+    open.push(small(3), ms(1_498));
+    assert_eq!(open.deadline(), Some(ms(1_503)), "the linger may be later than the pace");
+    open.push(request(4, 1, &[0], 1, ENTRY_TARGET_BYTES, None), ms(1_499));
+    assert_eq!(open.take(ms(1_499)).unwrap().1, Trigger::Full);
+    assert_eq!(open.take(ms(1_499)).unwrap().1, Trigger::Full);
+    open.push(small(5), ms(1_500));
+    open.drain();
+    assert_eq!(open.take(ms(1_500)).unwrap().1, Trigger::Drain);
+}
+
+#[test]
 fn draining_waits_for_no_linger() {
-    let mut open = OpenBatches::new(LINGER);
+    let mut open = OpenBatches::new(LINGER, Duration::ZERO);
     open.push(small(1), ms(0));
     open.take(ms(0)).unwrap();
     open.push(small(2), ms(0));
@@ -226,7 +246,7 @@ proptest! {
         wishes in proptest::collection::vec(wish(), 1..40),
         steps in proptest::collection::vec((0..4u8, 0..4u64), 1..80),
     ) {
-        let mut open = OpenBatches::new(LINGER);
+        let mut open = OpenBatches::new(LINGER, Duration::ZERO);
         let (mut state, mut now, mut flying) = (topics(), ms(0), 0);
         let mut queue = wishes.iter().enumerate();
         let mut seen = Vec::new();

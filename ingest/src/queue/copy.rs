@@ -9,7 +9,7 @@ use brigade_index::{
     ids::{Partition, TopicId},
     names::TopicName,
     shard::FetchError,
-    state::{BatchLocation, Run},
+    state::BatchLocation,
 };
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -20,6 +20,7 @@ use crate::{
     flush::{SentBatch, encode_batches},
     open::OpenBatch,
     placement::Route,
+    source::Source,
 };
 
 /// Bytes of copies in one entry, about.
@@ -46,12 +47,12 @@ impl Target {
     }
 }
 
-/// A dead letter that is to be copied, and the batch that its message is in.
-#[derive(Clone, Copy, Debug)]
+/// A dead letter that is to be copied, and where its message is.
+#[derive(Clone, Debug)]
 pub(super) struct Original {
     pub(super) at: At,
     pub(super) letter: DeadLetter,
-    pub(super) run: Run,
+    pub(super) source: Source,
 }
 
 /// Copies, encoded.
@@ -82,11 +83,13 @@ pub(super) async fn copy(
 ) -> Result<Copies, FetchError> {
     let mut batches: BTreeMap<Partition, Columns> = BTreeMap::new();
     for original in originals {
-        let messages = around.cache.messages(&original.run.batch).await?;
-        let row = original.run.first_row as usize + (original.at.offset().0 - original.run.base.0) as usize;
-        if row < messages.rows() {
+        let (partition, offset) = (original.at.partition(), original.at.offset());
+        let found = around.cache.chunks(of.topic, partition, &original.source, (offset, offset.next())).await?;
+        // What is not kept any more cannot be copied, and needs no copy.
+        if let Some((chunk, row)) = found.find(offset) {
+            let messages = &chunk.messages;
             let (partition, headers) =
-                (partition(target, &messages, row), headers(of, target, original, &messages, row));
+                (self::partition(target, messages, row), headers(of, target, original, messages, row));
             let attributes = messages.attributes(row);
             // Its delay is over, and so may be its time: here it is kept.
             let attributes =

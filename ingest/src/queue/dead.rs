@@ -7,8 +7,7 @@ use brigade_index::{
     batch::{Columns, MessageRef, Messages},
     command::{Command, DeadLetter, Rejection, Retry, Settle, SettlePartition},
     filter::Filter,
-    ids::{Offset, Partition},
-    state::Run,
+    ids::{Offset, Partition, TopicId},
 };
 use futures::{Stream, StreamExt, TryStreamExt};
 
@@ -18,7 +17,10 @@ use super::{
     load::FETCHES,
     task::Message,
 };
-use crate::{IngestError, Slice, plan};
+use crate::{
+    IngestError, Slice, plan,
+    source::{Source, sources_from},
+};
 
 /// Dead letters that are looked at together, and decided on in one entry.
 const CHUNK: usize = 1_000;
@@ -32,7 +34,8 @@ struct Found {
     partition: Partition,
     offset: Offset,
     letter: DeadLetter,
-    run: Run,
+    /// Where its message is; `None` when it is not kept any more.
+    source: Option<Source>,
 }
 
 impl Found {
@@ -41,7 +44,7 @@ impl Found {
     }
 }
 
-/// The next dead letters behind `after`, at most `most`. Those whose messages are not kept any more are passed over.
+/// The next dead letters behind `after`, at most `most`.
 fn next(around: &Around, of: &Of, after: Option<(Partition, Offset)>, most: usize) -> Result<Vec<Found>, IngestError> {
     let state = around.log.state();
     let topic = state.topic(of.topic);
@@ -56,8 +59,8 @@ fn next(around: &Around, of: &Of, after: Option<(Partition, Offset)>, most: usiz
         };
         let Some(part) = queue.partition(partition) else { continue };
         for (offset, letter) in part.dead().range(from.max(log.log_start)..) {
-            let Some(run) = log.runs_from(*offset).first().filter(|run| run.base <= *offset) else { continue };
-            found.push(Found { partition, offset: *offset, letter: *letter, run: *run });
+            let source = sources_from(log, *offset).next().filter(|source| source.first() <= *offset);
+            found.push(Found { partition, offset: *offset, letter: *letter, source });
             if found.len() >= most {
                 return Ok(found);
             }
@@ -66,25 +69,22 @@ fn next(around: &Around, of: &Of, after: Option<(Partition, Offset)>, most: usiz
     Ok(found)
 }
 
-/// Fetches the messages of dead letters, in their order and some ahead. Those that the filter does not match come without.
+/// Fetches the messages of dead letters, in their order and some ahead. Those that the filter does not match, and those whose
+/// messages are not kept any more, come without.
 fn fetch<'a>(
     around: &'a Around,
+    topic: TopicId,
     found: Vec<Found>,
     filter: Option<&'a Filter>,
 ) -> impl Stream<Item = Result<(Found, Option<Slice>), IngestError>> + 'a {
     let fetch = move |found: Found| async move {
-        let messages = around.cache.messages(&found.run.batch).await?;
-        let row = found.run.first_row as usize + (found.offset.0 - found.run.base.0) as usize;
-        let wanted = row < messages.rows() && filter.is_none_or(|filter| filter.matches_row(&messages, row));
-        let slice = || Slice {
-            partition: found.partition,
-            base: found.offset,
-            messages: alone(&messages, row),
-            first: 0,
-            rows: 1,
-        };
-        let slice = wanted.then(slice);
-        Ok((found, slice))
+        let (partition, base) = found.place();
+        let Some(source) = &found.source else { return Ok((found, None)) };
+        let there = around.cache.chunks(topic, partition, source, (base, base.next())).await?;
+        let there = there.find(base).map(|(chunk, row)| (&chunk.messages, row));
+        let wanted = there.filter(|(messages, row)| filter.is_none_or(|filter| filter.matches_row(messages, *row)));
+        let slice = |(messages, row)| Slice { partition, base, messages: alone(messages, row), first: 0, rows: 1 };
+        Ok((found, wanted.map(slice)))
     };
     futures::stream::iter(found).map(fetch).buffered(FETCHES)
 }
@@ -112,7 +112,7 @@ pub(super) async fn list(around: &Around, of: &Of, query: DeadLetterQuery) -> Re
         if found.is_empty() {
             return Ok(DeadLetterPage { letters, next: None });
         }
-        let mut fetched = pin!(fetch(around, found, query.filter.as_ref()));
+        let mut fetched = pin!(fetch(around, of.topic, found, query.filter.as_ref()));
         while let Some(one) = fetched.next().await {
             let (found, slice) = one?;
             if let Some(slice) = slice {
@@ -146,7 +146,7 @@ async fn pick_some(
         None => found.iter().map(Found::place).collect(),
         filter => {
             let place = |(found, slice): (Found, Option<Slice>)| async move { Ok(slice.map(|_| found.place())) };
-            fetch(queue.around(), found, filter.as_ref()).try_filter_map(place).try_collect().await?
+            fetch(queue.around(), queue.of().topic, found, filter.as_ref()).try_filter_map(place).try_collect().await?
         }
     };
     places.truncate(usize::try_from(left).unwrap_or(usize::MAX));

@@ -24,7 +24,7 @@ use super::{
     receipt::{Receipt, Sealer},
     task::{Message, Task},
 };
-use crate::{IngestError, IngestMetrics, cache::BatchCache, log::Log};
+use crate::{IngestError, IngestMetrics, ahead::ReadAhead, cache::BatchCache, log::Log};
 
 /// Calls that may wait for a task.
 const INBOX: usize = 1_024;
@@ -33,6 +33,7 @@ const INBOX: usize = 1_024;
 pub(crate) struct Around {
     pub(crate) log: Log,
     pub(crate) cache: Arc<BatchCache>,
+    pub(crate) ahead: ReadAhead,
     pub(crate) metrics: IngestMetrics,
     pub(crate) env: Env,
     pub(crate) tasks: TaskTracker,

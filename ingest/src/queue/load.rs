@@ -4,32 +4,37 @@ use std::sync::Arc;
 
 use brigade_index::{
     batch::Messages,
-    ids::{Offset, Partition},
+    ids::{Offset, Partition, TopicId},
     shard::FetchError,
-    state::Run,
 };
+use futures::{StreamExt, stream};
 
 use super::{
     Delivery, Handed,
     handle::Around,
     receipt::{Receipt, Sealer},
 };
-use crate::{
-    Slice,
-    dispatch::{At, Taken},
-};
+use crate::{Slice, ahead::Part, cache::Found, chunk::Chunk, dispatch::Taken, source::Source};
 
-/// Messages with consecutive offsets out of one batch.
+/// Messages with consecutive offsets out of one batch or archive file.
 #[derive(Debug)]
 pub(super) struct Piece {
-    pub(super) run: Run,
+    source: Source,
     pub(super) taken: Vec<Taken>,
 }
 
-/// A piece and its batch, or why that could not be had.
+/// Messages that were picked and have consecutive offsets, and what came of fetching them.
 pub(super) struct Loaded {
-    pub(super) piece: Piece,
-    pub(super) messages: Result<Messages, FetchError>,
+    pub(super) taken: Vec<Taken>,
+    pub(super) result: Result<Rows, FetchError>,
+}
+
+/// Where messages are that were fetched.
+pub(super) enum Rows {
+    /// In consecutive rows from this one on.
+    There(Messages, usize),
+    /// Nowhere: they are not kept any more.
+    Gone,
 }
 
 /// Delivered messages with consecutive offsets out of one batch, their receipts not sealed yet.
@@ -53,60 +58,89 @@ impl Picked {
 }
 
 impl Piece {
-    pub(super) fn first(&self) -> At {
-        self.taken.first().map(|taken| taken.at).unwrap_or_default()
+    fn partition(&self) -> Partition {
+        self.taken.first().map(|taken| taken.at.partition()).unwrap_or_default()
     }
 
-    pub(super) fn partition(&self) -> Partition {
-        self.first().partition()
+    /// The offsets that it wants.
+    fn within(&self) -> (Offset, Offset) {
+        let offset = |taken: Option<&Taken>| taken.map(|taken| taken.at.offset()).unwrap_or_default();
+        (offset(self.taken.first()), offset(self.taken.last()).next())
     }
 
-    /// A batch has the rows that its run says, or it is damaged.
-    fn check(&self, messages: Messages) -> Result<Messages, FetchError> {
-        let end = self.run.first_row as usize + self.run.rows as usize;
-        if messages.rows() >= end {
-            return Ok(messages);
+    /// What was found of it: messages in consecutive rows together, and those that are not there.
+    fn split(self, found: Result<Found, FetchError>) -> Vec<Loaded> {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => return vec![Loaded { taken: self.taken, result: Err(error) }],
+        };
+        let mut loaded: Vec<(Option<(&Chunk, usize)>, Loaded)> = Vec::new();
+        for message in self.taken {
+            let place = found.find(message.at.offset());
+            if let Some((last, together)) = loaded.last_mut() {
+                let next = last.map(|(chunk, row)| (chunk, row + together.taken.len()));
+                let same = match (next, place) {
+                    (None, None) => true,
+                    (Some((one, next)), Some((other, row))) => std::ptr::eq(one, other) && next == row,
+                    _ => false,
+                };
+                if same {
+                    together.taken.push(message);
+                    continue;
+                }
+            }
+            let rows = place.map_or(Rows::Gone, |(chunk, row)| Rows::There(chunk.messages.clone(), row));
+            loaded.push((place, Loaded { taken: vec![message], result: Ok(rows) }));
         }
-        let (key, rows) = (format!("entry {}", self.run.batch.sequence), messages.rows());
-        Err(FetchError::Damaged { key, problem: format!("a batch has {rows} messages instead of {end}") })
-    }
-
-    /// Row of a message in the batch.
-    pub(super) fn row(&self, offset: Offset) -> usize {
-        self.run.first_row as usize + (offset.0 - self.run.base.0) as usize
+        loaded.into_iter().map(|(_, loaded)| loaded).collect()
     }
 }
 
-/// Puts messages that were picked together into pieces; `run` finds the run of an offset. Those that have none
-/// come back apart: the log begins behind them now.
-pub(super) fn pieces(taken: Vec<Taken>, run: impl Fn(Partition, Offset) -> Option<Run>) -> (Vec<Piece>, Vec<Taken>) {
+/// Puts messages that were picked together into pieces; `source` finds what covers an offset. Those that nothing covers
+/// come back apart: they are not kept any more.
+pub(super) fn pieces(
+    taken: Vec<Taken>,
+    source: impl Fn(Partition, Offset) -> Option<Source>,
+) -> (Vec<Piece>, Vec<Taken>) {
     let (mut pieces, mut gone) = (Vec::<Piece>::new(), Vec::new());
     for message in taken {
         if let Some(piece) = pieces.last_mut()
             && piece.taken.last().is_some_and(|last| last.at.0 + 1 == message.at.0)
-            && message.at.offset() < piece.run.end()
+            && message.at.offset() < piece.source.end()
         {
             piece.taken.push(message);
             continue;
         }
-        match run(message.at.partition(), message.at.offset()) {
-            Some(run) if run.base <= message.at.offset() => pieces.push(Piece { run, taken: vec![message] }),
+        match source(message.at.partition(), message.at.offset()) {
+            Some(source) if source.first() <= message.at.offset() => {
+                pieces.push(Piece { source, taken: vec![message] });
+            }
             _ => gone.push(message),
         }
     }
     (pieces, gone)
 }
 
-/// Fetches the batches of pieces, several at a time.
-pub(super) async fn load(around: Arc<Around>, pieces: Vec<Piece>) -> Vec<Loaded> {
-    use futures::StreamExt;
-
-    let fetch = |piece: Piece| async {
-        let messages = around.cache.messages(&piece.run.batch).await;
-        let messages = messages.and_then(|messages| piece.check(messages));
-        Loaded { piece, messages }
+/// Fetches the messages of pieces, several at a time.
+pub(super) async fn load(around: Arc<Around>, topic: TopicId, pieces: Vec<Piece>) -> Vec<Loaded> {
+    let split = |piece: Piece| async {
+        let parts = around.cache.parts(topic, piece.partition(), &piece.source, piece.within()).await;
+        let mut taken = piece.taken.into_iter().peekable();
+        let part = |(_, until): (Offset, Offset)| {
+            let taken = std::iter::from_fn(|| taken.next_if(|taken| taken.at.offset() < until)).collect();
+            Piece { source: piece.source.clone(), taken }
+        };
+        parts.into_iter().map(part).collect::<Vec<_>>()
     };
-    futures::stream::iter(pieces).map(fetch).buffered(FETCHES).collect().await
+    let pieces = stream::iter(pieces).map(split).buffered(FETCHES).flat_map(stream::iter);
+    let fetch = |piece: Piece| async {
+        let (partition, (from, next)) = (piece.partition(), piece.within());
+        let bytes = piece.source.share(next.0 - from.0);
+        around.ahead.read(Part { topic, partition, from, next, bytes }).await;
+        let found = around.cache.chunks(topic, partition, &piece.source, (from, next)).await;
+        piece.split(found)
+    };
+    pieces.map(fetch).buffered(FETCHES).concat().await
 }
 
 /// Batches fetched at once for one poll or one step of a scan.

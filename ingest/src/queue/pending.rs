@@ -47,8 +47,16 @@ struct Part {
 #[derive(Debug)]
 pub(super) struct Together<A> {
     pub(super) settle: Settle,
+    pub(super) after: After<A>,
+}
+
+/// What is to be done when it is known what came of decisions.
+#[derive(Debug)]
+pub(super) struct After<A> {
     pub(super) kept: Vec<Kept>,
     pub(super) answers: Vec<A>,
+    /// The first message of each partition that is settled because nobody gets it: nothing else remembers that.
+    pub(super) skipped: Vec<(Partition, Offset)>,
 }
 
 impl<A> Default for Pending<A> {
@@ -115,6 +123,11 @@ impl<A> Pending<A> {
     /// Takes everything.
     pub(super) fn take(&mut self, of: &Of) -> Together<A> {
         let Self { parts, kept, answers, .. } = mem::take(self);
+        let first = |(partition, part): (&Partition, &Part)| {
+            let first = part.skipped.iter().map(|(first, _)| *first).min();
+            first.map(|first| (*partition, first))
+        };
+        let skipped = parts.iter().filter_map(first).collect();
         let partition = |(partition, mut part): (Partition, Part)| {
             part.settled.append(&mut part.skipped);
             SettlePartition {
@@ -126,7 +139,7 @@ impl<A> Pending<A> {
         };
         let partitions = parts.into_iter().map(partition).collect();
         let settle = Settle { topic: of.topic, name: of.name.clone(), subscription: of.id, partitions };
-        Together { settle, kept, answers }
+        Together { settle, after: After { kept, answers, skipped } }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Finding messages that are open, from the front of each partition on.
 //!
-//! A subscription that needs nothing but offsets is looked through in runs, without reading a message, and only as far as
-//! needed. One that orders groups, is fair, or has messages with priorities is looked through to the end, since the next
+//! A subscription that needs nothing but offsets is looked through in runs and archive files, without reading a message,
+//! and only as far as needed. One that orders groups, is fair, or has messages with priorities is looked through to the end, since the next
 //! message to deliver may be the last: batch by batch, those of the newest messages from the cache.
 
 use std::sync::Arc;
@@ -10,20 +10,26 @@ use brigade_index::{
     batch::{AttributeSet, Messages},
     command::{Fairness, QueueSettings, Retry},
     filter::Filter,
-    ids::{Offset, Partition},
+    ids::{Offset, Partition, TopicId},
     shard::FetchError,
-    state::{PartitionLog, Queue, QueuePartition, Run},
+    state::{PartitionLog, Queue, QueuePartition},
 };
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{handle::Around, load::FETCHES};
-use crate::dispatch::{At, Found, Rules};
+use crate::{
+    cache,
+    dispatch::{At, Found, Rules},
+    source::{Source, scale, sources_from},
+};
 
 /// Pieces of one step.
 const PIECES: usize = 64;
 /// Messages of one step: their batches are in memory together.
 const ROWS: u64 = 65_536;
+/// Bytes of messages that must be read for one step, about, and of those read together: an archive file is large.
+const BYTES: (u64, u64) = (16 << 20, 4 << 20);
 
 /// How a subscription looks at messages.
 #[derive(Clone, Debug)]
@@ -60,9 +66,10 @@ impl Lens {
             || logs.iter().any(|log| log.attributes().contains(AttributeSet::PRIORITY))
     }
 
-    /// Whether messages of a run must be read before it is known what they are.
-    fn must_read(&self, run: &Run) -> bool {
-        self.rules.ordered || self.rules.fair || self.filter.is_some() || !run.attributes.is_empty()
+    /// Whether messages must be read before it is known what they are, or whether they are there.
+    fn must_read(&self, source: &Source) -> bool {
+        let looks = self.rules.ordered || self.rules.fair || self.filter.is_some();
+        looks || !source.attributes().is_empty() || source.has_gaps()
     }
 
     /// What a message is to the dispatcher; `None` if it is not wanted.
@@ -98,11 +105,12 @@ pub(super) fn again(found: Found, retry: &Retry) -> Found {
     Found { ready_ms: found.ready_ms.max(retry.not_before_ms), deliveries, first_ms, ..found }
 }
 
-/// Messages in a row that are not settled, out of one batch.
+/// Offsets in a row that are not settled, of one batch or archive file.
 #[derive(Debug)]
 pub(super) struct Stretch {
     pub(super) partition: Partition,
-    pub(super) run: Run,
+    /// Where their messages are; `None` when there are none.
+    pub(super) source: Option<Source>,
     pub(super) first: Offset,
     pub(super) end: Offset,
     /// Those of them that were delivered before.
@@ -116,25 +124,44 @@ pub(super) struct Stretch {
 impl Stretch {
     fn new(
         part: &QueuePartition,
-        (partition, run): (Partition, Run),
+        (partition, source): (Partition, Option<Source>),
         (first, end): (Offset, Offset),
         read: bool,
     ) -> Self {
         let retries = part.retries().range(first, end).map(|(offset, retry)| (offset, *retry)).collect();
         let held = part.held().range(first..end).map(|(offset, _)| *offset).collect();
-        Self { partition, run, first, end, retries, held, read }
+        Self { partition, source, first, end, retries, held, read }
     }
 
     pub(super) fn at(&self, offset: Offset) -> At {
         At::new(self.partition, offset)
     }
 
-    pub(super) fn row(&self, offset: Offset) -> usize {
-        self.run.first_row as usize + (offset.0 - self.run.base.0) as usize
-    }
-
     pub(super) fn must_read(&self) -> bool {
         self.read
+    }
+
+    /// Messages of it, and the bytes of those that must be read, about.
+    fn cost(&self) -> (u64, u64) {
+        let offsets = self.end.0 - self.first.0;
+        match &self.source {
+            None => (1, 0),
+            Some(source) if self.read => (offsets, source.share(offsets)),
+            Some(_) => (offsets, 0),
+        }
+    }
+
+    /// The part of it between these offsets.
+    fn part(&self, (first, end): (Offset, Offset)) -> Self {
+        let within = |offset: &Offset| (first..end).contains(offset);
+        Self {
+            source: self.source.clone(),
+            first,
+            end,
+            retries: self.retries.iter().filter(|(offset, _)| within(offset)).copied().collect(),
+            held: self.held.iter().copied().filter(within).collect(),
+            ..*self
+        }
     }
 }
 
@@ -157,7 +184,8 @@ pub(super) fn still_open(scanned: Vec<Scanned>, queue: &Queue) -> Vec<Scanned> {
         let Scanned { stretch: whole, messages } = scanned;
         let mut from = whole.first;
         while let Some((first, end)) = part.next_unsettled(from, whole.end) {
-            let stretch = Stretch::new(part, (whole.partition, whole.run), (first, end), whole.read);
+            let from_there = (whole.partition, whole.source.clone());
+            let stretch = Stretch::new(part, from_there, (first, end), whole.read);
             open.push(Scanned { stretch, messages: messages.clone() });
             from = end;
         }
@@ -168,7 +196,7 @@ pub(super) fn still_open(scanned: Vec<Scanned>, queue: &Queue) -> Vec<Scanned> {
 /// A stretch, and its messages if they had to be read.
 pub(super) struct Scanned {
     pub(super) stretch: Stretch,
-    pub(super) messages: Option<Result<Messages, FetchError>>,
+    pub(super) messages: Option<Result<Arc<cache::Found>, FetchError>>,
 }
 
 /// How far each partition was looked through.
@@ -196,19 +224,20 @@ impl Progress {
     /// The next step: stretches of each partition in turn, ascending within a partition.
     pub(super) fn step(&mut self, lens: &Lens, queue: &Queue, logs: &[PartitionLog]) -> Vec<Stretch> {
         self.next.resize(logs.len().max(self.next.len()), Offset(0));
-        let (mut stretches, mut rows) = (Vec::new(), 0);
+        let (mut stretches, mut rows, mut bytes) = (Vec::new(), 0, 0);
         for round in 0..logs.len() {
             let number = (self.turn + round) % logs.len();
             let (log, partition) = (&logs[number], Partition(number as u32));
             let fresh = QueuePartition::default();
             let part = queue.partition(partition).unwrap_or(&fresh);
-            while stretches.len() < PIECES && rows < ROWS {
+            while stretches.len() < PIECES && rows < ROWS && bytes < BYTES.0 {
                 let from = self.next[number].max(log.log_start);
-                let Some(stretch) = stretch(lens, part, log, partition, from) else {
+                let Some(stretch) = next_stretch(lens, part, log, partition, from) else {
                     self.next[number] = log.high_watermark.max(self.next[number]);
                     break;
                 };
-                rows += stretch.end.0 - stretch.first.0;
+                let cost = stretch.cost();
+                (rows, bytes) = (rows + cost.0, bytes + cost.1);
                 self.next[number] = stretch.end;
                 stretches.push(stretch);
             }
@@ -218,7 +247,7 @@ impl Progress {
     }
 }
 
-fn stretch(
+fn next_stretch(
     lens: &Lens,
     part: &QueuePartition,
     log: &PartitionLog,
@@ -226,20 +255,42 @@ fn stretch(
     from: Offset,
 ) -> Option<Stretch> {
     let (first, end) = part.next_unsettled(from, log.high_watermark)?;
-    let run = log.runs_from(first).first().copied()?;
-    let first = first.max(run.base);
-    let end = end.min(run.end()).min(first.plus(ROWS));
-    Some(Stretch::new(part, (partition, run), (first, end), lens.must_read(&run)))
+    let next = sources_from(log, first).next();
+    let Some(source) = next.clone().filter(|source| source.first() <= first) else {
+        // There is nothing before the next source. As many offsets as a decision settles at once.
+        let until = next.map_or(end, |next| next.first()).min(first.plus(u32::MAX.into()));
+        return Some(Stretch::new(part, (partition, None), (first, end.min(until)), false));
+    };
+    let (end, read) = (end.min(source.end()).min(first.plus(ROWS)), lens.must_read(&source));
+    let most = match &source {
+        Source::File(_) if read => scale(source.rows(), BYTES.1, source.share(source.rows())).max(1),
+        _ => ROWS,
+    };
+    let end = end.min(Offset(first.0.saturating_add(most)));
+    Some(Stretch::new(part, (partition, Some(source)), (first, end), read))
 }
 
 /// Reads the stretches whose messages must be read, several at a time.
-pub(super) async fn read(around: Arc<Around>, stretches: Vec<Stretch>) -> Vec<Scanned> {
+pub(super) async fn read(around: Arc<Around>, topic: TopicId, stretches: Vec<Stretch>) -> Vec<Scanned> {
+    let split = |stretch: Stretch| async {
+        match &stretch.source {
+            Some(source) if stretch.read => {
+                let parts = around.cache.parts(topic, stretch.partition, source, (stretch.first, stretch.end)).await;
+                parts.into_iter().map(|part| stretch.part(part)).collect()
+            }
+            _ => vec![stretch],
+        }
+    };
+    let stretches = stream::iter(stretches).map(split).buffered(FETCHES).flat_map(stream::iter);
     let read = |stretch: Stretch| async {
-        let messages = match stretch.read {
-            true => Some(around.cache.messages(&stretch.run.batch).await),
-            false => None,
+        let messages = match &stretch.source {
+            Some(source) if stretch.read => {
+                let within = (stretch.first, stretch.end);
+                Some(around.cache.chunks(topic, stretch.partition, source, within).await.map(Arc::new))
+            }
+            _ => None,
         };
         Scanned { stretch, messages }
     };
-    futures::stream::iter(stretches).map(read).buffered(FETCHES).collect().await
+    stretches.map(read).buffered(FETCHES).collect().await
 }

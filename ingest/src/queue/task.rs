@@ -22,7 +22,7 @@ use super::{
     Action, QueueCounts, QueuePoll, ReceiptError, TransactionHold,
     handle::{Around, Asked, Of},
     load::{Loaded, Picked},
-    pending::{Kept, Pending},
+    pending::{After, Pending},
     receipt::Receipt,
     scan::{Lens, Progress, Scanned},
 };
@@ -93,7 +93,7 @@ enum Event {
     /// A step of the scan is read.
     Scanned(u64, Vec<Scanned>),
     /// Decisions are committed, or not; dead letters have moved to their topic, or not.
-    Committed(Vec<Kept>, Vec<Arc<Shared>>, Result<Committed, ProposeError>),
+    Committed(After<Arc<Shared>>, Result<Committed, ProposeError>),
     /// A partition has grown, or the shard does not lead any more.
     Grown(Partition),
 }
@@ -235,9 +235,9 @@ impl Task {
             if self.proposals == 0 {
                 return;
             }
-            if let Some(Event::Committed(kept, answers, result)) = self.events.next().await {
+            if let Some(Event::Committed(after, result)) = self.events.next().await {
                 self.proposals -= 1;
-                self.committed(&kept, &answers, result);
+                self.committed(&after, result);
             }
         }
     }
@@ -307,7 +307,7 @@ impl Task {
             Message::Prepared(held) => held.iter().for_each(|at| _ = self.kept.remove(at)),
             Message::Release(held) => self.release(&held),
             Message::Counts(answer) => {
-                let counts = self.dispatcher.counts();
+                let counts = self.counts();
                 let counts =
                     QueueCounts { in_flight: counts.in_flight, delayed: counts.delayed, ..QueueCounts::default() };
                 // Whoever asked may have gone.
@@ -332,9 +332,9 @@ impl Task {
                     self.digest_read(scanned);
                 }
             }
-            Event::Committed(kept, answers, result) => {
+            Event::Committed(after, result) => {
                 self.proposals -= 1;
-                return self.committed(&kept, &answers, result);
+                return self.committed(&after, result);
             }
             Event::Grown(partition) => {
                 self.watched.remove(&partition);

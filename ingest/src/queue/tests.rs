@@ -21,6 +21,7 @@ use crate::{
     },
 };
 
+mod archive;
 mod change;
 mod order;
 mod reign;

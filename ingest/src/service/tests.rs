@@ -1,6 +1,8 @@
 //! Publishing and reading against the real shard state over a log in memory. Nothing here depends on how fast it runs.
 
+mod archive;
 mod deduplication;
+mod measure;
 
 use std::{
     sync::{Arc, atomic::AtomicI64},
@@ -11,6 +13,7 @@ use brigade_index::{
     batch::{AttributeSet, Attributes, MessageRef, ValueKind},
     command::Command,
     names::ProducerId,
+    shard::FetchError,
 };
 use futures::future::join_all;
 

@@ -1,14 +1,12 @@
 //! The invariants, on every state.
 
 use brigade_index::{
-    format::Kind,
     ids::{RegionNo, Sequence},
     journal::{Fold, Place},
     keys::Slot,
 };
 
 use crate::{
-    mutation::Mutation,
     object::{Content, content, in_snapshot},
     region::{Region, content_in},
     scenario::Scenario,
@@ -77,9 +75,6 @@ fn found(state: &State, quorum: &[(RegionNo, &Fold)], sequence: Sequence) -> Opt
 }
 
 /// Slots of a region whose object may be deleted now.
-pub fn deletable(scenario: &Scenario, region: &Region) -> Vec<Slot> {
-    let takeovers = scenario.breaks(Mutation::DeleteTakeovers);
-    let may =
-        |slot: &&Slot| region.objects.get(slot).is_some_and(|object| takeovers || object.head.kind != Kind::Takeover);
-    region.below.iter().filter(may).copied().collect()
+pub fn deletable(region: &Region) -> Vec<Slot> {
+    region.below.iter().filter(|slot| region.objects.contains_key(slot)).copied().collect()
 }

@@ -136,7 +136,11 @@ impl Exploration {
 
     fn truncation(&self, state: &State, node: usize, leading: &Leading, actions: &mut Vec<Action>) {
         let scenario = &self.0;
-        let used: usize = state.regions.iter().map(|region| region.floors.len() + region.floors_flying.len()).sum();
+        let used: usize = state
+            .regions
+            .iter()
+            .map(|region| region.newest().map_or(0, |newest| newest.k as usize) + region.floors_flying.len())
+            .sum();
         if used >= scenario.floors {
             return;
         }
@@ -163,7 +167,10 @@ impl Exploration {
             let free = store.flying.keys().filter(|(slot, _)| !store.objects.contains_key(slot));
             actions.extend(free.map(|(slot, id)| Action::Land(region, *slot, *id)));
             actions.extend(store.floors_flying.keys().map(|(k, writer)| Action::LandCut(region, *k, *writer)));
-            let deletable = check::deletable(&self.0, store);
+            let deletable = check::deletable(store);
+            if store.is_prunable() && !matches!(self.0.deletions, Deletions::None) {
+                actions.push(Action::Prune(region));
+            }
             match self.0.deletions {
                 Deletions::Together if !deletable.is_empty() => actions.push(Action::Delete(region, None)),
                 Deletions::Each => {

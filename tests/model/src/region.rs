@@ -28,7 +28,8 @@ pub struct Region {
     pub flying: BTreeMap<(Slot, WriteId), (Object, u8)>,
     /// Puts of truncation marks that may land at any time, by number and writer.
     pub floors_flying: BTreeMap<(u64, u64), Arc<Floor>>,
-    /// Slots whose object lies before a truncation mark and may be deleted.
+    /// Slots before a truncation mark that held no Takeover when it landed: whatever is there may be deleted, also what comes
+    /// later.
     pub below: BTreeSet<Slot>,
     /// What was deleted, so that a late answer to its writer is still right.
     pub gone: BTreeMap<Slot, WriteId>,
@@ -106,25 +107,31 @@ impl Region {
 
     /// Forgets puts that can never land: their slot is taken, and what is there is never deleted.
     pub fn forget_refused(&mut self, deletable: impl Fn(Kind) -> bool) {
-        let objects = &self.objects;
-        self.flying.retain(|(slot, _), _| objects.get(slot).is_none_or(|object| deletable(object.head.kind)));
+        let (objects, below) = (&self.objects, &self.below);
+        let stays = |object: &Object, slot: &Slot| !deletable(object.head.kind) && !below.contains(slot);
+        self.flying.retain(|(slot, _), _| objects.get(slot).is_none_or(|object| !stays(object, slot)));
     }
 
     /// Lets a put of a truncation mark land, if absent; what lies before it on the path may be deleted from then on.
-    pub fn deliver_floor(&mut self, k: u64, writer: u64) -> bool {
+    pub fn deliver_floor(&mut self, k: u64, writer: u64, takeovers: bool) -> bool {
         let Some(floor) = self.floors_flying.remove(&(k, writer)) else { return false };
         if self.floors.contains_key(&k) {
             return true;
         }
-        self.below.extend(self.before(&floor));
+        if self.newest().is_some_and(|newest| newest.k > k) {
+            // Its number was free again since older marks are deleted. Nobody looks at it.
+            self.floors.insert(k, floor);
+            return true;
+        }
+        self.below.extend(self.before(&floor, takeovers));
         self.path = Ok(Fold::start(Some(&floor)));
         self.floors.insert(k, floor);
         self.walk();
         true
     }
 
-    /// Slots between the newest mark and this one.
-    pub fn before(&self, floor: &Floor) -> Vec<Slot> {
+    /// Slots between the newest mark and this one, those of Takeovers only if asked for.
+    pub fn before(&self, floor: &Floor, takeovers: bool) -> Vec<Slot> {
         let (mut fold, mut before) = (Fold::start(self.newest()), Vec::new());
         while fold.at != floor.slot {
             let slot = fold.at;
@@ -132,7 +139,9 @@ impl Region {
             if fold.accept(object).is_err() {
                 break;
             }
-            before.push(slot);
+            if takeovers || object.head.kind != Kind::Takeover {
+                before.push(slot);
+            }
         }
         before
     }
@@ -144,6 +153,19 @@ impl Region {
             self.path = Ok(Fold::start(self.newest()));
             self.walk();
         }
+    }
+
+    /// Whether there are marks and snapshots that the newest mark has made superfluous.
+    pub fn is_prunable(&self) -> bool {
+        let old = |newest: &Floor| self.snapshots.iter().any(|(sequence, _)| *sequence < newest.snapshot.sequence);
+        self.floors.len() > 1 || self.newest().is_some_and(old)
+    }
+
+    /// Deletes those.
+    pub fn prune(&mut self) {
+        let Some((k, newest)) = self.floors.pop_last() else { return };
+        self.snapshots.retain(|(sequence, _)| *sequence >= newest.snapshot.sequence);
+        self.floors = BTreeMap::from([(k, newest)]);
     }
 
     /// Whether a snapshot is whole here.

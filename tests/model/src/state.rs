@@ -73,6 +73,8 @@ pub enum Action {
     LandCut(RegionNo, u64, u64),
     /// An object before a truncation mark is deleted; all of them.
     Delete(RegionNo, Option<Slot>),
+    /// Marks and snapshots before the newest mark are deleted.
+    Prune(RegionNo),
     /// The reader starts from the newest truncation mark.
     Start,
     /// The reader reads one object.

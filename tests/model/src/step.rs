@@ -48,8 +48,16 @@ impl State {
                 self.tidy(scenario, region);
                 Ok(landed)
             }
-            Action::LandCut(region, k, writer) => Ok(self.region_mut(region).deliver_floor(k, writer)),
-            Action::Delete(region, slot) => Ok(self.delete(scenario, region, slot)),
+            Action::LandCut(region, k, writer) => {
+                let takeovers = scenario.breaks(Mutation::DeleteTakeovers);
+                Ok(self.region_mut(region).deliver_floor(k, writer, takeovers))
+            }
+            Action::Prune(region) => {
+                let prunable = self.region(region).is_prunable();
+                self.region_mut(region).prune();
+                Ok(prunable)
+            }
+            Action::Delete(region, slot) => Ok(self.delete(region, slot)),
             Action::Start | Action::Read => self.read(scenario, action),
             Action::Seal(node)
             | Action::Change(node, _)
@@ -267,17 +275,18 @@ impl State {
             voters: Some(leading.voters_behind(sequence)),
             marks: if scenario.marks { leading.reign.marks() } else { Vec::new() },
             leader: None,
+            truncated: Sequence(0),
         };
         let region = self.region_mut(number);
         if scenario.breaks(Mutation::DeleteBeforeFloor) {
-            let before = region.before(&floor);
+            let before = region.before(&floor, false);
             region.below.extend(before);
         }
         Some(region.floors_flying.insert((floor.k, leading.nonce), Arc::new(floor)).is_none())
     }
 
-    fn delete(&mut self, scenario: &Scenario, number: RegionNo, slot: Option<Slot>) -> bool {
-        let slots = check::deletable(scenario, self.region(number));
+    fn delete(&mut self, number: RegionNo, slot: Option<Slot>) -> bool {
+        let slots = check::deletable(self.region(number));
         let region = self.region_mut(number);
         let mut some = false;
         for each in slots.into_iter().filter(|each| slot.is_none_or(|slot| slot == *each)) {

@@ -1,6 +1,7 @@
 //! The trouble, at moments drawn from the seed: one loop for nodes, one for stores and the network, one for the set of
-//! regions. They know nothing of each other, so that everything meets everything.
+//! regions, one for what works in the background. They know nothing of each other, so that everything meets everything.
 
+mod archive;
 mod nodes;
 mod sets;
 mod stores;
@@ -18,8 +19,14 @@ const AFTERMATH: Duration = Duration::from_secs(6);
 /// Makes trouble for ever.
 pub(super) async fn run(world: &World, random: &mut StdRng) {
     let mut draw = || StdRng::seed_from_u64(random.random());
-    let (of_nodes, of_stores, of_sets) = (draw(), draw(), draw());
-    tokio::join!(biased; nodes::run(world, of_nodes), stores::run(world, of_stores), sets::run(world, of_sets));
+    let (of_nodes, of_stores, of_sets, of_archive) = (draw(), draw(), draw(), draw());
+    tokio::join!(
+        biased;
+        nodes::run(world, of_nodes),
+        stores::run(world, of_stores),
+        sets::run(world, of_sets),
+        archive::run(world, of_archive),
+    );
 }
 
 /// A region loses what it held in a cluster that is well otherwise; then nodes die, stop and take over for a while.

@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
-    PARTITIONS, queue, transactions,
+    PARTITIONS,
+    kept::{self, KeptTopic, fork},
+    queue, transactions,
     world::{World, request},
 };
 use crate::{
-    history::{Message, Outcome, Place, Stored, Verdict},
+    history::{Message, Outcome, Place, Recorder, Stored, Verdict},
     load::{Identity, Stop, body},
 };
 
@@ -22,10 +24,11 @@ type Client = JoinHandle<Result<(), String>>;
 const ATTEMPTS: u32 = 500;
 
 /// Creates the topic and the subscription.
-pub(super) async fn prepare(world: &World) -> Result<(), String> {
+pub(super) async fn prepare(world: &World, kept: &[KeptTopic]) -> Result<(), String> {
     world.insist("PUT", "/v1/topics/t", &json!({"partitions": PARTITIONS})).await?;
     world.insist("PUT", "/v1/topics/t/subscriptions/s", &json!({"kind": "stream"})).await?;
     queue::prepare(world).await?;
+    kept::prepare(world, kept).await?;
     transactions::prepare(world).await?;
     // A node that was overtaken and does not know it yet knows nothing of the topic either.
     world.agreed().await
@@ -35,6 +38,7 @@ pub(super) async fn prepare(world: &World) -> Result<(), String> {
 pub(super) fn start(
     world: &World,
     queues: &[queue::Queue],
+    kept: &[KeptTopic],
     ledger: &transactions::Ledger,
     random: &mut StdRng,
     stop: &Stop,
@@ -49,8 +53,13 @@ pub(super) fn start(
     ];
     let mut clients: Vec<Client> = Vec::new();
     for (name, identity) in senders {
-        let sender = Sender { name, identity, world: world.clone(), random: StdRng::seed_from_u64(random.random()) };
-        clients.push(spawn(world, sender.run(stop.clone())));
+        let (world, random) = (world.clone(), StdRng::seed_from_u64(random.random()));
+        let recorder = world.recorder.clone();
+        let sender = Sender { name, topic: "t", kept: None, identity, recorder, world, random };
+        clients.push(spawn(&sender.world.clone(), sender.run(stop.clone())));
+    }
+    for topic in kept {
+        clients.extend(of_kept(world, topic, random, stop));
     }
     for partition in 0..PARTITIONS {
         let random = StdRng::seed_from_u64(random.random());
@@ -71,6 +80,22 @@ pub(super) fn start(
     clients
 }
 
+/// The clients of a topic that does not keep everything.
+fn of_kept(world: &World, topic: &KeptTopic, random: &mut StdRng, stop: &Stop) -> Vec<Client> {
+    let (name, recorder) = (topic.name, topic.recorder.clone());
+    let (kept, identity) = (Some(topic.clone()), Identity::Key);
+    let sender = Sender { name, topic: name, kept, identity, recorder, world: world.clone(), random: fork(random) };
+    let mut clients = vec![spawn(world, sender.run(stop.clone()))];
+    for partition in 0..kept::PARTITIONS {
+        let reading = topic.clone().read(world.clone(), partition, fork(random), stop.clone());
+        clients.push(spawn(world, reading));
+    }
+    clients.push(spawn(world, topic.clone().consume(world.clone(), fork(random), stop.clone())));
+    let consumer = queue::Consumer::new(world, &topic.queue, 0, random.random());
+    clients.push(spawn(world, consumer.run(stop.clone())));
+    clients
+}
+
 /// A client that has found something wrong says so at once, and no more is done.
 fn spawn(world: &World, client: impl Future<Output = Result<(), String>> + Send + 'static) -> Client {
     let world = world.clone();
@@ -79,7 +104,11 @@ fn spawn(world: &World, client: impl Future<Output = Result<(), String>> + Send 
 
 struct Sender {
     name: &'static str,
+    topic: &'static str,
+    /// The topic, if it is one of those.
+    kept: Option<KeptTopic>,
     identity: Identity,
+    recorder: Recorder,
     world: World,
     random: StdRng,
 }
@@ -90,7 +119,7 @@ impl Sender {
         while !stop.is_set() {
             sequence += 1;
             self.publish(sequence).await?;
-            sleep(Duration::from_millis(self.random.random_range(1..60))).await;
+            self.world.breathe(&mut self.random).await;
         }
         Ok(())
     }
@@ -98,19 +127,24 @@ impl Sender {
     async fn publish(&mut self, sequence: u64) -> Result<(), String> {
         let random = &mut self.random;
         let count = random.random_range(1..=4);
-        let messages: Vec<_> = (0..count)
-            .map(|index| Message {
+        let message = |index| match self.kept {
+            Some(_) => kept::message(self.name, sequence, index, random),
+            None => Message {
                 key: (self.name != queue::SENDER && random.random_bool(0.7))
                     .then(|| format!("key-{}", random.random_range(0..10))),
                 value: format!("{}-{sequence}-{index}", self.name),
-            })
-            .collect();
+            },
+        };
+        let messages: Vec<_> = (0..count).map(message).collect();
         let named = (self.identity != Identity::Plain).then(|| format!("{sequence}"));
         let mut document = body(&messages);
         if self.name == queue::SENDER {
             queue::decorate(&mut document, random);
         }
-        let ticket = self.world.recorder.start(self.name, named, messages.clone());
+        if let Some(kept) = &self.kept {
+            kept.date(&mut document, random);
+        }
+        let ticket = self.recorder.start(self.name, named, messages.clone());
         let mut outcome = Outcome::Unknown;
         for attempt in 0..ATTEMPTS {
             let dark = self.world.dark();
@@ -135,13 +169,13 @@ impl Sender {
                 }
             }
         }
-        self.world.recorder.finish(&ticket, outcome);
+        self.recorder.finish(&ticket, outcome);
         Ok(())
     }
 
     async fn attempt(&mut self, sequence: u64, document: &Value) -> Verdict {
         let Some(node) = self.world.any_node(&mut self.random) else { return Verdict::NotStored };
-        let mut request = request("POST", "/v1/topics/t/messages", document);
+        let mut request = request("POST", &format!("/v1/topics/{}/messages", self.topic), document);
         let mut header = |name: &'static str, value: String| {
             request.headers_mut().insert(name, value.parse().expect("a good header"));
         };

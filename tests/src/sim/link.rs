@@ -15,10 +15,11 @@ use brigade_index::store::fault::FaultStore;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart, path::Path,
 };
+use tokio::sync::Mutex;
 
-use super::{Trace, gate::Gate, region::SimRegion};
+use super::{Trace, gate::Gate, region::SimRegion, traps::Traps};
 
 /// A connection. Clones share it.
 #[derive(Clone, Debug)]
@@ -30,6 +31,7 @@ pub(super) struct Link {
     /// Cut off for this node alone.
     cut: Arc<AtomicBool>,
     gate: Gate,
+    traps: Traps,
     trace: Trace,
 }
 
@@ -40,9 +42,9 @@ impl fmt::Display for Link {
 }
 
 impl Link {
-    pub(super) fn new(who: &str, region: SimRegion, seed: u64, gate: Gate, trace: Trace) -> Self {
+    pub(super) fn new(who: &str, region: SimRegion, seed: u64, (gate, traps): (Gate, Traps), trace: Trace) -> Self {
         let faults = FaultStore::new(Arc::new(region.clone()), seed);
-        let link = Self { who: who.into(), region, faults, cut: Arc::default(), gate, trace };
+        let link = Self { who: who.into(), region, faults, cut: Arc::default(), gate, traps, trace };
         link.refresh();
         link
     }
@@ -61,7 +63,7 @@ impl Link {
         let mood = self.region.mood();
         self.faults.heal();
         self.faults.set_latency(Some(mood.latency));
-        mood.rules.into_iter().for_each(|rule| self.faults.add(rule));
+        self.region.besides().into_iter().chain(mood.rules).for_each(|rule| self.faults.add(rule));
         self.faults.set_unreachable(mood.away || self.cut.load(Relaxed));
         self.faults.set_full(mood.full);
     }
@@ -72,6 +74,13 @@ impl Link {
         T: Send + 'static,
         A: Future<Output = Result<T>> + Send + 'static,
     {
+        let trap = self.traps.step(&self.who, verb, key);
+        if let Some(trap) = trap {
+            self.trace.say(&self.who, format_args!("is struck at {verb} {key}: {trap}"));
+            if !trap.after {
+                trap.strike(&self.gate);
+            }
+        }
         self.gate.pass().await;
         self.gate.count();
         let (link, key) = (self.clone(), key.clone());
@@ -87,6 +96,9 @@ impl Link {
             link.trace.say(&link.who, format_args!("{} {verb} {key}: {outcome}{end}", link.region));
             answer
         });
+        if let Some(trap) = trap.filter(|trap| trap.after) {
+            trap.strike(&self.gate);
+        }
         let answer = carried_out.await;
         self.gate.pass().await;
         answer.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
@@ -102,7 +114,8 @@ impl ObjectStore for Link {
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let (faults, key) = (self.faults.clone(), location.clone());
-        self.run("put parts", location, async move { faults.put_multipart_opts(&key, opts).await }).await
+        let parts = self.run("begin", location, async move { faults.put_multipart_opts(&key, opts).await }).await?;
+        Ok(Box::new(Parts { link: self.clone(), key: location.clone(), parts: Arc::new(Mutex::new(parts)) }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -144,5 +157,33 @@ impl ObjectStore for Link {
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         let (faults, from, target) = (self.faults.clone(), from.clone(), to.clone());
         self.run("copy", to, async move { faults.copy_opts(&from, &target, options).await }).await
+    }
+}
+
+/// An object that is written in parts over a connection.
+#[derive(Debug)]
+struct Parts {
+    link: Link,
+    key: Path,
+    /// What is under way goes on when the node has given it up.
+    parts: Arc<Mutex<Box<dyn MultipartUpload>>>,
+}
+
+#[async_trait]
+impl MultipartUpload for Parts {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let (link, key, parts) = (self.link.clone(), self.key.clone(), self.parts.clone());
+        async move { link.run("put part of", &key, async move { parts.lock().await.put_part(data).await }).await }
+            .boxed()
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let parts = self.parts.clone();
+        self.link.run("complete", &self.key, async move { parts.lock().await.complete().await }).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        let parts = self.parts.clone();
+        self.link.run("abort", &self.key, async move { parts.lock().await.abort().await }).await
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     history::{
-        Place,
+        Place, Recorder, Stored,
         queue::{Action, Delivery, Held, Letter, QueueRecorder, Remains, Rules, Verdict, check, group_of},
     },
     load::Stop,
@@ -48,20 +48,20 @@ const DEAD_PARTITIONS: u64 = 2;
 /// A queue subscription, and what happened to it.
 #[derive(Clone)]
 pub(super) struct Queue {
+    topic: &'static str,
     name: &'static str,
     visibility_ms: u64,
     rules: Rules,
     /// Whether its dead letters are copied to a topic of their own.
     buries: bool,
     pub(super) recorder: QueueRecorder,
+    /// Where it is noted which messages were delivered.
+    seen: Recorder,
 }
 
 /// The queue subscriptions of the topic.
-pub(super) fn queues() -> [Queue; 3] {
-    let queue = |name, visibility_ms, rules| {
-        let (buries, recorder) = (name == WORK, QueueRecorder::default());
-        Queue { name, visibility_ms, rules, buries, recorder }
-    };
+pub(super) fn queues(seen: &Recorder) -> [Queue; 3] {
+    let queue = |name, visibility_ms, rules| Queue::new("t", name, visibility_ms, rules, seen.clone());
     [
         queue(WORK, 2_000, Rules { max_deliveries: 4, ..Rules::default() }),
         queue("groups", 1_500, Rules { ordered: true, max_deliveries: 3, keeps_expired: true }),
@@ -72,7 +72,7 @@ pub(super) fn queues() -> [Queue; 3] {
 /// Creates the subscriptions.
 pub(super) async fn prepare(world: &World) -> Result<(), String> {
     world.insist("PUT", &format!("/v1/topics/{DEAD}"), &json!({"partitions": DEAD_PARTITIONS})).await?;
-    for Queue { name, visibility_ms, rules, buries, .. } in queues() {
+    for Queue { name, visibility_ms, rules, buries, .. } in queues(&world.recorder) {
         let mut settings = json!({
             "kind": "queue", "visibility_timeout_ms": visibility_ms, "max_deliveries": rules.max_deliveries,
             "ordered": rules.ordered, "expired": if rules.keeps_expired { "dead_letter" } else { "drop" },
@@ -121,7 +121,7 @@ pub(super) struct Consumer {
 
 impl Consumer {
     pub(super) fn new(world: &World, queue: &Queue, number: usize, seed: u64) -> Self {
-        let who = format!("{}-{number}", queue.name);
+        let who = format!("{}-{}-{number}", queue.topic, queue.name);
         let random = StdRng::seed_from_u64(seed);
         Self { world: world.clone(), queue: queue.clone(), who, random, late: Vec::new() }
     }
@@ -152,7 +152,7 @@ impl Consumer {
             match self.random.random_range(0..100) {
                 0..70 => acked.push(receipt),
                 70..78 => self.settle(Action::Nack, vec![receipt]).await?,
-                78..82 => self.settle(Action::Reject, vec![receipt]).await?,
+                78..82 if self.queue.rejects() => self.settle(Action::Reject, vec![receipt]).await?,
                 82..88 => {
                     let visibility = self.random.random_range(1..4_000_000);
                     self.settle(Action::Extend(visibility), vec![receipt.clone()]).await?;
@@ -177,7 +177,7 @@ impl Consumer {
             let receipt = self.late.swap_remove(self.random.random_range(0..self.late.len()));
             let action = match self.random.random_range(0..8) {
                 0 => Action::Nack,
-                1 => Action::Reject,
+                1 if self.queue.rejects() => Action::Reject,
                 2 => Action::Extend(1_000_000),
                 _ => Action::Ack,
             };
@@ -216,12 +216,27 @@ impl Consumer {
 }
 
 impl Queue {
+    pub(super) fn new(
+        topic: &'static str,
+        name: &'static str,
+        visibility_ms: u64,
+        rules: Rules,
+        seen: Recorder,
+    ) -> Self {
+        Self { topic, name, visibility_ms, rules, buries: name == WORK, recorder: QueueRecorder::default(), seen }
+    }
+
     pub(super) fn name(&self) -> &'static str {
         self.name
     }
 
+    /// Whether consumers reject messages. Where messages are dropped, dead letters go, too.
+    fn rejects(&self) -> bool {
+        self.topic == "t"
+    }
+
     fn path(&self, what: &str) -> String {
-        format!("/v1/topics/t/subscriptions/{}/{what}", self.name)
+        format!("/v1/topics/{}/subscriptions/{}/{what}", self.topic, self.name)
     }
 
     /// What a poll delivers; nothing when there is no answer.
@@ -244,6 +259,7 @@ impl Queue {
         let deliveries = deliveries.ok_or_else(|| format!("{who}: {page}"))?;
         let places: Vec<_> = deliveries.iter().map(|d| (d.place.partition, d.place.offset, d.count)).collect();
         world.trace(who, format_args!("poll {poll} at {} for {visibility_us} us: {places:?}", node.name));
+        self.seen.observe(messages.iter().filter_map(Stored::from_json));
         let numbers = self.recorder.polled(poll, world.moment(), deliveries);
         let text = |message: &Value| message["receipt"].as_str().unwrap_or_default().to_owned();
         Ok(numbers.into_iter().zip(messages).map(|(delivery, m)| Receipt { delivery, text: text(m) }).collect())
@@ -335,9 +351,9 @@ fn held(queue: &str, message: &Value) -> Option<Held> {
 
 impl Queue {
     /// Receives and acknowledges until nothing is left, whatever time it is. Gives the dead letters.
-    async fn drain(&self, world: &World, messages: &[Value]) -> Result<Vec<Letter>, String> {
+    pub(super) async fn drain(&self, world: &World, messages: &[Value]) -> Result<Vec<Letter>, String> {
         let mut random = StdRng::seed_from_u64(0);
-        let who = format!("{}-end", self.name);
+        let who = format!("{}-{}-end", self.topic, self.name);
         world.nodes().iter().for_each(|node| world.jump(node, ALL_OVER_MS));
         for _ in 0..ROUNDS {
             let node = world.any_node(&mut random).ok_or("no node is up")?;
@@ -349,7 +365,7 @@ impl Queue {
             }
             // What the filter does not want is settled after a while.
             sleep(Duration::from_secs(5)).await;
-            let path = format!("/v1/topics/t/subscriptions/{}", self.name);
+            let path = format!("/v1/topics/{}/subscriptions/{}", self.topic, self.name);
             let view = world.insist("GET", &path, &Value::Null).await?;
             if view["lag"] == 0 {
                 return self.ended(world, messages, &view).await;

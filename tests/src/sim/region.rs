@@ -51,13 +51,22 @@ struct Inner {
     /// What it goes back to after trouble.
     usual: Mutex<Mood>,
     mood: Mutex<Mood>,
+    /// Rules that come and go whatever the mood.
+    besides: Mutex<Vec<Rule>>,
 }
 
 impl SimRegion {
     pub(super) fn new(number: usize, usual: Mood) -> Self {
         let name = RegionName::new(&format!("r{number}")).expect("a good name");
         let (url, mood) = (format!("memory://{name}"), usual.clone().into());
-        Self(Arc::new(Inner { name, url, objects: Mutex::default(), usual: usual.into(), mood }))
+        Self(Arc::new(Inner {
+            name,
+            url,
+            objects: Mutex::default(),
+            usual: usual.into(),
+            mood,
+            besides: Mutex::default(),
+        }))
     }
 
     pub(super) fn name(&self) -> &RegionName {
@@ -80,7 +89,16 @@ impl SimRegion {
         *lock(&self.0.mood) = mood;
     }
 
+    pub(super) fn besides(&self) -> Vec<Rule> {
+        lock(&self.0.besides).clone()
+    }
+
+    pub(super) fn set_besides(&self, rules: Vec<Rule>) {
+        *lock(&self.0.besides) = rules;
+    }
+
     pub(super) fn calm(&self) {
+        self.set_besides(Vec::new());
         *lock(&self.0.usual) = Mood::calm();
         self.set_mood(Mood::calm());
     }

@@ -99,6 +99,7 @@ impl Client {
             number += 1;
             self.transact(number).await?;
             sleep(Duration::from_millis(self.random.random_range(1..300))).await;
+            self.world.breathe(&mut self.random).await;
         }
         Ok(())
     }

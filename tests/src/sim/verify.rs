@@ -1,10 +1,13 @@
 //! What must hold at the end, when nothing is wrong any more: every region alone tells the same, and nobody does anything.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use brigade_index::{
     format::{Floor, Record, RegionIdentity, Section, Value, checksum, decode_snapshot},
-    ids::{RegionNo, Sequence, ShardId},
+    ids::{Partition, RegionNo, Sequence, ShardId},
     journal::{Fold, Place},
     keys,
     names::RegionName,
@@ -18,9 +21,6 @@ use tokio::time::sleep;
 use super::{region::SimRegion, world::World};
 
 const SHARD: ShardId = ShardId(0);
-
-/// Time for what is under way to come to its end.
-const SETTLE: Duration = Duration::from_secs(40);
 
 /// An entry by its content.
 type Contents = BTreeMap<Sequence, u32>;
@@ -37,8 +37,8 @@ pub(super) async fn founding(world: &World) -> Result<Vec<RegionRecord>, String>
     records.collect()
 }
 
-/// I1, I10, I13: each region alone has every committed entry, with one content, and every batch; and they add up to the
-/// leader's state.
+/// I1, I10, I13: each region alone has every entry that recovery or a reader may ask for, with one content, every batch and
+/// every archive file; and they add up to the leader's state.
 pub(super) async fn every_region_alone(world: &World, founding: &[RegionRecord]) -> Result<(), String> {
     let (_, shard, status) = world.leader().ok_or("nobody leads")?;
     let expected = shard.state().clone();
@@ -87,7 +87,9 @@ async fn tell(
     }
     let mut contents = Contents::new();
     let mut bodies = BTreeMap::new();
-    for sequence in (1..=committed.0).map(Sequence) {
+    let path = fold.log.keys().copied().filter(|sequence| *sequence <= committed);
+    let referenced: BTreeSet<_> = state.bodies().chain(path).collect();
+    for sequence in referenced {
         let Some(bytes) = object_of(&objects, &fold, sequence).await? else { continue };
         let record = Record::decode(&bytes).map_err(|error| format!("entry {sequence}: {error}"))?;
         if record.head.sequence != sequence || !matches!(record.section, Section::Commit(_)) {
@@ -106,16 +108,38 @@ async fn tell(
             return Err(format!("I10: the batch at {batch:?} is not whole"));
         }
     }
+    archive(&objects, &state).await?;
     Ok((state, contents))
+}
+
+/// Every archive file is there as it was written.
+async fn archive(objects: &InMemory, state: &ShardState) -> Result<(), String> {
+    for topic in state.topics() {
+        for (partition, log) in (0..).map(Partition).zip(&topic.partitions) {
+            for file in log.files() {
+                let key = file.key(&topic.name, topic.id, partition);
+                let bytes = get(objects, &key).await?.ok_or_else(|| format!("I10: {key} is missing"))?;
+                if bytes.len() as u64 != file.bytes || checksum(&bytes) != file.crc {
+                    return Err(format!("I10: {key} is not what was written"));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn object_of(objects: &InMemory, fold: &Fold, sequence: Sequence) -> Result<Option<Bytes>, String> {
     match fold.extents.find(sequence) {
+        // Those whose batches are needed are looked for below.
+        None if sequence <= fold.truncated => Ok(None),
         None => Err(format!("it is not known where entry {sequence} is")),
         Some(Place::Copy) => get(objects, &keys::copy(SHARD, sequence)).await,
         Some(Place::Journal(slot)) => {
             let key = keys::journal(SHARD, slot);
-            get(objects, &key).await?.map(Some).ok_or_else(|| format!("{key}, entry {sequence}, is missing"))
+            match get(objects, &key).await? {
+                None if sequence > fold.truncated => Err(format!("{key}, entry {sequence}, is missing")),
+                found => Ok(found),
+            }
         }
     }
 }
@@ -149,7 +173,6 @@ async fn get(objects: &InMemory, key: &Path) -> Result<Option<Bytes>, String> {
 
 /// I21: nobody asks a store for anything, and the leader stays.
 pub(super) async fn idle(world: &World, time: Duration) -> Result<(), String> {
-    sleep(SETTLE).await;
     let look = || {
         let nodes = world.nodes();
         let requests: Vec<_> = nodes.iter().map(|node| (node.name.clone(), node.gate.requests())).collect();

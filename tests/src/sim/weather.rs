@@ -3,9 +3,16 @@
 
 use std::time::Duration;
 
-use brigade_index::store::{
-    Operation,
-    fault::{Answer, Fault, Latency, Rule},
+use brigade_compactor::{
+    plan::PlanSettings,
+    worker::{CompactorSettings, Pace},
+};
+use brigade_index::{
+    archive::WriterSettings,
+    store::{
+        Operation,
+        fault::{Answer, Fault, Latency, Rule},
+    },
 };
 use rand::{RngExt, rngs::StdRng};
 
@@ -41,6 +48,8 @@ pub(super) struct Weather {
     trouble: Trouble,
     /// Chance that a message between nodes is lost.
     pub(super) loss: f64,
+    /// What the compactors of all nodes go by.
+    pub(super) compactor: CompactorSettings,
 }
 
 impl Weather {
@@ -61,7 +70,7 @@ impl Weather {
             _ => Trouble::None,
         };
         let loss = if random.random_bool(0.3) { 0.01 } else { 0.0 };
-        Self { regions, stores, trouble, loss }
+        Self { regions, stores, trouble, loss, compactor: compactor(random) }
     }
 
     /// The usual mood of one region's store.
@@ -73,6 +82,51 @@ impl Weather {
         };
         let latency = Latency { median: Duration::from_millis(median), p99: Duration::from_millis(median * tail) };
         Mood { latency, rules: self.trouble.rules(), away: false, full: false }
+    }
+}
+
+/// A compactor that is never at rest while messages come: it archives a few KiB at a time.
+fn compactor(random: &mut StdRng) -> CompactorSettings {
+    let pick = |random: &mut StdRng, from: &[u64]| from[random.random_range(0..from.len())];
+    let file_bytes = pick(random, &[2 << 10, 6 << 10, 16 << 10]);
+    let merge_least = random.random_range(2..4);
+    let plan = PlanSettings {
+        file_bytes,
+        max_file_bytes: pick(random, &[16 << 10, 40 << 10, 120 << 10]),
+        job_bytes: file_bytes * random.random_range(1..5),
+        pressure_bytes: 1 << 10,
+        job_partitions: random.random_range(1..9),
+        archive_after_ms: random.random_range(300..4_000),
+        idle_after_ms: random.random_range(4_000..12_000),
+        min_file_bytes: pick(random, &[1, 512, 2 << 10]),
+        max_runs_partition: pick(random, &[8, 60, 10_000]) as usize,
+        max_runs: pick(random, &[30, 200_000]) as usize,
+        merge_fan_in: merge_least + random.random_range(0..4),
+        merge_least,
+        jobs_of_a_kind: random.random_range(1..5),
+    };
+    let writer = WriterSettings {
+        row_group_bytes: pick(random, &[512, 4 << 10, 16 << 20]) as usize,
+        row_group_rows: pick(random, &[7, 50, 10_000]) as usize,
+        page_bytes: pick(random, &[100, 1 << 10, 256 << 10]) as usize,
+        ..WriterSettings::default()
+    };
+    let pace = Pace {
+        dead_entries: pick(random, &[20, 100, 400]),
+        views_every: Duration::from_millis(pick(random, &[300, 3_000])),
+        pause: Duration::from_millis(pick(random, &[500, 3_000])),
+        pauses: (Duration::from_millis(300), Duration::from_secs(4)),
+    };
+    CompactorSettings {
+        enabled: true,
+        plan,
+        writer,
+        memory_bytes: pick(random, &[64 << 10, 1 << 20]) as usize,
+        part_bytes: pick(random, &[1 << 10, 8 << 10, 8 << 20]) as usize,
+        bytes_per_second: pick(random, &[0, 300 << 10]),
+        repair_bytes_per_second: pick(random, &[0, 1 << 20]),
+        delete_delay: Duration::from_millis(pick(random, &[0, 500, 3_000])),
+        pace,
     }
 }
 

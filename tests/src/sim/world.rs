@@ -5,7 +5,7 @@ use std::{
     fmt::Display,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -16,7 +16,7 @@ use brigade::{
     settings::{LeaseSettings, RegionSettings, Settings},
 };
 use brigade_index::{
-    env::Env,
+    env::{Clock, Env},
     founding::Opener,
     ids::Ballot,
     names::RegionName,
@@ -38,12 +38,13 @@ use super::{
     network::{Network, Wire},
     node::SimNode,
     region::{Mood, SimRegion},
+    traps::Traps,
     weather::Weather,
 };
 use crate::history::{Recorder, Stored, queue::Moment};
 
 /// When a simulation begins, in milliseconds since the Unix epoch.
-const START_MS: i64 = 1_760_000_000_000;
+pub(super) const START_MS: i64 = 1_760_000_000_000;
 
 /// Clocks of machines are wrong by up to so much, and jump by so much, in milliseconds.
 pub(super) const SKEW_MS: i64 = 600_000;
@@ -82,8 +83,13 @@ pub(super) struct Inner {
     moments: AtomicU64,
     /// The highest ballot under which a node was seen to lead.
     highest: Mutex<Ballot>,
+    /// Whether all trouble is over, so that there need not be as much load.
+    calmed: AtomicBool,
     /// How often a clock has jumped.
     jumps: AtomicU64,
+    /// All clocks that there ever were, and the latest time that one showed before it jumped.
+    clocks: Mutex<(Vec<Arc<WallClock>>, i64)>,
+    pub(super) traps: Traps,
     /// Held while the set of regions is changed, or must not be.
     pub(super) regions_held: tokio::sync::Mutex<()>,
 }
@@ -121,7 +127,10 @@ impl World {
             problems: Mutex::default(),
             moments: AtomicU64::new(0),
             highest: Mutex::default(),
+            calmed: AtomicBool::new(false),
             jumps: AtomicU64::new(0),
+            clocks: Mutex::default(),
+            traps: Traps::default(),
             regions_held: tokio::sync::Mutex::default(),
         }));
         let founding: Vec<_> = (0..world.weather.regions).map(|_| world.add_region(&mut random)).collect();
@@ -212,7 +221,9 @@ impl World {
     /// All trouble ends, for good.
     pub(super) fn calm(&self) {
         self.set_dark(false);
+        self.calmed.store(true, Relaxed);
         self.network.heal();
+        self.traps.clear();
         for node in self.nodes() {
             node.gate.pause(false);
             lock(&node.links).values().for_each(|link| link.set_cut(false));
@@ -221,6 +232,12 @@ impl World {
             region.calm();
             self.refresh(&region);
         }
+    }
+
+    /// Pause of somebody who sends.
+    pub(super) async fn breathe(&self, random: &mut StdRng) {
+        let most = if self.calmed.load(Relaxed) { 600 } else { 90 };
+        sleep(Duration::from_millis(random.random_range(1..most))).await;
     }
 
     /// No quorum can be reached from now on, or it can again.
@@ -256,6 +273,7 @@ impl World {
         };
         let mut random = StdRng::seed_from_u64(self.seed ^ hash(&format!("{machine}.{life}")));
         let clock = WallClock::new(START_MS + random.random_range(-SKEW_MS..SKEW_MS), self.began);
+        lock(&self.clocks).0.push(clock.clone());
         let node = Arc::new(SimNode::new(machine, life, clock));
         self.say(format_args!("{node} starts{}", if usurp { ", to take over" } else { "" }));
         lock(&self.nodes).push(node.clone());
@@ -313,7 +331,15 @@ impl World {
     pub(super) fn jump(&self, node: &SimNode, by_ms: i64) {
         self.say(format_args!("the clock of {node} jumps by {by_ms} ms"));
         self.jumps.fetch_add(1, Relaxed);
+        let latest = &mut lock(&self.clocks).1;
+        *latest = node.clock.now_ms().max(*latest);
         node.clock.jump(by_ms);
+    }
+
+    /// The latest time that any clock has shown so far, milliseconds since the Unix epoch.
+    pub(super) fn latest_ms(&self) -> i64 {
+        let (clocks, before) = &*lock(&self.clocks);
+        clocks.iter().map(|clock| clock.now_ms()).fold(*before, i64::max)
     }
 
     /// Waits until one node leads and all others follow it.
@@ -383,7 +409,7 @@ impl World {
     pub(super) async fn messages_of(&self, topic: &str, partitions: u64) -> Result<Vec<Value>, String> {
         let mut all = Vec::new();
         for partition in 0..partitions {
-            let mut offset = 0;
+            let mut offset = "earliest".to_owned();
             loop {
                 let path =
                     format!("/v1/topics/{topic}/messages?partition={partition}&offset={offset}&max_messages=10000");
@@ -393,7 +419,7 @@ impl World {
                     break;
                 }
                 all.extend_from_slice(messages);
-                offset = page["next_offset"].as_u64().ok_or("no next offset")?;
+                offset = page["next_offset"].as_u64().ok_or("no next offset")?.to_string();
             }
         }
         Ok(all)
@@ -461,6 +487,7 @@ async fn start_once(
     settings.publish.request_timeout_ms = 5_000;
     settings.advertise = Some(node.address());
     settings.lease = LeaseSettings { usurp, ..LeaseSettings::default() };
+    settings.compact.instead = Some(world.weather.compactor.clone());
     let opener = opener(world, node, metrics.clone(), env.clone());
     let wire = Wire { network: world.network.clone(), from: node.machine.clone(), gate: node.gate.clone() };
     start_node_on(settings, opener, metrics, env, Arc::new(wire)).await.map_err(|error| error.to_string())
@@ -485,7 +512,7 @@ fn opener(world: &World, node: &Arc<SimNode>, metrics: StoreMetrics, env: Env) -
 fn connect(world: &World, node: &SimNode, region: SimRegion) -> Link {
     let gate: Gate = node.gate.clone();
     let seed = world.seed ^ hash(&format!("{node} to {region}"));
-    Link::new(&node.name, region, seed, gate, world.trace.clone())
+    Link::new(&node.name, region, seed, (gate, world.traps.clone()), world.trace.clone())
 }
 
 /// A number from a name, the same in every run (FNV-1a).

@@ -88,11 +88,33 @@ async fn programs_get_json_and_exit_codes() {
     assert_eq!(messages.iter().map(shown).collect::<Vec<_>>(), ["a", "b"].map(|v| ("k".into(), v.into(), "1".into())));
     succeeded(node.cli(&["topic", "list"]).await);
     succeeded(node.cli(&["topic", "describe", "t"]).await);
+    let alter = ["--retention", "7d", "--retention-bytes", "10GiB", "--key-compaction", "--compaction-lag", "1h30m"];
+    let altered = [&["--output", "json", "topic", "alter", "t"], &alter[..]].concat();
+    let altered: Value = serde_json::from_slice(&succeeded(node.cli(&altered).await)).unwrap();
+    let settings = &altered["settings"];
+    assert_eq!(
+        (&settings["retention_ms"], &settings["retention_bytes"]),
+        (&604_800_000.into(), &10_737_418_240_u64.into())
+    );
+    assert_eq!((&settings["key_compaction"], &settings["compaction_lag_ms"]), (&true.into(), &5_400_000.into()));
+    let described = String::from_utf8(succeeded(node.cli(&["topic", "describe", "t"]).await)).unwrap();
+    assert!(
+        described.contains("for 7d, or up to 10.00 GiB a partition, whichever ends first; of each key only the last"),
+        "{described}"
+    );
+    let altered = node.cli(&["--output", "json", "topic", "alter", "t", "--retention", "forever"]).await;
+    let altered: Value = serde_json::from_slice(&succeeded(altered)).unwrap();
+    assert_eq!(altered["settings"]["retention_ms"], Value::Null);
+    assert_eq!(altered["settings"]["retention_bytes"], 10_737_418_240_u64);
+    assert_eq!(succeeded(node.cli(&["--output", "json", "topic", "files", "t"]).await), b"[]\n");
     succeeded(node.cli(&["status"]).await);
 
     let huge = "x".repeat(60_000);
     succeeded(node.cli(&["topic", "create", "small", "--max-message-bytes", "1000"]).await);
-    let cases: [(&[&str], i32); 5] = [
+    let cases: [(&[&str], i32); 8] = [
+        (&["topic", "files", "nothing"], 3),
+        (&["topic", "alter", "t", "--retention", "7"], 2),
+        (&["topic", "alter", "t", "--retention", "36501d"], 4),
         (&["read", "nothing"], 3),
         (&["topic", "describe", "nothing"], 3),
         (&["publish", "small", &huge], 4),

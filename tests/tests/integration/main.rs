@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking, in its helpers too")]
 
+mod archive;
 mod attributes;
 mod bad_clients;
 mod bad_input;
@@ -9,6 +10,7 @@ mod bench_queue;
 mod cli;
 mod corruption;
 mod crash;
+mod engines;
 mod idempotence;
 mod idle;
 mod many_topics;
@@ -21,6 +23,7 @@ mod queue;
 mod read;
 mod regions;
 mod s3;
+mod scrub;
 mod seats;
 mod simulation;
 mod store_down;
@@ -28,3 +31,4 @@ mod subscriptions;
 mod tidy;
 mod topics;
 mod transactions;
+mod transfer;

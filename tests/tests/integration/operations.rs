@@ -38,6 +38,7 @@ async fn the_openapi_document_names_every_path() {
     let routes = [
         ("/v1/topics", "get"),
         ("/v1/topics/{topic}", "get put patch delete"),
+        ("/v1/topics/{topic}/files", "get"),
         ("/v1/topics/{topic}/messages", "get post"),
         ("/v1/topics/{topic}/subscriptions", "get"),
         ("/v1/topics/{topic}/subscriptions/{subscription}", "get put patch delete"),

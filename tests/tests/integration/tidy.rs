@@ -26,6 +26,9 @@ const CRATES: [(&str, &[&str]); 7] = [
 
 /// Files and directories that decide and do nothing else: no runtime, no store, no clock.
 const PURE: &[&str] = &[
+    "compactor/src/views",
+    "index/src/archive",
+    "index/src/archive.rs",
     "index/src/batch",
     "index/src/batch.rs",
     "index/src/command.rs",
@@ -39,6 +42,7 @@ const PURE: &[&str] = &[
     "index/src/sparse.rs",
     "index/src/state",
     "index/src/state.rs",
+    "ingest/src/chunk.rs",
     "ingest/src/dispatch",
     "ingest/src/dispatch.rs",
     "ingest/src/members",
@@ -48,6 +52,7 @@ const PURE: &[&str] = &[
     "ingest/src/plan.rs",
     "ingest/src/queue/pending.rs",
     "ingest/src/queue/receipt.rs",
+    "ingest/src/source.rs",
     "api/src/push/address.rs",
     "api/src/push/backoff.rs",
     "api/src/push/cidr.rs",

@@ -8,7 +8,8 @@ async fn a_topic_is_created_once_and_described() {
     let node = Process::start().await;
     let http = node.http();
     let settings = json!({"partitions": 3, "max_message_bytes": 1000, "compression": "zstd",
-        "deduplication_window_ms": 7, "replication": "sync"});
+        "deduplication_window_ms": 7, "retention_ms": 604_800_000, "retention_bytes": null, "delete_after_ack": true,
+        "key_compaction": false, "compaction_lag_ms": 0, "tombstone_retention_ms": 3_600_000, "replication": "sync"});
     let created = http.json("PUT", "/v1/topics/orders", &settings).await.expect(201).json();
     assert_eq!(created["name"], "orders");
     assert_eq!(created["settings"], settings);
@@ -32,7 +33,9 @@ async fn an_empty_body_means_the_defaults() {
     let http = node.http();
     let created = http.send(http.request("PUT", "/v1/topics/t")).await.expect(201).json();
     let defaults = json!({"partitions": 1, "max_message_bytes": 1_048_576, "compression": "lz4",
-            "deduplication_window_ms": 300_000, "replication": "sync"});
+            "deduplication_window_ms": 300_000, "retention_ms": null, "retention_bytes": null, "delete_after_ack": false,
+            "key_compaction": false, "compaction_lag_ms": 0, "tombstone_retention_ms": 86_400_000,
+            "replication": "sync"});
     assert_eq!(created["settings"], defaults);
     http.json("PUT", "/v1/topics/t", &json!({})).await.expect(200);
     http.json("PUT", "/v1/topics/t", &defaults).await.expect(200);

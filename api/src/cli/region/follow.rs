@@ -20,7 +20,8 @@ pub(super) async fn follow(context: &Context, wanted: &[WantedRegion]) -> Result
         // Another node may take over meanwhile, and goes on with the change.
         let (list, _) = context.client.retry(&RetryPolicy::default(), || context.client.regions()).await?;
         let Some(change) = &list.change else { return finished(list, wanted) };
-        let entries = shards(&list).map(|(_, shard)| shard.behind_entries + shard.copies_missing).sum();
+        let entries =
+            shards(&list).map(|(_, shard)| shard.behind_entries + shard.copies_missing + shard.files_missing).sum();
         backlog.show(entries, describe(change, &list));
         tokio::time::sleep(PAUSE).await;
     }

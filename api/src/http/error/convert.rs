@@ -223,7 +223,8 @@ impl From<Rejection> for ApiError {
             Rejection::TransactionDecided(_) => kinds::TRANSACTION_DECIDED,
             Rejection::TooManyTransactions => kinds::TOO_MANY_TRANSACTIONS,
             Rejection::TransactionPending(_) => kinds::TRANSACTION_PENDING,
-            Rejection::Malformed(_) => kinds::INTERNAL,
+            // The compactor's own; no client gives such commands.
+            Rejection::Claimed(_) | Rejection::ClaimLost(_) | Rejection::Malformed(_) => kinds::INTERNAL,
         };
         Self::new(kind, rejection.to_string())
     }

@@ -89,6 +89,25 @@ pub(super) fn describe(route: Route) -> About {
             "The shards: their leaders, partitions and regions",
             &[("200", "The shards.", &[(JSON, Some("ShardList"))])],
         ),
+        Route::Compactor => ops(
+            "How the compactor comes on: jobs, what waits, what regions miss",
+            &[("200", "The compactor.", &[(JSON, Some("CompactorView"))])],
+        ),
+        Route::RunCompactor => About {
+            query: &[
+                ("topic", "Only this topic is archived, merged and compacted; all of them by default."),
+                ("run", "Instead of beginning a run: wait on for the run of this number."),
+                ("wait", "How long to wait for the end of it, in milliseconds; 20000 by default, at most 60000."),
+            ],
+            body: Some(("What to work on; may be left out.", &[(JSON, Some("RunBody"))])),
+            ..ops(
+                "Archive everything now, merge and drop what can be, delete what nothing refers to",
+                &[
+                    ("200", "It is done.", &[(JSON, Some("RunView"))]),
+                    ("202", "It goes on; wait for it with `run`.", &[(JSON, Some("RunView"))]),
+                ],
+            )
+        },
         Route::Lease => ops(
             "What this node is to a shard, from memory; what nodes ask each other",
             &[("200", "Its part.", &[(JSON, Some("LeaseAnswer"))])],
@@ -104,6 +123,7 @@ pub(super) fn describe(route: Route) -> About {
         | Route::GetTopic
         | Route::AlterTopic
         | Route::DeleteTopic
+        | Route::ListFiles
         | Route::Publish
         | Route::Read => topic(route),
         Route::ListSubscriptions
@@ -185,6 +205,16 @@ fn topic(route: Route) -> About {
             ..PLAIN
         },
         Route::DeleteTopic => ops("Delete a topic with its messages and subscriptions", &[("204", "It is gone.", &[])]),
+        Route::ListFiles => About {
+            summary: "Archive files of a topic, in the order of partitions and offsets, a page at a time",
+            query: &[
+                ("partition", "Only files of this partition."),
+                ("after", "Only files after this one: `next` of the page before."),
+                ("limit", "Most files, 1 to 1000; 100 by default."),
+            ],
+            answers: &[("200", "A page.", &[(JSON, Some("FilePage"))])],
+            ..PLAIN
+        },
         Route::Publish => About {
             summary: "Publish messages; answered when they are durable, stored whole or not at all",
             query: PUBLISH_QUERY,

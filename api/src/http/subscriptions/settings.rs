@@ -5,12 +5,15 @@ use brigade_index::{
     filter::Filter,
     names::TopicName,
 };
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::place::{Seek, Start};
 use crate::{
-    http::error::{ApiError, kinds},
+    http::{
+        body::given,
+        error::{ApiError, kinds},
+    },
     push::SigningSecret,
     serve::Leading,
     settings::redact_url,
@@ -98,11 +101,6 @@ pub(in crate::http) struct PushBody {
 enum ExpiredField {
     Drop,
     DeadLetter,
-}
-
-/// A field that was given, perhaps as `null`.
-fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 /// Settings as they will be.

@@ -20,11 +20,13 @@ async fn topics() {
     let created = put(&router, "/v1/topics/t", r#"{"partitions":2,"compression":"zstd"}"#).await;
     assert_eq!(created.status, StatusCode::CREATED);
     let settings = json!({"partitions": 2, "max_message_bytes": 1048576, "compression": "zstd",
-        "deduplication_window_ms": 300_000, "replication": "sync"});
+        "deduplication_window_ms": 300_000, "retention_ms": null, "retention_bytes": null, "delete_after_ack": false,
+        "key_compaction": false, "compaction_lag_ms": 0, "tombstone_retention_ms": 86_400_000, "replication": "sync"});
     assert_eq!(created.json()["settings"], settings);
     assert_eq!(
         created.json()["partitions"][1],
-        json!({"partition": 1, "log_start": 0, "high_watermark": 0, "messages": 0, "bytes": 0})
+        json!({"partition": 1, "log_start": 0, "archived_end": 0, "high_watermark": 0, "messages": 0, "bytes": 0,
+            "files": 0, "archived_bytes": 0, "stored_bytes": 0})
     );
     let again = r#"{"partitions":2,"compression":"zstd","replication":"sync"}"#;
     assert_eq!(put(&router, "/v1/topics/t", again).await.status, StatusCode::OK);

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use brigade_compactor::snapshots;
+use brigade_compactor::{
+    metrics::CompactorMetrics,
+    snapshots,
+    worker::{Compactor, CompactorSettings, Worker},
+};
 use brigade_index::{
     env::Env,
     format::Leader,
@@ -50,6 +54,8 @@ pub(in crate::serve) struct Surroundings {
     pub(in crate::serve) settings: Arc<Settings>,
     pub(in crate::serve) ingest: IngestSettings,
     pub(in crate::serve) metrics: IngestMetrics,
+    pub(in crate::serve) compact: CompactorSettings,
+    pub(in crate::serve) compactor_metrics: CompactorMetrics,
     pub(in crate::serve) pushing: Pushing,
     pub(in crate::serve) tasks: TaskTracker,
     pub(in crate::serve) draining: CancellationToken,
@@ -266,7 +272,8 @@ impl Task {
             Ok(shard) => {
                 let committed = challenge.committed();
                 tracing::warn!(%committed, "nobody can lead; what is committed up to this entry can be read");
-                let leading = self.leading(shard);
+                // Nothing is archived while nobody leads.
+                let (leading, _) = self.leading(shard);
                 self.seat.read(leading.clone());
                 self.read_no_more();
                 self.reading = Some((committed, leading));
@@ -322,14 +329,16 @@ impl Task {
     }
 
     /// A shard with its publish and read paths.
-    fn leading(&self, shard: Shard) -> Arc<Leading> {
+    fn leading(&self, shard: Shard) -> (Arc<Leading>, Worker) {
         let Surroundings { env, tasks, settings, draining, .. } = &self.around;
         let (ingest, metrics) = (self.around.ingest.clone(), self.around.metrics.clone());
         let ingest = Ingest::start(shard.clone(), ingest, metrics, env.clone(), tasks);
+        let (compact, compactor_metrics) = (self.around.compact.clone(), self.around.compactor_metrics.clone());
+        let (compactor, worker) = Compactor::new(shard.clone(), compact, compactor_metrics, env.clone());
         let (settings, env) = (settings.clone(), env.clone());
         let (draining, tasks) = (draining.clone(), tasks.clone());
         let endpoints = self.around.pushing.endpoints.clone();
-        Arc::new(Leading { shard, ingest, endpoints, settings, env, draining, tasks })
+        (Arc::new(Leading { shard, ingest, compactor, endpoints, settings, env, draining, tasks }), worker)
     }
 
     fn sit(&mut self, shard: Shard) {
@@ -338,7 +347,8 @@ impl Task {
         for before in shard.predecessors() {
             background_tasks.spawn(self.tell(shard.clone(), before.clone(), background.clone()));
         }
-        let (leading, since) = (self.leading(shard), Instant::now());
+        let ((leading, worker), since) = (self.leading(shard), Instant::now());
+        background_tasks.spawn(worker.run_apart(background.clone()));
         let (ingest, stop) = (leading.ingest.clone(), background.clone());
         let ask = check_back::ask(self.around.pushing.endpoints.clone());
         background_tasks.spawn(async move { ingest.watch_transactions(ask, stop).await });

@@ -8,6 +8,7 @@
 //! - `install` and those that end in `-regions`: written and read since then;
 //! - those that end in `-queues`: queue subscriptions and transactions, which were added in the same way.
 //! - those that end in `-attributes`: likewise, since messages have attributes and deduplication ids.
+//! - those that end in `-archive`: likewise, since there are archive files and retention.
 //!
 //! No file is ever edited. What must be written differently once more gets a new file beside the old one.
 
@@ -15,11 +16,12 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
+    archive::{ArchiveFile, SetHash},
     command::{
-        CheckBack, DeadLetter, DeadReason, Expired, Fairness, Mode, Prepare, PushSettings, QueuePatch, QueueSettings,
-        Retry, Settle, SettlePartition, Transact,
+        Archived, CheckBack, Claim, ClaimPart, DeadLetter, DeadReason, Expired, Fairness, Located, Mode, Prepare,
+        PushSettings, QueuePatch, QueueSettings, Replace, Retry, Settle, SettlePartition, Transact, Trim,
     },
-    ids::SubscriptionId,
+    ids::{FileId, SubscriptionId},
     names::TransactionId,
 };
 
@@ -246,6 +248,73 @@ fn attributes_state() -> ShardState {
     state
 }
 
+fn archive_file() -> ArchiveFile {
+    ArchiveFile {
+        id: FileId(1),
+        first: Offset(0),
+        end: Offset(3),
+        rows: 3,
+        bytes: 2_048,
+        payload_bytes: 30,
+        crc: 0x1234_5678,
+        set_hash: SetHash(1 << 100 | 7),
+        min_timestamp_ms: -5,
+        max_timestamp_ms: 99,
+        attributes: AttributeSet::EXPIRY,
+        merges: 1,
+        compacted: true,
+        regions: vec![RegionNo(0), RegionNo(1)],
+    }
+}
+
+/// After [`value`]: retention, an archive file, a claim, garbage, and a log start behind messages that were dropped.
+fn archive_value() -> Value {
+    let retention = Retention {
+        time_ms: 604_800_000,
+        bytes: 10 << 30,
+        after_ack: true,
+        key_compaction: true,
+        compaction_lag_ms: 60_000,
+        tombstones_ms: 3_600_000,
+    };
+    let settings = TopicSettings { retention, ..TopicSettings::default() };
+    let patch = RetentionPatch { time_ms: Some(3_600_000), bytes: Some(0), ..RetentionPatch::default() };
+    let patch = SettingsPatch { retention: patch, ..SettingsPatch::default() };
+    let more = |partition| BatchRef { partition: Partition(partition), owned: Vec::new(), ..batch() };
+    let more = Publish { topic: TopicId(1), requests: Vec::new(), batches: vec![more(0), more(1)] };
+    let part = |partition, first, end| {
+        let (partition, first, end) = (Partition(partition), Offset(first), Offset(end));
+        ClaimPart { topic: TopicId(1), partition, first, end }
+    };
+    let archived = Archived { id: FileId(1), file: Some(archive_file()), compacted: false };
+    let files = vec![(TopicId(1), Partition(0), FileId(1))];
+    Value {
+        time_ms: 1_700_000_000_800,
+        commands: vec![
+            Command::CreateTopic { name: TopicName::new("cars").unwrap(), settings },
+            Command::AlterTopic { topic: TopicId(1), patch },
+            Command::Claim(Claim { owner: BALLOT, parts: vec![part(0, 0, 3)] }),
+            Command::Replace(Replace { parts: vec![archived] }),
+            Command::Publish(more),
+            Command::Claim(Claim { owner: BALLOT, parts: vec![part(0, 3, 5), part(1, 0, 2)] }),
+            Command::Release(vec![FileId(2)]),
+            Command::Located(Located { region: RegionNo(2), files }),
+            Command::Trim(Trim { topic: TopicId(1), partition: Partition(0), to: Offset(1), acknowledged: false }),
+            Command::Trim(Trim { topic: TopicId(1), partition: Partition(0), to: Offset(5), acknowledged: true }),
+            Command::Deleted(vec![FileId(9)]),
+        ],
+        marks: Vec::new(),
+    }
+}
+
+fn archive_state() -> ShardState {
+    let mut state = ShardState::founded(Regions::founded(founders()));
+    state.apply(&value(), Sequence(1), 300);
+    let (outcomes, _) = state.apply(&archive_value(), Sequence(2), 300);
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    state
+}
+
 fn leader() -> Leader {
     Leader { node: "node-a".to_owned(), address: "http://a:7070".to_owned(), time_ms: 17 }
 }
@@ -276,6 +345,7 @@ fn floor() -> Floor {
         voters: None,
         marks: Vec::new(),
         leader: None,
+        truncated: Sequence(0),
     }
 }
 
@@ -329,9 +399,17 @@ fn objects_of_the_journal_still_decode() {
     assert_eq!(commit.section, Section::Commit(queues_value()));
     let commit = Record::decode(&golden("commit-attributes")).unwrap();
     assert_eq!(commit.section, Section::Commit(attributes_value()));
+    let commit = Record::decode(&golden("commit-archive")).unwrap();
+    assert_eq!(commit.section, Section::Commit(archive_value()));
     let install = Record::decode(&golden("install")).unwrap();
     assert_eq!((install.head.kind, install.head.sequence), (Kind::Install, Sequence(7)));
     assert_eq!(install.section, Section::Install(self::install()));
+}
+
+/// The state as a snapshot from before there was an archive gives it: nothing has waited for that yet.
+fn unwaited(mut state: ShardState) -> ShardState {
+    state.forget_waiting();
+    state
 }
 
 #[test]
@@ -339,19 +417,25 @@ fn objects_outside_the_path_still_decode() {
     assert_eq!(Floor::decode(&golden("floor")).unwrap(), floor());
     assert_eq!(Floor::decode(&golden("floor-regions")).unwrap(), regions_floor());
     // Its ballots are passed over, and it knows no regions.
-    assert_eq!(decode_snapshot(&golden("snapshot")).unwrap(), state());
+    assert_eq!(decode_snapshot(&golden("snapshot")).unwrap(), unwaited(state()));
     let queues = decode_snapshot(&golden("snapshot-queues")).unwrap();
-    assert_eq!(queues, queues_state());
+    assert_eq!(queues, unwaited(queues_state()));
     assert_eq!((queues.transactions.prepared().len(), queues.topic(TopicId(1)).unwrap().subscriptions.len()), (1, 2));
     let regions = decode_snapshot(&golden("snapshot-regions")).unwrap();
-    assert_eq!(regions, regions_state());
+    assert_eq!(regions, unwaited(regions_state()));
     assert_eq!(regions.regions.voters(), Some(&set(&[0, 1, 3])));
     let numbers: Vec<_> = regions.regions.iter().map(|record| record.number.0).collect();
     assert_eq!((numbers, regions.regions.next_number()), (vec![0, 1, 3], RegionNo(4)));
     let attributes = decode_snapshot(&golden("snapshot-attributes")).unwrap();
-    assert_eq!(attributes, attributes_state());
+    assert_eq!(attributes, unwaited(attributes_state()));
     let known = attributes.topic(TopicId(1)).unwrap().ids.look_up(IdRow::hash("order-7"));
     assert_eq!(known, Some((Partition(1), Offset(2))));
+    let archive = decode_snapshot(&golden("snapshot-archive")).unwrap();
+    assert_eq!(archive, unwaited(archive_state()));
+    let log = &archive.topic(TopicId(1)).unwrap().partitions[0];
+    assert_eq!((log.log_start, log.archived_end(), log.high_watermark), (Offset(2), Offset(3), Offset(5)));
+    assert_eq!(log.files()[0].regions, [0, 1, 2].map(RegionNo));
+    assert!(archive.archive.claims().keys().eq([&FileId(3)]) && archive.archive.garbage().keys().eq([&FileId(2)]));
     assert_eq!(RegionIdentity::decode(&golden("identity")).unwrap(), identity());
     assert_eq!(RegionIdentity::decode(&golden("identity-regions")).unwrap(), regions_identity());
 }
@@ -367,12 +451,14 @@ fn objects_are_still_written_alike() {
     let mut commit = head(Kind::Commit, 17, (9, 8), 8).encode(&attributes_value().encode());
     commit.extend_from_slice(b"bodybody");
     check("commit-attributes", &commit);
-    check("snapshot-attributes", &encode_snapshot(&attributes_state(), WriteId(18)));
+    check("snapshot-attributes", &encode_snapshot(&unwaited(attributes_state()), WriteId(18)));
     check("install", &head(Kind::Install, 16, (7, 7), 0).encode(&install().encode()));
     check("floor-regions", &regions_floor().encode(WriteId(13)));
-    check("snapshot-regions", &encode_snapshot(&regions_state(), WriteId(14)));
+    check("snapshot-regions", &encode_snapshot(&unwaited(regions_state()), WriteId(14)));
     check("commit-queues", &head(Kind::Commit, 17, (9, 8), 0).encode(&queues_value().encode()));
-    check("snapshot-queues", &encode_snapshot(&queues_state(), WriteId(18)));
+    check("snapshot-queues", &encode_snapshot(&unwaited(queues_state()), WriteId(18)));
+    check("commit-archive", &head(Kind::Commit, 17, (9, 8), 0).encode(&archive_value().encode()));
+    check("snapshot-archive", &encode_snapshot(&unwaited(archive_state()), WriteId(18)));
     check("identity-regions", &regions_identity().encode(WriteId(101)));
 }
 
@@ -385,6 +471,7 @@ fn every_golden_object_is_known() {
         "commit-regions",
         "commit-queues",
         "commit-attributes",
+        "commit-archive",
         "install",
         "floor",
         "floor-regions",
@@ -392,11 +479,14 @@ fn every_golden_object_is_known() {
         "snapshot-regions",
         "snapshot-queues",
         "snapshot-attributes",
+        "snapshot-archive",
         "identity",
         "identity-regions",
         // Checked where batches are.
         "batch",
         "batch-attributes",
+        // And where archive files are.
+        "archive.parquet",
     ];
     let found = std::fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(found.collect::<BTreeSet<_>>(), known.map(str::to_owned).into());

@@ -8,13 +8,17 @@ use super::{
 };
 
 /// A field of a protobuf message: a message, string or packed numbers.
-fn field(tag: u8, content: &[u8]) -> Vec<u8> {
-    [&[tag << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
+pub(super) fn field(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    prost::encoding::encode_key(tag.into(), prost::encoding::WireType::LengthDelimited, &mut bytes);
+    prost::encoding::encode_varint(content.len() as u64, &mut bytes);
+    [&*bytes, content].concat()
 }
 
 /// A field of a protobuf message: a number.
-fn number(tag: u8, number: u32) -> Vec<u8> {
-    let mut bytes = vec![tag << 3];
+pub(super) fn number(tag: u8, number: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    prost::encoding::encode_key(tag.into(), prost::encoding::WireType::Varint, &mut bytes);
     prost::encoding::encode_varint(number.into(), &mut bytes);
     bytes
 }
@@ -29,7 +33,7 @@ fn region(number: u32, name: &str) -> Vec<u8> {
 }
 
 /// An entry of one command.
-fn entry(command: &[u8]) -> Result<Value, FrameError> {
+pub(super) fn entry(command: &[u8]) -> Result<Value, FrameError> {
     Value::decode(&field(2, command))
 }
 
@@ -45,7 +49,7 @@ fn floor(fields: &[u8]) -> Result<Floor, FrameError> {
     Floor::decode(&object(Kind::Floor, &[&field(2, &[]), &field(3, &field(1, &[7; 16])), fields].concat()))
 }
 
-fn snapshot(fields: &[u8]) -> Result<ShardState, FrameError> {
+pub(super) fn snapshot(fields: &[u8]) -> Result<ShardState, FrameError> {
     decode_snapshot(&object(Kind::Snapshot, fields))
 }
 

@@ -17,7 +17,7 @@ use crate::{
         events::{Event, Met, install},
         health::{Condition, Role},
         join::{Joined, Joiner},
-        view::View,
+        view::{View, replays_from},
     },
     store::RegionStore,
 };
@@ -25,7 +25,8 @@ use crate::{
 impl Leading {
     /// A region has promised in the election. One that is far behind joins a little later.
     pub(in crate::shard) fn elected(&mut self, region: RegionNo, promise: &Promise, store: RegionStore) {
-        if !self.is_far_behind(promise) || self.shared.state.read().regions.get(region).is_none() {
+        let snapshot = self.is_far_behind(promise) || self.is_starved(region, promise);
+        if !snapshot || self.shared.state.read().regions.get(region).is_none() {
             return self.joined(region, promise, store);
         }
         self.reign.put_off(region);
@@ -37,8 +38,47 @@ impl Leading {
         self.reign.committed().0.saturating_sub(promise.fold.committed.0) > INSTALL_ABOVE
     }
 
+    /// What regions can be sent from others is known before the first of them joins.
+    pub(in crate::shard) fn note_sources(&mut self, elected: &Elected) {
+        let source = |promise: &Promise| {
+            let (fold, held) = (&promise.fold, self.reign.held(&promise.fold));
+            (replays_from(&fold.extents, fold.truncated, held), held)
+        };
+        self.sources = elected.promises.iter().map(|(region, promise)| (*region, source(promise))).collect();
+    }
+
+    /// Whether the region misses an entry that no other has any more: truncation does not wait for ever.
+    fn is_starved(&self, region: RegionNo, promise: &Promise) -> bool {
+        let next = self.reign.held(&promise.fold).next();
+        if next > self.reign.committed() || self.tail.get(next).is_some() {
+            return false;
+        }
+        let views = self.shared.views.read();
+        let joined = views.iter().map(|(other, view)| (*other, (view.replays_from(), view.accepted())));
+        let promised = self.sources.iter().map(|(other, source)| (*other, *source));
+        let mut sources = joined.chain(promised.filter(|(other, _)| !views.contains_key(other)));
+        !sources.any(|(other, (from, held))| other != region && from < next && next <= held)
+    }
+
+    /// Up to where objects may be deleted with regard to regions that are only a little behind, catch up, or are just being
+    /// given a snapshot.
+    pub(super) fn needed_by_none(&self, sequence: Sequence) -> Sequence {
+        let regions: Vec<_> = self.shared.state.read().regions.iter().map(|record| record.number).collect();
+        let waits = |region, behind| {
+            let catches_up = self.sending.contains_key(&region) && !self.shared.health.is_failing(region);
+            behind <= INSTALL_ABOVE || catches_up
+        };
+        let least = self.reign.needed_by_none(regions.into_iter(), sequence, waits);
+        let installing = self.shared.installing.lock();
+        let known = installing.iter().filter(|(region, _)| self.joining.contains_key(region));
+        known.map(|(_, from)| *from).min().map_or(least, |from| from.min(least))
+    }
+
     fn install(&mut self, region: RegionNo, promise: Box<Promise>, store: RegionStore) {
-        tracing::info!(region = %store.region(), from = %promise.fold.committed, "the region is far behind: it is sent a snapshot");
+        tracing::info!(
+            region = %store.region(), from = %promise.fold.committed,
+            "the region misses much, or what no other has as entries: it is sent a snapshot"
+        );
         let Some(stop) = self.joining.get(&region).cloned() else { return };
         let installed = install(self.shared.clone(), region, promise, store);
         self.events.push(Box::pin(async move { stop.run_until_cancelled(installed).await.unwrap_or(Event::Nothing) }));
@@ -48,7 +88,8 @@ impl Leading {
     pub(in crate::shard) fn joined(&mut self, region: RegionNo, promise: &Promise, store: RegionStore) {
         let Some(record) = self.shared.state.read().regions.get(region).cloned() else { return };
         let (Some(extents), Some(lane)) = (self.reign.extents(region), self.reign.lane(region)) else { return };
-        let view = View::new(record.clone(), store, extents.clone(), lane.accepted(), promise.floor);
+        let view =
+            View::new(record.clone(), store, extents.clone(), lane.accepted(), (promise.floor, promise.fold.truncated));
         // Until its copies have been listed it counts as having none: it must not pass for whole before that is known.
         view.copies_missing.store(copies::wanted(&self.shared, &view).len() as u64, Relaxed);
         let view = Arc::new(view);
@@ -144,7 +185,7 @@ impl Leading {
                 return self.lose(region, by.is_some(), None, "a region could not be taken over in this reign");
             }
         };
-        if self.is_far_behind(&promise) {
+        if self.is_far_behind(&promise) || self.is_starved(region, &promise) {
             self.install(region, promise, store);
             return None;
         }

@@ -5,6 +5,9 @@ use super::{
     *,
 };
 use crate::{
+    archive::{ArchiveFile, SetHash},
+    command::{Archived, Claim, ClaimPart, Located, Rejection, Replace},
+    ids::FileId,
     keys,
     region::RegionRecord,
     shard::leader::INSTALL_ABOVE,
@@ -173,4 +176,71 @@ async fn entries_are_applied_to_the_founding_regions() {
     for region in ["a", "b", "e", "f", "g"] {
         until("in sync", || state_of(&shard, region) == ("in_sync", 0)).await;
     }
+}
+
+/// An archive file is put in place just when it was found that the regions to vote miss none: who has it must not leave.
+#[tokio::test(start_paused = true)]
+async fn nobody_leaves_with_an_archive_file_that_came_meanwhile() {
+    let env = Env::system();
+    let faults = FaultStore::new(memory(), 1);
+    let stores: Vec<(&str, Store)> = vec![("a", Arc::new(faults.clone())), ("b", memory())];
+    let cluster = founding::join(&named(&["a"]), opener(&stores, &env), &env).await.unwrap();
+    let shard = Shard::start(config("n"), cluster, env.clone(), &TaskTracker::new()).await.unwrap();
+    let topic = create_topic(&shard, "t").await;
+    publish_many(&shard, topic, 0..5).await;
+    let voters: Vec<_> = shard.state().regions.iter().cloned().collect();
+    let (name, url) = named(&["b"]).remove(0);
+    let record = RegionRecord { number: RegionNo(1), region_id: founding::new_region_id(&env), name, url };
+    let store = opener(&stores, &env)(&record.name, &record.url).unwrap();
+    founding::admit(&shard.shared.cluster_id, &record, (&shard.shared.founders, &voters), &store, &env).await.unwrap();
+    shard.propose(vec![Command::AddRegion(record)]).await.unwrap();
+    until("in sync", || state_of(&shard, "b") == ("in_sync", 0)).await;
+    let part = ClaimPart { topic, partition: Partition(0), first: Offset(0), end: Offset(5) };
+    let claim = Command::Claim(Claim { owner: shard.ballot(), parts: vec![part] });
+    let outcome = shard.propose(vec![claim]).await.unwrap().outcomes.remove(0);
+    assert_eq!(outcome, Ok(Outcome::Claimed(vec![FileId(1)])));
+    // While entries take long, the file comes between the look and the change.
+    faults.add(Rule::always(Operation::Put, Fault::Delay(Duration::from_millis(300))));
+    let replaced = {
+        let shard = shard.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            shard.propose(vec![replace(FileId(1), 5, RegionNo(0))]).await.unwrap().outcomes.remove(0)
+        })
+    };
+    let only = named(&["b"]);
+    let early = tokio::time::timeout(Duration::from_secs(20), shard.change_regions(&only)).await;
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!((replaced.await.unwrap(), shard.status().voters), (Ok(Outcome::Done), vec![RegionNo(0)]));
+    let files = vec![(topic, Partition(0), FileId(1))];
+    shard.propose(vec![Command::Located(Located { region: RegionNo(1), files })]).await.unwrap();
+    shard.change_regions(&only).await.unwrap();
+    // One that was written before, and only to who left, is refused.
+    publish_many(&shard, topic, 5..6).await;
+    let part = ClaimPart { first: Offset(5), end: Offset(6), ..part };
+    shard.propose(vec![Command::Claim(Claim { owner: shard.ballot(), parts: vec![part] })]).await.unwrap();
+    let outcome = shard.propose(vec![replace(FileId(2), 6, RegionNo(0))]).await.unwrap().outcomes.remove(0);
+    assert!(matches!(outcome, Err(Rejection::Malformed(problem)) if problem.contains("too few")), "{outcome:?}");
+}
+
+/// Puts a file of the messages before `end` that one region has in the place of what was claimed.
+fn replace(id: FileId, end: u64, region: RegionNo) -> Command {
+    let first = if id == FileId(1) { 0 } else { 5 };
+    let file = ArchiveFile {
+        id,
+        first: Offset(first),
+        end: Offset(end),
+        rows: end - first,
+        bytes: 1,
+        payload_bytes: 1,
+        crc: 0,
+        set_hash: SetHash(1),
+        min_timestamp_ms: 1,
+        max_timestamp_ms: 1,
+        attributes: batch::AttributeSet::default(),
+        merges: 0,
+        compacted: false,
+        regions: vec![region],
+    };
+    Command::Replace(Replace { parts: vec![Archived { id, file: Some(file), compacted: false }] })
 }

@@ -57,7 +57,7 @@ impl ShardState {
         check_publish(self.topic(copies.topic).ok_or(Rejection::TopicNotFound)?, copies)?;
         let topic = self.topic(buried.topic).ok_or(Rejection::TopicNotFound)?;
         check_settle(topic, buried)?;
-        check_open(queue_of(topic, &buried.name)?, buried)?;
+        check_open(topic, buried)?;
         let now = self.time_ms;
         publish_to(self.topic_mut(copies.topic)?, copies, body, now, touched)?;
         settle(self.topic_mut(buried.topic)?, buried)
@@ -138,10 +138,12 @@ fn check_runs(part: &SettlePartition, high_watermark: Offset) -> Result<(), Reje
     Ok(())
 }
 
-/// Whether every message that is settled is open.
-pub(super) fn check_open(queue: &Queue, settle: &Settle) -> Result<(), Rejection> {
-    let fresh = QueuePartition::default();
+/// Every message that is settled must be open: neither settled before nor held.
+pub(super) fn check_open(topic: &Topic, settle: &Settle) -> Result<(), Rejection> {
+    let queue = queue_of(topic, &settle.name)?;
     for part in &settle.partitions {
+        let log_start = topic.partition(part.partition).map(|log| log.log_start).unwrap_or_default();
+        let fresh = QueuePartition::starting_at(log_start);
         let known = queue.partition(part.partition).unwrap_or(&fresh);
         if let Some(offset) = known.first_not_open(part) {
             return Err(Rejection::NotOpen { partition: part.partition, offset });

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Body, Touched, check_publish,
-    queue::{check_settle, queue_mut, queue_of, settle},
+    queue::{check_open, check_settle, queue_mut, settle},
     store_batches,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     ids::TopicId,
     limits::{MAX_PREPARED, MAX_PREPARED_MS},
     names::TransactionId,
-    state::{Prepared, QueuePartition, ShardState, Topic, dedup::Known},
+    state::{Prepared, ShardState, Topic, dedup::Known},
 };
 
 impl ShardState {
@@ -179,20 +179,6 @@ fn check_whole(topic: &Topic, publish: &Publish) -> Result<(), Rejection> {
     let whole = publish.batches.iter().all(|batch| is_whole(batch) && partitions.insert(batch.partition));
     if publish.requests.len() != 1 || !whole {
         return Err(Rejection::Malformed("a publish of a transaction has one request, and each partition one batch"));
-    }
-    Ok(())
-}
-
-/// Every message that is acknowledged must be open: neither settled nor held.
-fn check_open(topic: &Topic, settle: &Settle) -> Result<(), Rejection> {
-    let queue = queue_of(topic, &settle.name)?;
-    for part in &settle.partitions {
-        let log_start = topic.partition(part.partition).map(|log| log.log_start).unwrap_or_default();
-        let fresh = QueuePartition::starting_at(log_start);
-        let known = queue.partition(part.partition).unwrap_or(&fresh);
-        if let Some(offset) = known.first_not_open(part) {
-            return Err(Rejection::NotOpen { partition: part.partition, offset });
-        }
     }
     Ok(())
 }

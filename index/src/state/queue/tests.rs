@@ -20,6 +20,7 @@ enum Step {
     Hold(u64, u32),
     LetGo(u64, u32),
     Seek(u64),
+    Trim(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -34,6 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => run().prop_map(|(first, count)| Step::Hold(first, count)),
         1 => run().prop_map(|(first, count)| Step::LetGo(first, count)),
         1 => (0..END).prop_map(Step::Seek),
+        1 => (0..END / 4).prop_map(Step::Trim),
     ]
 }
 
@@ -83,6 +85,12 @@ impl Model {
                 self.dead.retain(|at| *at < position);
                 self.held.retain(|at| *at >= position);
             }
+            Step::Trim(position) => {
+                self.settled.extend(0..position);
+                self.retries.retain(|at| *at >= position);
+                self.dead.retain(|at| *at >= position);
+                self.held.retain(|at| *at >= position);
+            }
         }
     }
 }
@@ -114,6 +122,7 @@ fn carry_out(part: &mut QueuePartition, step: &Step) {
             return part.let_go(&settle, &id);
         }
         Step::Seek(position) => return part.seek(Offset(position)),
+        Step::Trim(position) => return part.trim(Offset(position)),
     }
     part.apply(&settle);
 }
@@ -136,6 +145,7 @@ proptest! {
             prop_assert_eq!(keys(part.held.keys().collect()), model.held.clone());
             let floor = (0..END + 60).find(|at| !model.settled.contains(at)).unwrap_or(END + 60);
             prop_assert_eq!(part.floor(), Offset(floor));
+            prop_assert_eq!(part.needed_from(), Offset(model.dead.first().map_or(floor, |dead| floor.min(*dead))));
             prop_assert_eq!(part.unsettled(Offset(END)), (0..END).filter(|at| !model.settled.contains(at)).count() as u64);
         }
         let mut runs = BTreeMap::new();

@@ -16,8 +16,9 @@ use crate::{
     queue::{
         copy::{self, Copies, Original, Target},
         handle::{Around, Of},
-        pending::Kept,
+        pending::{After, Kept},
     },
+    source::sources_from,
 };
 
 /// A call that is answered when all its parts are committed, or when one of them is not: each of its dead letters that go
@@ -73,7 +74,7 @@ impl Task {
             let (around, of) = (self.around.clone(), self.of.clone());
             self.events.push(Box::pin(async move {
                 let result = move_them(around, of, target, originals, settle).await;
-                Event::Committed(kept, answers, result)
+                Event::Committed(After { kept, answers, skipped: Vec::new() }, result)
             }));
         }
     }
@@ -84,8 +85,8 @@ impl Task {
         let topic = state.topic(self.of.topic);
         let original = |burial: &Burial| {
             let (at, letter) = (burial.at, burial.letter);
-            let run = topic?.partition(at.partition())?.runs_from(at.offset()).first().copied()?;
-            (run.base <= at.offset()).then_some(Original { at, letter, run })
+            let source = sources_from(topic?.partition(at.partition())?, at.offset()).next()?;
+            (source.first() <= at.offset()).then_some(Original { at, letter, source })
         };
         burials.iter().filter_map(original).collect()
     }

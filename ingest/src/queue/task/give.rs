@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use brigade_index::{
+    batch::Messages,
     command::{DeadReason, Expired},
     ids::Offset,
     shard::FetchError,
@@ -15,9 +16,10 @@ use crate::{
     dispatch::Taken,
     plan,
     queue::{
-        load::{self, Loaded, Picked, Piece},
+        load::{self, Loaded, Picked, Rows},
         receipt::Receipt,
     },
+    source::sources_from,
 };
 
 /// Dead letters that wait for their topic before no more are looked for.
@@ -117,15 +119,26 @@ impl Task {
                 queue.and_then(|queue| queue.partition(partition)).is_some_and(|part| part.is_settled(offset))
             };
             let (settled, open): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_settled);
-            let run = |partition, offset| topic?.partition(partition)?.runs_from(offset).first().copied();
-            let (pieces, gone) = load::pieces(open, run);
+            let source = |partition, offset| sources_from(topic?.partition(partition)?, offset).next();
+            let (pieces, gone) = load::pieces(open, source);
             (pieces, gone, settled)
         };
         let now_ms = self.now_ms();
-        gone.iter().chain(&settled).for_each(|message| self.dispatcher.settled(message.at, now_ms));
+        settled.iter().for_each(|message| self.dispatcher.settled(message.at, now_ms));
+        self.let_go(&gone, now_ms);
         self.loads += 1;
         let (around, incarnation) = (self.around.clone(), self.incarnation);
-        self.events.push(Box::pin(async move { Event::Loaded(incarnation, waiter, load::load(around, pieces).await) }));
+        let topic = self.of.topic;
+        self.events
+            .push(Box::pin(async move { Event::Loaded(incarnation, waiter, load::load(around, topic, pieces).await) }));
+    }
+
+    /// Messages that were picked are not kept any more: nobody will ever get them.
+    fn let_go(&mut self, gone: &[Taken], now_ms: i64) {
+        for message in gone {
+            self.skip(message.at.partition(), (message.at.offset(), message.at.offset().next()));
+            self.dispatcher.settled(message.at, now_ms);
+        }
     }
 
     /// Delivers what was picked for somebody, as far as it fits into what he asked for.
@@ -136,29 +149,28 @@ impl Task {
             return;
         }
         if waiter.answer.is_closed() {
-            return loaded.iter().rev().for_each(|loaded| self.put_back(&loaded.piece.taken));
+            return loaded.iter().rev().for_each(|loaded| self.put_back(&loaded.taken));
         }
         let now_ms = self.now_ms();
         let visibility =
             waiter.poll.visibility.unwrap_or(Duration::from_millis(self.settings.visibility_timeout_ms.into()));
         let deadline_ms = now_ms.saturating_add(i64::try_from(visibility.as_millis()).unwrap_or(i64::MAX));
         let (mut picked, mut room, mut problem) = (Vec::new(), waiter.poll.max_bytes.max(1), None);
-        let mut rest: Vec<Piece> = Vec::new();
-        for Loaded { piece, messages } in loaded {
-            match messages {
-                _ if room == 0 => rest.push(piece),
-                Ok(messages) => {
-                    let before = picked.len();
-                    let left = self.deliver(piece, &messages, (now_ms, deadline_ms), &mut room, &mut picked);
-                    debug_assert!(picked.len() >= before, "deliveries are only added");
-                    rest.extend(left);
+        let mut rest: Vec<Vec<Taken>> = Vec::new();
+        for Loaded { taken, result } in loaded {
+            match result {
+                Ok(Rows::Gone) => self.let_go(&taken, now_ms),
+                _ if room == 0 => rest.push(taken),
+                Ok(Rows::There(messages, first)) => {
+                    let rows = (&messages, first);
+                    rest.extend(self.deliver(taken, rows, (now_ms, deadline_ms), &mut room, &mut picked));
                 }
                 Err(error) => {
-                    problem = Some(self.put_aside(piece, error, now_ms, &mut rest));
+                    problem = Some(self.put_aside(taken, error, now_ms, &mut rest));
                 }
             }
         }
-        rest.iter().rev().for_each(|piece| self.put_back(&piece.taken));
+        rest.iter().rev().for_each(|taken| self.put_back(taken));
         self.answer(waiter, picked, problem);
     }
 
@@ -179,14 +191,20 @@ impl Task {
     }
 
     /// Bytes of a message could not be had: it is put back, or put aside for a while when they are damaged.
-    fn put_aside(&mut self, piece: Piece, error: FetchError, now_ms: i64, rest: &mut Vec<Piece>) -> FetchError {
+    fn put_aside(
+        &mut self,
+        taken: Vec<Taken>,
+        error: FetchError,
+        now_ms: i64,
+        rest: &mut Vec<Vec<Taken>>,
+    ) -> FetchError {
         if matches!(error, FetchError::Damaged { .. }) {
             tracing::error!(%error, subscription = %self.of.name, "messages cannot be delivered");
-            for message in &piece.taken {
+            for message in &taken {
                 self.dispatcher.deliver(message.at, now_ms, now_ms + DAMAGED_MS);
             }
         } else {
-            rest.push(piece);
+            rest.push(taken);
         }
         error
     }
@@ -195,30 +213,30 @@ impl Task {
         taken.iter().rev().for_each(|message| self.dispatcher.put_back(message.at));
     }
 
-    /// Delivers messages of a piece while there is room for their bytes, at least one if nothing was delivered yet. Gives
-    /// back what is left of it.
+    /// Delivers messages in consecutive rows while there is room for their bytes, at least one if nothing was delivered yet.
+    /// Gives back what is left of them.
     fn deliver(
         &mut self,
-        mut piece: Piece,
-        messages: &brigade_index::batch::Messages,
+        mut taken: Vec<Taken>,
+        (messages, first): (&Messages, usize),
         (now_ms, deadline_ms): (i64, i64),
         room: &mut usize,
         picked: &mut Vec<Picked>,
-    ) -> Option<Piece> {
-        let first = piece.row(place(&piece.taken[0]).1);
-        let rows = piece.taken.len();
+    ) -> Option<Vec<Taken>> {
+        let partition = place(taken.first()?).0;
         let slice = |base: Offset, first: usize, rows: usize| Slice {
-            partition: piece.partition(),
+            partition,
             base,
             messages: messages.clone(),
             first,
             rows,
         };
+        let rows = taken.len();
         let fits = plan::fitting(messages, first, rows, *room).max(usize::from(picked.is_empty())).min(rows);
         let bytes = if fits > 0 { plan::bytes(&slice(Offset(0), first, fits)) } else { 0 };
-        *room = if fits < piece.taken.len() { 0 } else { room.saturating_sub(bytes) };
+        *room = if fits < rows { 0 } else { room.saturating_sub(bytes) };
         let mut run: Option<Picked> = None;
-        for (row, message) in (first..).zip(&piece.taken[..fits]) {
+        for (row, message) in (first..).zip(&taken[..fits]) {
             let Some(delivered) = self.dispatcher.deliver(message.at, now_ms, deadline_ms) else {
                 picked.extend(run.take());
                 continue;
@@ -234,7 +252,7 @@ impl Task {
             self.around.metrics.queue_delivered(deliveries);
         }
         picked.extend(run);
-        piece.taken.drain(..fits);
-        (!piece.taken.is_empty()).then_some(piece)
+        taken.drain(..fits);
+        (!taken.is_empty()).then_some(taken)
     }
 }

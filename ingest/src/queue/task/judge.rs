@@ -15,7 +15,7 @@ use crate::{
     queue::{
         Action, ReceiptError, TransactionHold,
         handle::Asked,
-        pending::{Kept, Together, runs},
+        pending::{After, Kept, Together, runs},
         receipt::Receipt,
     },
 };
@@ -246,7 +246,7 @@ impl Task {
             return;
         }
         self.lazy_since = None;
-        let Together { settle, kept, answers } = self.pending.take(&self.of);
+        let Together { settle, after } = self.pending.take(&self.of);
         self.proposals += 1;
         let (log, (sender, done)) = (self.around.log.clone(), oneshot::channel());
         let proposal = Proposal {
@@ -258,25 +258,25 @@ impl Task {
         self.events.push(Box::pin(async move {
             log.submit(proposal).await;
             let result = done.await.unwrap_or_else(|_| Err(ProposeError::Unknown("the shard stopped".to_owned())));
-            Event::Committed(kept, answers, result)
+            Event::Committed(after, result)
         }));
     }
 
     /// Tells everybody what came of their decisions. `false` when the task must not go on: what is not known to be
     /// committed can be neither delivered again nor taken for settled here.
-    pub(super) fn committed(
-        &mut self,
-        kept: &[Kept],
-        answers: &[Arc<Shared>],
-        result: Result<Committed, ProposeError>,
-    ) -> bool {
-        let result = self.settled_or_not(kept, result);
-        answers.iter().for_each(|answer| answer.one_is_done(&result));
+    pub(super) fn committed(&mut self, after: &After<Arc<Shared>>, result: Result<Committed, ProposeError>) -> bool {
+        let result = self.settled_or_not(after, result);
+        after.answers.iter().for_each(|answer| answer.one_is_done(&result));
         !is_unknown(&result)
     }
 
     /// Forgets messages that are settled now, and lets go those that are not.
-    fn settled_or_not(&mut self, kept: &[Kept], result: Result<Committed, ProposeError>) -> Result<(), IngestError> {
+    fn settled_or_not(
+        &mut self,
+        after: &After<Arc<Shared>>,
+        result: Result<Committed, ProposeError>,
+    ) -> Result<(), IngestError> {
+        let After { kept, skipped, .. } = after;
         let now_ms = self.now_ms();
         let result = match result {
             Ok(mut committed) => committed.outcomes.pop().unwrap_or(Ok(Outcome::Done)).map(|_| ()).map_err(Into::into),
@@ -294,6 +294,8 @@ impl Task {
             // Also what was picked: the dispatcher may have begun anew since, and holds it.
             self.dispatcher.release(*at, now_ms);
         }
+        // They are looked at again, and skipped again.
+        skipped.iter().for_each(|(partition, first)| self.progress.go_back(*partition, *first));
         if let Err(error) = &result {
             tracing::debug!(%error, subscription = %self.of.name, "messages were not settled");
             self.paused = Some(Instant::now() + PAUSE);

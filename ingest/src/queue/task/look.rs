@@ -1,20 +1,38 @@
 //! Looking for messages that are open.
 
 use brigade_index::{
-    batch::Messages,
     command::Retry,
     ids::{Offset, Partition},
     shard::FetchError,
+    state::Topic,
 };
 use tokio::time::Instant;
 
 use super::{AHEAD, Event, PAUSE, Task};
 use crate::{
-    dispatch::{At, Found},
+    cache,
+    dispatch::{At, Counts, Dispatcher, Found},
     queue::scan::{self, Scanned, Stretch, again},
 };
 
+/// The logs may have been cut off at their fronts.
+fn drop_cut_off(dispatcher: &mut Dispatcher, topic: &Topic, now_ms: i64) {
+    for (number, log) in (0..).zip(&topic.partitions) {
+        if log.log_start > Offset(0) {
+            dispatcher.remove_below(Partition(number), log.log_start, now_ms);
+        }
+    }
+}
+
 impl Task {
+    /// What is in flight and delayed, without messages that are gone.
+    pub(super) fn counts(&mut self) -> Counts {
+        if let Some(topic) = self.around.log.state().topic(self.of.topic) {
+            drop_cut_off(&mut self.dispatcher, topic, self.around.env.clock.now_ms());
+        }
+        self.dispatcher.counts()
+    }
+
     /// Looks on, if somebody waits and more is needed; watches for growth where everything was looked through. `true` when
     /// something was found at once, without reading.
     pub(super) fn scan(&mut self) -> bool {
@@ -29,12 +47,7 @@ impl Task {
             if enough {
                 return false;
             }
-            for (number, log) in (0..).zip(&topic.partitions) {
-                // The log may have been cut off at its front.
-                if log.log_start > Offset(0) {
-                    self.dispatcher.remove_below(Partition(number), log.log_start, self.around.env.clock.now_ms());
-                }
-            }
+            drop_cut_off(&mut self.dispatcher, topic, self.around.env.clock.now_ms());
             self.progress.step(&self.lens, queue, &topic.partitions)
         };
         if stretches.is_empty() {
@@ -44,7 +57,7 @@ impl Task {
         let (around, incarnation) = (self.around.clone(), self.incarnation);
         if stretches.iter().any(Stretch::must_read) {
             self.scanning = true;
-            let read = scan::read(around, stretches);
+            let read = scan::read(around, self.of.topic, stretches);
             self.events.push(Box::pin(async move { Event::Scanned(incarnation, read.await) }));
             return false;
         }
@@ -101,8 +114,9 @@ impl Task {
                 continue;
             }
             match messages {
+                None if stretch.source.is_none() => self.skip(stretch.partition, (stretch.first, stretch.end)),
                 None => self.add_plain(&stretch, now_ms),
-                Some(Ok(messages)) => self.add_read(&stretch, &messages, now_ms),
+                Some(Ok(found)) => self.add_read(&stretch, &found, now_ms),
                 Some(Err(error)) => {
                     tracing::warn!(%error, subscription = %self.of.name, offset = %stretch.first, "messages cannot be read");
                     failed.insert(stretch.partition);
@@ -139,32 +153,35 @@ impl Task {
         self.keep_held(stretch);
     }
 
-    fn add_read(&mut self, stretch: &Stretch, messages: &Messages, now_ms: i64) {
-        let (mut retries, mut unwanted) = (stretch.retries.iter().peekable(), None::<(At, u32)>);
-        for offset in (stretch.first.0..stretch.end.0).map(Offset) {
-            let retry = retries.next_if(|(other, _)| *other == offset).map(|(_, retry)| retry);
-            let (at, row) = (stretch.at(offset), stretch.row(offset));
-            if row >= messages.rows() {
-                break;
-            }
-            match self.lens.look(at, messages, row, retry) {
-                Some(found) => {
-                    self.skip(unwanted.take());
-                    self.dispatcher.add(found, now_ms);
+    fn add_read(&mut self, stretch: &Stretch, found: &cache::Found, now_ms: i64) {
+        // Behind the last message that is wanted.
+        let mut open = stretch.first;
+        for chunk in &found.chunks {
+            for rows in chunk.stretches(stretch.first, stretch.end) {
+                for (offset, row) in (rows.base.0..).map(Offset).zip(rows.first..rows.first + rows.rows) {
+                    let retry = stretch.retries.binary_search_by_key(&offset, |(offset, _)| *offset).ok();
+                    let retry = retry.map(|at| &stretch.retries[at].1);
+                    match self.lens.look(stretch.at(offset), &chunk.messages, row, retry) {
+                        Some(found) => {
+                            self.skip(stretch.partition, (open, offset));
+                            self.dispatcher.add(found, now_ms);
+                            open = offset.next();
+                        }
+                        None => self.around.metrics.queue_skipped(1),
+                    }
                 }
-                None => unwanted = unwanted.map(|(first, count)| (first, count + 1)).or(Some((at, 1))),
             }
         }
-        self.skip(unwanted);
+        self.skip(stretch.partition, (open, stretch.end));
         self.keep_held(stretch);
     }
 
-    /// Messages that the filter does not want are settled, when there is an occasion.
-    fn skip(&mut self, unwanted: Option<(At, u32)>) {
-        if let Some((first, count)) = unwanted {
-            self.pending.skip(first, count);
+    /// Messages that the filter does not want, and offsets that have none any more, are settled when there is an occasion.
+    pub(super) fn skip(&mut self, partition: Partition, (first, end): (Offset, Offset)) {
+        if first < end {
+            // Stretches have no more offsets than 32 bits count.
+            self.pending.skip(At::new(partition, first), (end.0 - first.0) as u32);
             self.lazy_since.get_or_insert_with(Instant::now);
-            self.around.metrics.queue_skipped(u64::from(count));
         }
     }
 

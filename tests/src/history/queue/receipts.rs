@@ -1,7 +1,7 @@
 //! Whether receipts are refused for reasons that are true.
 
 use super::{
-    Action, Place, Settle, Verdict,
+    Action, Moment, Place, Settle, Verdict,
     check::{View, deadline_us, may_end},
 };
 
@@ -58,7 +58,15 @@ fn is_superseded(view: &View<'_>, place: Place, settle: &Settle) -> bool {
         .polls
         .iter()
         .any(|poll| poll.span.start.step < end && poll.span.end_step() > settle.span.start.step);
-    again || perhaps
+    // Whoever leads besides has counts of his own.
+    let besides = settle.span.end.is_none_or(|end| !same_reign(view, settle, &end));
+    again || perhaps || besides
+}
+
+/// Whether one reign alone was there from the delivery to the answer, and everybody knew of it.
+fn same_reign(view: &View<'_>, settle: &Settle, end: &Moment) -> bool {
+    let start = view.poll_of(settle.delivery).span.start;
+    start.lowest == start.highest && end.lowest == end.highest && start.highest == end.highest
 }
 
 /// Its time was over, or it was given back.
@@ -66,8 +74,7 @@ fn is_expired(view: &View<'_>, place: Place, settle: &Settle) -> bool {
     let (start, span) = (view.poll_of(settle.delivery).span.start, settle.span);
     let Some(end) = span.end else { return true };
     // Whoever takes over has a clock of his own, and knows nothing of what is in flight.
-    let same_reign = start.lowest == start.highest && end.lowest == end.highest && start.highest == end.highest;
-    !same_reign
+    !same_reign(view, settle, &end)
         || start.jumps != end.jumps
         || others(view, place, settle).any(may_end)
         || end.time_us + 2_000 >= deadline_us(view, settle.delivery, &span)

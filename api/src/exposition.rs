@@ -1,23 +1,23 @@
-//! Reads Prometheus text.
+//! Reads Prometheus text: what a server says of itself under `/metrics`.
 
 use std::collections::BTreeMap;
 
 /// One sample.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sample {
-    pub(super) name: String,
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) value: f64,
+pub(crate) struct Sample {
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) value: f64,
 }
 
 impl Sample {
-    pub(super) fn label(&self, name: &str) -> &str {
+    pub(crate) fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
 }
 
 /// All samples of a page; comments and lines that are none are passed over.
-pub(super) fn parse(text: &str) -> Vec<Sample> {
+pub(crate) fn parse(text: &str) -> Vec<Sample> {
     text.lines().map(str::trim).filter(|line| !line.starts_with('#')).filter_map(sample).collect()
 }
 

@@ -1,0 +1,246 @@
+//! `brigade import`: a thread cuts a file into publish bodies (`import/{lines,csv,parquet}.rs`), which are sent one after
+//! the other, each repeated under its sequence until it is acknowledged.
+
+use std::{fs::File, path::PathBuf, thread, time::Duration};
+
+use clap::Args;
+use serde_json::json;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    CliError, Context,
+    output::{bytes, count, print_json, print_line},
+    progress::Progress,
+    transfer::FileFormat,
+};
+use crate::client::{ClientError, ContentType, Payload, PublishIdentity, RetryPolicy, TopicSettings};
+
+mod csv;
+mod lines;
+mod parquet;
+
+const AFTER_HELP: &str = "\
+Examples:
+  brigade import orders orders.parquet --create
+  brigade import orders orders.ndjson --create --partitions 4 --keep-partitions
+  brigade import people people.csv --key-column id --value-column profile
+  brigade import orders orders.parquet --skip 120000     go on where an import broke off
+
+Reads what brigade export writes, and files of others: Parquet with a column value (and key,
+timestamp, headers, kind, group, priority, deliver_at, expires_at, partition if they are there, any
+others are left out), NDJSON with the message objects of a publish, CSV under a line of names.
+Timestamps, keys, headers and attributes are kept; offsets are given anew, and messages that have
+expired are left out. Messages are published in the order of the file, one request at a time, so
+their order stays.";
+
+/// Bounds of a publish body.
+const BODY_MESSAGES: usize = 20_000;
+const BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// A message that expires so soon could expire on its way.
+const EXPIRES_SOON_MS: i64 = 60_000;
+
+/// Arguments of `brigade import`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = AFTER_HELP)]
+pub struct ImportArgs {
+    /// Name of the topic
+    topic: String,
+    /// File to read
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Format of the file [default: what its name ends in]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<FileFormat>,
+    /// Create the topic if it does not exist
+    #[arg(long)]
+    create: bool,
+    /// Partitions of a topic that is created
+    #[arg(long, value_name = "N", requires = "create")]
+    partitions: Option<u32>,
+    /// Put each message into the partition that the file names [default: by its key, or the server's choice]
+    #[arg(long)]
+    keep_partitions: bool,
+    /// Column of a CSV or Parquet file that is the key
+    #[arg(long, value_name = "NAME", default_value = "key")]
+    key_column: String,
+    /// Column of a CSV or Parquet file that is the value
+    #[arg(long, value_name = "NAME", default_value = "value")]
+    value_column: String,
+    /// Leave so many messages out at the beginning
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: u64,
+    /// How long a request is repeated while the server is away or busy
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    retry_seconds: u32,
+}
+
+/// What every reader of files must know.
+#[derive(Clone, Debug)]
+struct Wanted {
+    /// A message that expires before is left out: the server would refuse it.
+    expired_ms: i64,
+    keep_partitions: bool,
+    key_column: String,
+    value_column: String,
+}
+
+/// A publish body.
+#[derive(Debug)]
+struct Body {
+    payload: Payload,
+    messages: u64,
+    /// Messages before them, or among them, that have expired.
+    expired: u64,
+    /// Bytes of the file that it was made of, about.
+    input_bytes: u64,
+}
+
+/// A file cut into bodies.
+trait Source: Send {
+    /// Leaves messages out; gives how many there were.
+    fn skip(&mut self, messages: u64) -> Result<u64, CliError>;
+
+    /// The next body; `None` at the end.
+    fn next(&mut self) -> Result<Option<Body>, CliError>;
+}
+
+/// Runs `brigade import`.
+pub(super) async fn run(context: &Context, args: ImportArgs) -> Result<(), CliError> {
+    let format = FileFormat::choose(args.format, &args.file)?;
+    let what = args.file.display().to_string();
+    let file = File::open(&args.file).map_err(|source| CliError::Io { what: what.clone(), source })?;
+    let length = file.metadata().map_err(|source| CliError::Io { what: what.clone(), source })?.len();
+    let wanted = Wanted {
+        expired_ms: context.client.env().clock.now_ms() + EXPIRES_SOON_MS,
+        keep_partitions: args.keep_partitions,
+        key_column: args.key_column.clone(),
+        value_column: args.value_column.clone(),
+    };
+    let source: Box<dyn Source> = match format {
+        FileFormat::Ndjson => Box::new(lines::Lines::new(file, what, &wanted)),
+        FileFormat::Csv => Box::new(csv::Rows::new(file, what, wanted)?),
+        FileFormat::Parquet => Box::new(parquet::Batches::new(file, what, wanted, length)?),
+    };
+    if args.create {
+        create(context, &args.topic, args.partitions).await?;
+    }
+    let policy =
+        RetryPolicy { give_up_after: Duration::from_secs(args.retry_seconds.into()), ..RetryPolicy::default() };
+    let id = format!("{:032x}", context.client.env().entropy.next_u128());
+    let (mut bodies, started) = (start(source, args.skip), Instant::now());
+    let mut progress = Progress::new(Some(length), context.json());
+    let (mut imported, mut left_out, mut sequence) = (0, 0, 0);
+    let failed = |error: CliError, done: u64| broke_off(error, &args, done);
+    while let Some(body) = bodies.recv().await {
+        let done = imported + left_out;
+        let Body { payload, messages, expired, input_bytes } = body.map_err(|error| failed(error, done))?;
+        left_out += expired;
+        if messages == 0 {
+            continue;
+        }
+        let identity = PublishIdentity::Producer { id: id.clone(), sequence };
+        let published = context.client.publish(&args.topic, &payload, &identity, &policy).await;
+        let stored = published.map_err(|error| failed(error.into(), done))?.messages.len() as u64;
+        if stored != messages {
+            let why = format!("it acknowledges {stored} messages of {messages}");
+            return Err(failed(ClientError::Answer { why }.into(), done));
+        }
+        imported += messages;
+        sequence += 1;
+        progress.add(messages, input_bytes);
+    }
+    drop(progress);
+    let seconds = started.elapsed().as_secs_f64();
+    if context.json() {
+        return print_json(&json!({
+            "messages": imported, "skipped": args.skip, "expired": left_out, "bytes": length, "seconds": seconds
+        }));
+    }
+    let expired = if left_out == 0 { String::new() } else { format!("; {} had expired", count(left_out)) };
+    print_line(format_args!(
+        "imported {} messages of {} ({}) into {} in {seconds:.2} s{expired}",
+        count(imported),
+        args.file.display(),
+        bytes(length),
+        args.topic
+    ))
+}
+
+async fn create(context: &Context, topic: &str, partitions: Option<u32>) -> Result<(), CliError> {
+    match context.client.topic(topic).await {
+        Err(error) if error.code() == "topic_not_found" => {
+            let settings = TopicSettings { partitions, ..TopicSettings::default() };
+            context.client.create_topic(topic, &settings).await?;
+            Ok(())
+        }
+        other => Ok(other.map(|_| ())?),
+    }
+}
+
+/// Cuts the file in a thread, since reading and taking it apart block; two bodies wait to be sent at most.
+fn start(mut source: Box<dyn Source>, skip: u64) -> mpsc::Receiver<Result<Body, CliError>> {
+    let (sender, receiver) = mpsc::channel(2);
+    thread::spawn(move || {
+        let mut cut = || -> Result<(), CliError> {
+            let skipped = source.skip(skip)?;
+            if skipped < skip {
+                let message = format!("the file has only {skipped} messages, and {skip} were to be skipped");
+                return Err(CliError::Input { message, hint: "there is nothing left to be imported".to_owned() });
+            }
+            while let Some(body) = source.next()? {
+                if sender.blocking_send(Ok(body)).is_err() {
+                    // The sending side has given up, and says why itself.
+                    return Ok(());
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = cut() {
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    receiver
+}
+
+/// Says how much was done before an error, and how to go on.
+fn broke_off(error: CliError, args: &ImportArgs, done: u64) -> CliError {
+    if done == 0 {
+        return error;
+    }
+    let done = args.skip + done;
+    let so_far = format!("{} messages of the file are done; go on with --skip {done}", count(done));
+    match error {
+        CliError::Client(source) => CliError::Partly { source, done: so_far },
+        CliError::Input { message, hint } => CliError::Input { message: format!("{message}; {so_far}"), hint },
+        other => other,
+    }
+}
+
+/// Lines of NDJSON that become a body.
+#[derive(Debug, Default)]
+struct Gathered {
+    lines: Vec<u8>,
+    messages: u64,
+    expired: u64,
+    input_bytes: u64,
+}
+
+impl Gathered {
+    fn is_full(&self) -> bool {
+        (self.messages + self.expired) as usize >= BODY_MESSAGES || self.lines.len() >= BODY_BYTES
+    }
+
+    fn add(&mut self, line: &[u8], input_bytes: u64) {
+        self.lines.extend_from_slice(line);
+        self.lines.push(b'\n');
+        self.messages += 1;
+        self.input_bytes += input_bytes;
+    }
+
+    fn body(self) -> Option<Body> {
+        let Self { lines, messages, expired, input_bytes } = self;
+        let payload = Payload { content_type: ContentType::NdJson, bytes: lines.into() };
+        (messages + expired > 0).then_some(Body { payload, messages, expired, input_bytes })
+    }
+}
