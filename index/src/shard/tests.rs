@@ -176,7 +176,7 @@ async fn only_who_leads_says_that_an_object_is_damaged() {
     let store = memory();
     let first = start(&store, "first").await;
     let (key, regions) = (object_store::path::Path::from("archive/gone"), [RegionNo(0)]);
-    let read = || first.fetch_file(Component::Read, &key, &regions, 0..4);
+    let read = || first.fetch_file(crate::store::Component::Read, &key, &regions, 0..4);
     assert!(matches!(read().await, Err(FetchError::Damaged { .. })));
     let _second = start(&store, "second").await;
     let error = read().await.unwrap_err();
