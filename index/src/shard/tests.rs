@@ -170,6 +170,19 @@ async fn a_second_leader_fences_the_first() {
     assert_eq!(read_all(&third, topic).await, ["before", "after"]);
 }
 
+/// What a leader that was overtaken misses may have been deleted by its successor.
+#[tokio::test]
+async fn only_who_leads_says_that_an_object_is_damaged() {
+    let store = memory();
+    let first = start(&store, "first").await;
+    let (key, regions) = (object_store::path::Path::from("archive/gone"), [RegionNo(0)]);
+    let read = || first.fetch_file(crate::store::Component::Read, &key, &regions, 0..4);
+    assert!(matches!(read().await, Err(FetchError::Damaged { .. })));
+    let _second = start(&store, "second").await;
+    let error = read().await.unwrap_err();
+    assert!(matches!(&error, FetchError::Unavailable(problem) if problem.contains("second")), "{error}");
+}
+
 #[tokio::test]
 async fn a_retry_after_a_restart_is_stored_once() {
     let store = memory();

@@ -83,7 +83,7 @@ impl Link {
         }
         self.gate.pass().await;
         self.gate.count();
-        let (link, key) = (self.clone(), key.clone());
+        let (link, of) = (self.clone(), key.clone());
         let carried_out = tokio::spawn(async move {
             let answer = action.await;
             let outcome = match &answer {
@@ -93,16 +93,38 @@ impl Link {
                 Err(_) => "failed",
             };
             let end = if link.gate.is_ended() { ", after the node's end" } else { "" };
-            link.trace.say(&link.who, format_args!("{} {verb} {key}: {outcome}{end}", link.region));
+            link.trace.say(&link.who, format_args!("{} {verb} {of}: {outcome}{end}", link.region));
             answer
         });
         if let Some(trap) = trap.filter(|trap| trap.after) {
             trap.strike(&self.gate);
         }
+        let mut asked = Asked { region: &self.region, key, heard: !verb_writes(verb) };
         let answer = carried_out.await;
         self.gate.pass().await;
-        answer.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        let answer = answer.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        asked.heard |= answer.is_ok();
+        answer
     }
+}
+
+/// Somebody who waits for an answer. Without a good one, what he has asked for may have been done, or may still be.
+struct Asked<'a> {
+    region: &'a SimRegion,
+    key: &'a Path,
+    heard: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.heard {
+            self.region.doubt(self.key);
+        }
+    }
+}
+
+fn verb_writes(verb: &str) -> bool {
+    matches!(verb, "put" | "complete" | "delete")
 }
 
 #[async_trait]

@@ -1,6 +1,7 @@
 //! A region of a simulation: its objects, which outlive every node, and how its store behaves.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex},
     time::Duration,
@@ -53,6 +54,8 @@ struct Inner {
     mood: Mutex<Mood>,
     /// Rules that come and go whatever the mood.
     besides: Mutex<Vec<Rule>>,
+    /// Objects of which nobody knows whether they were written or deleted, or when: who asked for it heard nothing good.
+    doubtful: Mutex<BTreeSet<Path>>,
 }
 
 impl SimRegion {
@@ -66,6 +69,7 @@ impl SimRegion {
             usual: usual.into(),
             mood,
             besides: Mutex::default(),
+            doubtful: Mutex::default(),
         }))
     }
 
@@ -95,6 +99,20 @@ impl SimRegion {
 
     pub(super) fn set_besides(&self, rules: Vec<Rule>) {
         *lock(&self.0.besides) = rules;
+    }
+
+    /// Nobody knows what became of an object.
+    pub(super) fn doubt(&self, key: &Path) {
+        lock(&self.0.doubtful).insert(key.clone());
+    }
+
+    pub(super) fn is_doubtful(&self, key: &Path) -> bool {
+        lock(&self.0.doubtful).contains(key)
+    }
+
+    /// How many archive files may be there though nobody knows of them.
+    pub(super) fn doubtful(&self) -> usize {
+        lock(&self.0.doubtful).iter().filter(|key| key.as_ref().starts_with("archive/")).count()
     }
 
     pub(super) fn calm(&self) {

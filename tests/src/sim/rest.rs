@@ -15,7 +15,7 @@ use rand::{RngExt, rngs::StdRng};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::world::World;
+use super::{verify, world::World};
 
 /// How long nobody asks a store for anything before that is called rest.
 const QUIET: Duration = Duration::from_secs(40);
@@ -86,6 +86,14 @@ pub(super) async fn nothing_left(world: &World, cut: bool) -> Result<(), Vec<Str
         let files: usize = files.map(|log| log.files().len()).sum();
         world.say(format_args!("{files} archive files, {archived} versions, last {:?}", state.archive.last()));
     }
+    for region in &status.regions {
+        let of = world.region(region.name.as_str()).ok_or_else(|| vec![format!("no region {}", region.name)])?;
+        let state = shard.state().clone();
+        problems.extend(verify::views(&of, region.number, &state).await.err());
+        if cut {
+            problems.extend(verify::cut_off(&of).await.err());
+        }
+    }
     world.say(format_args!("scrubbing, cut off: {cut}"));
     problems.extend(scrub(world, cut).await?);
     if problems.is_empty() { Ok(()) } else { Err(problems) }
@@ -108,7 +116,7 @@ async fn scrub(world: &World, cut: bool) -> Result<Vec<String>, Vec<String>> {
     for partition in &report.partitions {
         world.say(format_args!("scrub: {partition:?}"));
     }
-    let wrong = |finding: &&Finding| !may_be(finding, cut);
+    let wrong = |finding: &&Finding| !may_be(world, finding, cut);
     let mut problems: Vec<_> =
         report.findings.iter().filter(wrong).map(|finding| format!("scrub: {finding:?}")).collect();
     for partition in &report.partitions {
@@ -124,12 +132,16 @@ async fn scrub(world: &World, cut: bool) -> Result<Vec<String>, Vec<String>> {
 }
 
 /// What may be found in a cluster that is well.
-fn may_be(finding: &Finding, cut: bool) -> bool {
+fn may_be(world: &World, finding: &Finding, cut: bool) -> bool {
     let object = keys::parse(ShardId(0), &Path::from(finding.key.as_str()));
     match (finding.code, object) {
         // Uploads that arrived when nobody waited for them any more.
-        (Code::ExtraObject, Object::File(_) | Object::Journal(_)) => true,
+        (Code::ExtraObject, Object::File(_)) => {
+            let region = world.region(&finding.region);
+            region.is_some_and(|region| region.doubtful() as u64 >= finding.objects)
+        }
         // What is small of former reigns costs less to keep than to look at; the rest is cut off with the next snapshot.
+        (Code::ExtraObject, Object::Journal(_)) => true,
         (Code::ExtraObject, _) => !cut,
         (Code::UnsettledObject, Object::Journal(_) | Object::Copy(_) | Object::Snapshot(..)) => !cut,
         _ => false,

@@ -8,7 +8,7 @@ use std::{
 use brigade_index::{
     format::{Floor, Record, RegionIdentity, Section, Value, checksum, decode_snapshot},
     ids::{Partition, RegionNo, Sequence, ShardId},
-    journal::{Fold, Place},
+    journal::{Dead, Fold, Place},
     keys,
     names::RegionName,
     region::RegionRecord,
@@ -112,6 +112,51 @@ async fn tell(
     Ok((state, contents))
 }
 
+/// Behind its mark a region has no entry that nobody needs, once the journals were cut off.
+pub(super) async fn cut_off(region: &SimRegion) -> Result<(), String> {
+    let objects = region.objects();
+    let Some(floor) = newest_floor(&objects).await? else { return Ok(()) };
+    let key = keys::snapshot(SHARD, floor.snapshot.sequence, floor.snapshot.id);
+    let bytes = get(&objects, &key).await?.ok_or_else(|| format!("{key} is missing"))?;
+    let state = decode_snapshot(&bytes).map_err(|error| format!("{key}: {error}"))?;
+    let mut bodies: Vec<_> = state.bodies().collect();
+    bodies.sort_unstable();
+    let dead = Dead::new(&floor, &bodies);
+    for sequence in (1..=dead.end().0).map(Sequence).filter(|sequence| dead.entry(*sequence)) {
+        let key = match dead.place(sequence) {
+            None => continue,
+            Some(Place::Copy) => keys::copy(SHARD, sequence),
+            Some(Place::Journal(slot)) => keys::journal(SHARD, slot),
+        };
+        if get(&objects, &key).await?.is_some() && !region.is_doubtful(&key) {
+            return Err(format!("region {region}: {key}, entry {sequence}, is dead, and still there"));
+        }
+    }
+    Ok(())
+}
+
+/// What is published for other programs lists what the region has, and nothing else.
+pub(super) async fn views(region: &SimRegion, number: RegionNo, state: &ShardState) -> Result<(), String> {
+    let objects = region.objects();
+    for topic in state.topics().filter(|topic| topic.archive_version > 0) {
+        let key = keys::latest(&topic.name);
+        let bytes = get(&objects, &key).await?.ok_or_else(|| format!("region {region}: {key} is missing"))?;
+        let latest: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+        let files = latest["files"].as_array().into_iter().flatten();
+        let listed: BTreeSet<_> = files.filter_map(|file| file["key"].as_str()).map(str::to_owned).collect();
+        let partitions = (0..).map(Partition).zip(&topic.partitions);
+        let files = partitions.flat_map(|(partition, log)| log.files().iter().map(move |file| (partition, file)));
+        let held = files.filter(|(_, file)| file.regions.contains(&number));
+        let expected: BTreeSet<_> =
+            held.map(|(partition, file)| file.key(&topic.name, topic.id, partition).to_string()).collect();
+        if listed != expected {
+            let (version, now) = (&latest["archive_version"], topic.archive_version);
+            return Err(format!("region {region}: {key} of version {version} is not the archive of version {now}"));
+        }
+    }
+    Ok(())
+}
+
 /// Every archive file is there as it was written.
 async fn archive(objects: &InMemory, state: &ShardState) -> Result<(), String> {
     for topic in state.topics() {
@@ -146,21 +191,21 @@ async fn object_of(objects: &InMemory, fold: &Fold, sequence: Sequence) -> Resul
 
 /// Folds a region's path from its newest floor to its end.
 async fn fold(objects: &InMemory) -> Result<Fold, String> {
-    let listed = objects.list_with_delimiter(Some(&keys::floors(SHARD))).await.map_err(|error| error.to_string())?;
-    let newest = listed.objects.iter().filter_map(|object| keys::parse_floor(SHARD, &object.location)).max();
-    let floor = match newest {
-        None => None,
-        Some(newest) => {
-            let bytes = get(objects, &keys::floor(SHARD, newest)).await?.unwrap_or_default();
-            Some(Floor::decode(&bytes).map_err(|error| error.to_string())?)
-        }
-    };
+    let floor = newest_floor(objects).await?;
     let mut fold = Fold::start(floor.as_ref());
     while let Some(bytes) = get(objects, &keys::journal(SHARD, fold.at)).await? {
         let record = Record::decode(&bytes).map_err(|error| format!("{}: {error}", fold.at))?;
         fold.accept(&record).map_err(|error| error.to_string())?;
     }
     Ok(fold)
+}
+
+async fn newest_floor(objects: &InMemory) -> Result<Option<Floor>, String> {
+    let listed = objects.list_with_delimiter(Some(&keys::floors(SHARD))).await.map_err(|error| error.to_string())?;
+    let newest = listed.objects.iter().filter_map(|object| keys::parse_floor(SHARD, &object.location)).max();
+    let Some(newest) = newest else { return Ok(None) };
+    let bytes = get(objects, &keys::floor(SHARD, newest)).await?.unwrap_or_default();
+    Floor::decode(&bytes).map(Some).map_err(|error| error.to_string())
 }
 
 async fn get(objects: &InMemory, key: &Path) -> Result<Option<Bytes>, String> {

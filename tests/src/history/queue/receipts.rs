@@ -39,9 +39,11 @@ fn is_settled(view: &View<'_>, place: Place, settle: &Settle) -> bool {
 
 /// One that is not over, or whose end is not known.
 fn is_being_settled(view: &View<'_>, place: Place, settle: &Settle) -> bool {
+    // A leader that was overtaken does not know of what its successor has let go.
+    let overtaken = settle.span.end.is_none_or(|end| end.lowest != end.highest);
     others(view, place, settle).any(|other| {
         let open = other.verdict == Verdict::Unknown || other.span.end_step() > settle.span.start.step;
-        open && !matches!(other.action, Action::Extend(_))
+        (open || overtaken && other.verdict == Verdict::LetGo) && !matches!(other.action, Action::Extend(_))
     })
 }
 
