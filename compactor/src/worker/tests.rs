@@ -489,6 +489,7 @@ async fn a_run_ends_though_more_is_published_all_the_time() {
     };
     let run = compactor.run_now(None).unwrap();
     let report = tokio::select! {
+        biased;
         report = compactor.wait(run, Duration::from_secs(30)) => report.unwrap(),
         () = publishing => None,
     };
