@@ -9,13 +9,16 @@ use std::{
 
 use async_trait::async_trait;
 use brigade_index::{
+    format::{Head, Kind},
+    ids::ShardId,
+    keys,
     names::RegionName,
     store::fault::{Latency, Rule},
 };
 use futures::{FutureExt, StreamExt, stream::BoxStream};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
 };
 use tokio::task::yield_now;
 
@@ -56,6 +59,8 @@ struct Inner {
     besides: Mutex<Vec<Rule>>,
     /// Objects of which nobody knows whether they were written or deleted, or when: who asked for it heard nothing good.
     doubtful: Mutex<BTreeSet<Path>>,
+    /// What was done to it that must never be.
+    alarms: Mutex<Vec<String>>,
 }
 
 impl SimRegion {
@@ -70,6 +75,7 @@ impl SimRegion {
             mood,
             besides: Mutex::default(),
             doubtful: Mutex::default(),
+            alarms: Mutex::default(),
         }))
     }
 
@@ -113,6 +119,31 @@ impl SimRegion {
     /// How many archive files may be there though nobody knows of them.
     pub(super) fn doubtful(&self) -> usize {
         lock(&self.0.doubtful).iter().filter(|key| key.as_ref().starts_with("archive/")).count()
+    }
+
+    /// An object is about to be deleted: no Takeover ever is, and no archive file that is published still.
+    pub(super) async fn watch_deletion(&self, key: &Path) {
+        let alarm = |what: String| lock(&self.0.alarms).push(what);
+        let objects = self.objects();
+        if keys::parse_journal(ShardId(0), key).is_some() {
+            let Ok(found) = objects.get(key).await else { return };
+            let Ok(bytes) = found.bytes().await else { return };
+            if Head::decode(&bytes).is_ok_and(|head| head.kind == Kind::Takeover) {
+                alarm(format!("I3: the Takeover {key} in region {self} is deleted"));
+            }
+        } else if keys::parse_archive_file(key).is_some() {
+            let Some(topic) = key.as_ref().split('/').nth(1) else { return };
+            let latest = Path::from(format!("archive/{topic}/latest.json"));
+            let Ok(found) = objects.get(&latest).await else { return };
+            let Ok(bytes) = found.bytes().await else { return };
+            if !self.is_doubtful(&latest) && String::from_utf8_lossy(&bytes).contains(key.as_ref()) {
+                alarm(format!("{key} in region {self} is deleted, and listed still"));
+            }
+        }
+    }
+
+    pub(super) fn alarms(&self) -> Vec<String> {
+        lock(&self.0.alarms).clone()
     }
 
     pub(super) fn calm(&self) {
