@@ -21,7 +21,7 @@ use crate::{
 /// Blocks of a file that are fetched at a time for one reader.
 const FETCHES: usize = 8;
 
-/// How often messages that cannot be had are looked for elsewhere.
+/// How often messages that cannot be had are looked for elsewhere, and those that are damaged are read.
 const ATTEMPTS: usize = 4;
 
 /// Ranges that are fetched to decode a footer: its end, and the rest if that was not all.
@@ -83,7 +83,9 @@ impl BatchCache {
             };
             from = log.log_start.clamp(from, until.max(from));
             let now: Vec<_> = sources_from(log, from).take_while(|source| source.first() < until).collect();
-            if now == sources || attempt >= ATTEMPTS {
+            // It may have been damaged on the way only. Who takes that for the truth passes messages over for good.
+            let again = now != sources || matches!(error, FetchError::Damaged { .. });
+            if !again || attempt >= ATTEMPTS {
                 return Err(error);
             }
             sources = now;

@@ -151,6 +151,7 @@ impl ObjectStore for Link {
             .and_then(move |location| {
                 let (link, faults, key) = (link.clone(), link.faults.clone(), location.clone());
                 async move {
+                    link.region.watch_deletion(&key).await;
                     link.run("delete", &location, async move { faults.delete(&key).await }).await?;
                     Ok(location)
                 }

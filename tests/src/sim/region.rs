@@ -9,13 +9,17 @@ use std::{
 
 use async_trait::async_trait;
 use brigade_index::{
+    format::{Head, Kind},
+    ids::ShardId,
+    keys,
     names::RegionName,
     store::fault::{Latency, Rule},
 };
+use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream::BoxStream};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
 };
 use tokio::task::yield_now;
 
@@ -56,6 +60,10 @@ struct Inner {
     besides: Mutex<Vec<Rule>>,
     /// Objects of which nobody knows whether they were written or deleted, or when: who asked for it heard nothing good.
     doubtful: Mutex<BTreeSet<Path>>,
+    /// What was done to it that must never be.
+    alarms: Mutex<Vec<String>>,
+    /// Objects of the journal that were deleted.
+    deleted: Mutex<BTreeSet<Path>>,
 }
 
 impl SimRegion {
@@ -70,6 +78,8 @@ impl SimRegion {
             mood,
             besides: Mutex::default(),
             doubtful: Mutex::default(),
+            alarms: Mutex::default(),
+            deleted: Mutex::default(),
         }))
     }
 
@@ -113,6 +123,36 @@ impl SimRegion {
     /// How many archive files may be there though nobody knows of them.
     pub(super) fn doubtful(&self) -> usize {
         lock(&self.0.doubtful).iter().filter(|key| key.as_ref().starts_with("archive/")).count()
+    }
+
+    /// An object is about to be deleted: no Takeover ever is, and no archive file that is published still.
+    pub(super) async fn watch_deletion(&self, key: &Path) {
+        let alarm = |what: String| lock(&self.0.alarms).push(what);
+        if keys::parse_journal(ShardId(0), key).is_some() {
+            let head = self.bytes(key).await.and_then(|bytes| Head::decode(&bytes).ok());
+            let takeover = head.is_some_and(|head| head.kind == Kind::Takeover);
+            // A challenger that works from old state may put its Takeover where something was deleted: that counts for nothing.
+            if lock(&self.0.deleted).insert(key.clone()) && takeover {
+                alarm(format!("I3: the Takeover {key} in region {self} is deleted"));
+            }
+        } else if keys::parse_archive_file(key).is_some() {
+            let Some(topic) = key.as_ref().split('/').nth(1) else { return };
+            let latest = Path::from(format!("archive/{topic}/latest.json"));
+            let Some(bytes) = self.bytes(&latest).await.filter(|_| !self.is_doubtful(&latest)) else { return };
+            let list: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            let mut files = list["files"].as_array().into_iter().flatten();
+            if files.any(|file| file["key"] == key.as_ref()) {
+                alarm(format!("{key} in region {self} is deleted, and listed still"));
+            }
+        }
+    }
+
+    async fn bytes(&self, key: &Path) -> Option<Bytes> {
+        self.objects().get(key).await.ok()?.bytes().await.ok()
+    }
+
+    pub(super) fn alarms(&self) -> Vec<String> {
+        lock(&self.0.alarms).clone()
     }
 
     pub(super) fn calm(&self) {

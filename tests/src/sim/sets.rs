@@ -60,8 +60,9 @@ pub(super) async fn as_wanted(world: &World, random: &mut StdRng) -> Result<(), 
         world.set_wanted(wanted);
     }
     let wanted = world.wanted();
-    world.tell(wanted.clone());
     let changed = tokio::time::timeout(PAUSE * PATIENCE, change_to(world, &wanted)).await;
+    // Not before: a node that is told of new regions only founds another cluster.
+    world.tell(wanted.clone());
     // A node that was told of none of them cannot find them.
     for node in world.nodes() {
         let told = lock(&node.told).clone();

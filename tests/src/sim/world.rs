@@ -154,7 +154,8 @@ impl World {
     }
 
     pub(super) fn problems(&self) -> Vec<String> {
-        lock(&self.problems).clone()
+        let alarms = lock(&self.regions).iter().flat_map(SimRegion::alarms).collect::<Vec<_>>();
+        lock(&self.problems).iter().cloned().chain(alarms).collect()
     }
 
     // Regions.
