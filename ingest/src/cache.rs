@@ -4,7 +4,8 @@
 //! readers never go to the store), what was fetched from the store (each batch and each block of an archive file once,
 //! however many wait for it), and a few decoded batches, because a reader that takes a thousand messages at a time comes
 //! back to the same batch. Catching up fills the second and third shelf and leaves the tail alone. Blocks of archive
-//! files are kept decoded only: reading the same one again is common, and they decode slowly.
+//! files are kept decoded: reading the same one again is common, and they decode slowly. For who catches up the row
+//! groups that come next are kept as they are in the file.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,8 +27,10 @@ use xxhash_rust::xxh3::Xxh3Builder;
 use crate::{IngestMetrics, chunk::Chunk, log::Log};
 
 mod files;
+mod groups;
 
 pub(crate) use files::Found;
+use groups::Coming;
 
 /// Bookkeeping of one cached batch, in bytes, so that very many tiny batches are bounded too.
 const OVERHEAD: usize = 256;
@@ -71,6 +74,8 @@ impl<V: Clone> Shelf<V> {
 enum Wanted {
     Batch(BatchLocation),
     Footer(FileId),
+    /// A row group, as it is in the file.
+    Group(FileId, usize),
     Block(FileId, usize),
 }
 
@@ -79,6 +84,7 @@ enum Wanted {
 enum Fetched {
     Batch(Bytes),
     Footer(Footer),
+    Group(Bytes),
     Block(Chunk),
 }
 
@@ -86,7 +92,7 @@ impl Fetched {
     fn memory(&self) -> usize {
         OVERHEAD
             + match self {
-                Self::Batch(bytes) => bytes.len(),
+                Self::Batch(bytes) | Self::Group(bytes) => bytes.len(),
                 Self::Footer(footer) => footer.memory(),
                 Self::Block(chunk) => chunk.memory(),
             }
@@ -100,6 +106,8 @@ pub(crate) struct BatchCache {
     tail: Mutex<Shelf<Bytes>>,
     fetched: Cache<Wanted, Fetched, Xxh3Builder>,
     decoded: Mutex<Shelf<Messages>>,
+    /// Row groups that are on their way.
+    coming: Coming,
 }
 
 impl BatchCache {
@@ -112,7 +120,7 @@ impl BatchCache {
             .eviction_policy(EvictionPolicy::lru())
             .build_with_hasher(Xxh3Builder::new());
         let (tail, decoded) = (Mutex::new(Shelf::new(4 * eighth)), Mutex::new(Shelf::new(eighth)));
-        Self { log, metrics, tail, fetched, decoded }
+        Self { log, metrics, tail, fetched, decoded, coming: Coming::default() }
     }
 
     /// Keeps a batch that was just published. Called on the shard's task: quick.
@@ -148,7 +156,9 @@ impl BatchCache {
         };
         match self.fetch(Wanted::Batch(*location), fetch).await? {
             Fetched::Batch(bytes) => Ok(bytes),
-            Fetched::Footer(_) | Fetched::Block(_) => unreachable!("what is kept is what was wanted"),
+            Fetched::Footer(_) | Fetched::Group(_) | Fetched::Block(_) => {
+                unreachable!("what is kept is what was wanted")
+            }
         }
     }
 
