@@ -110,7 +110,7 @@ impl ReadAhead {
         let mut left = self.streams.lock().read(part, room);
         let Part { topic, partition, next, .. } = part;
         for file in self.cache.files_ahead(topic, partition, next, left) {
-            let Some(footer) = self.cache.known_footer(file.id).await else {
+            let Some(footer) = self.cache.known_footer(file.id) else {
                 self.load(part, &file, next.max(file.first));
                 return;
             };

@@ -6,10 +6,7 @@
 //! back to the same batch. Catching up fills the second and third shelf and leaves the tail alone. Blocks of archive
 //! files are kept decoded only: reading the same one again is common, and they decode slowly.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashMap, VecDeque};
 
 use brigade_index::{
     archive::Footer,
@@ -19,13 +16,15 @@ use brigade_index::{
     state::BatchLocation,
 };
 use bytes::Bytes;
-use moka::{future::Cache, policy::EvictionPolicy};
+use moka::{policy::EvictionPolicy, sync::Cache};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3Builder;
 
+use self::flight::Flights;
 use crate::{IngestMetrics, chunk::Chunk, log::Log};
 
 mod files;
+mod flight;
 
 pub(crate) use files::Found;
 
@@ -99,6 +98,8 @@ pub(crate) struct BatchCache {
     metrics: IngestMetrics,
     tail: Mutex<Shelf<Bytes>>,
     fetched: Cache<Wanted, Fetched, Xxh3Builder>,
+    /// What is being fetched.
+    flights: Flights<Wanted, Result<Fetched, FetchError>>,
     decoded: Mutex<Shelf<Messages>>,
 }
 
@@ -112,7 +113,7 @@ impl BatchCache {
             .eviction_policy(EvictionPolicy::lru())
             .build_with_hasher(Xxh3Builder::new());
         let (tail, decoded) = (Mutex::new(Shelf::new(4 * eighth)), Mutex::new(Shelf::new(eighth)));
-        Self { log, metrics, tail, fetched, decoded }
+        Self { log, metrics, tail, fetched, flights: Flights::default(), decoded }
     }
 
     /// Keeps a batch that was just published. Called on the shard's task: quick.
@@ -158,15 +159,25 @@ impl BatchCache {
         wanted: Wanted,
         fetch: impl Future<Output = Result<Fetched, FetchError>>,
     ) -> Result<Fetched, FetchError> {
-        if let Some(fetched) = self.fetched.get(&wanted).await {
+        if let Some(fetched) = self.fetched.get(&wanted) {
             self.metrics.cache_hit();
             return Ok(fetched);
         }
         let fetch = async {
+            // Somebody else may have put it there just now.
+            if let Some(fetched) = self.fetched.get(&wanted) {
+                self.metrics.cache_hit();
+                return Ok(fetched);
+            }
             self.metrics.cache_miss();
-            fetch.await
+            let fetched = fetch.await?;
+            self.fetched.insert(wanted, fetched.clone());
+            // What is too much goes now, not when the cache next looks at the clock: memory stays within its limit, and a
+            // simulation depends on nothing but itself.
+            self.fetched.run_pending_tasks();
+            Ok(fetched)
         };
-        self.fetched.try_get_with(wanted, fetch).await.map_err(|error: Arc<FetchError>| (*error).clone())
+        self.flights.join(wanted, fetch).await
     }
 
     /// Most bytes of what is fetched.

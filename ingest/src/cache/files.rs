@@ -167,8 +167,8 @@ impl BatchCache {
     }
 
     /// The footer of a file, if it is at hand.
-    pub(crate) async fn known_footer(&self, file: FileId) -> Option<Footer> {
-        match self.fetched.get(&Wanted::Footer(file)).await? {
+    pub(crate) fn known_footer(&self, file: FileId) -> Option<Footer> {
+        match self.fetched.get(&Wanted::Footer(file))? {
             Fetched::Footer(footer) => Some(footer),
             Fetched::Batch(_) | Fetched::Block(_) => None,
         }
