@@ -155,23 +155,23 @@ impl ReadAhead {
     }
 
     /// Notes that a part was read, and lets come what is wanted next if this is not the first of several. Waits for nothing.
-    pub(crate) async fn read(&self, part: Part) {
+    pub(crate) fn read(&self, part: Part) {
         let Some(worth) = self.streams.lock().read(part) else { return };
         let mut window = Window::new(worth, self.cache.room());
         let Part { topic, partition, next, .. } = part;
         for file in self.cache.files_ahead(topic, partition, next, window.worth) {
-            let Some(footer) = self.cache.known_footer(file.id).await else {
+            let Some(footer) = self.cache.known_footer(file.id) else {
                 self.load(part, &file, Load::Footer);
                 return;
             };
-            if !self.look(part, &file, &footer, &mut window).await {
+            if !self.look(part, &file, &footer, &mut window) {
                 return;
             }
         }
     }
 
     /// Lets come what is wanted of a file. Whether more is wanted behind it.
-    async fn look(&self, part: Part, file: &Arc<ArchiveFile>, footer: &Footer, window: &mut Window) -> bool {
+    fn look(&self, part: Part, file: &Arc<ArchiveFile>, footer: &Footer, window: &mut Window) -> bool {
         let bytes = |block: &Block| scale(file.payload_bytes, block.rows.len() as u64, file.rows);
         let blocks = footer.blocks();
         let mut begin = blocks.partition_point(|block| block.end <= part.next);
@@ -181,7 +181,7 @@ impl ReadAhead {
             let is_cut = begin > 0 && blocks[begin - 1].row_group == group;
             let (range, payload) = (footer.group_range(group), blocks[begin..end].iter().map(bytes).sum::<u64>());
             let raw = range.end - range.start;
-            let mut held = self.cache.keep_group(file.id, group).await;
+            let mut held = self.cache.keep_group(file.id, group);
             let fits = !is_cut && payload <= window.worth && raw <= window.raw;
             if !held && fits && !(begin..end).any(|number| self.cache.has_block(file.id, number)) {
                 self.load(part, file, Load::Group(group));

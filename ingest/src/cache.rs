@@ -7,10 +7,7 @@
 //! files are kept decoded: reading the same one again is common, and they decode slowly. For who catches up the row
 //! groups that come next are kept as they are in the file.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashMap, VecDeque};
 
 use brigade_index::{
     archive::Footer,
@@ -20,17 +17,18 @@ use brigade_index::{
     state::BatchLocation,
 };
 use bytes::Bytes;
-use moka::{future::Cache, policy::EvictionPolicy};
+use moka::{policy::EvictionPolicy, sync::Cache};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3Builder;
 
+use self::{flight::Flights, groups::Coming};
 use crate::{IngestMetrics, chunk::Chunk, log::Log};
 
 mod files;
+mod flight;
 mod groups;
 
 pub(crate) use files::Found;
-use groups::Coming;
 
 /// Bookkeeping of one cached batch, in bytes, so that very many tiny batches are bounded too.
 const OVERHEAD: usize = 256;
@@ -105,6 +103,8 @@ pub(crate) struct BatchCache {
     metrics: IngestMetrics,
     tail: Mutex<Shelf<Bytes>>,
     fetched: Cache<Wanted, Fetched, Xxh3Builder>,
+    /// What is being fetched.
+    flights: Flights<Wanted, Result<Fetched, FetchError>>,
     decoded: Mutex<Shelf<Messages>>,
     /// Row groups that are on their way.
     coming: Coming,
@@ -120,7 +120,7 @@ impl BatchCache {
             .eviction_policy(EvictionPolicy::lru())
             .build_with_hasher(Xxh3Builder::new());
         let (tail, decoded) = (Mutex::new(Shelf::new(4 * eighth)), Mutex::new(Shelf::new(eighth)));
-        Self { log, metrics, tail, fetched, decoded, coming: Coming::default() }
+        Self { log, metrics, tail, fetched, flights: Flights::default(), decoded, coming: Coming::default() }
     }
 
     /// Keeps a batch that was just published. Called on the shard's task: quick.
@@ -151,6 +151,7 @@ impl BatchCache {
             return Ok(bytes);
         }
         let fetch = async {
+            self.metrics.cache_miss();
             // A copy of its own: what the store hands out may be a slice of something larger, which it would keep alive.
             self.log.fetch(location).await.map(|bytes| Fetched::Batch(Bytes::copy_from_slice(&bytes)))
         };
@@ -168,15 +169,24 @@ impl BatchCache {
         wanted: Wanted,
         fetch: impl Future<Output = Result<Fetched, FetchError>>,
     ) -> Result<Fetched, FetchError> {
-        if let Some(fetched) = self.fetched.get(&wanted).await {
+        if let Some(fetched) = self.fetched.get(&wanted) {
             self.metrics.cache_hit();
             return Ok(fetched);
         }
         let fetch = async {
-            self.metrics.cache_miss();
-            fetch.await
+            // Somebody else may have put it there just now.
+            if let Some(fetched) = self.fetched.get(&wanted) {
+                self.metrics.cache_hit();
+                return Ok(fetched);
+            }
+            let fetched = fetch.await?;
+            self.fetched.insert(wanted, fetched.clone());
+            // What is too much goes now, not when the cache next looks at the clock: memory stays within its limit, and a
+            // simulation depends on nothing but itself.
+            self.fetched.run_pending_tasks();
+            Ok(fetched)
         };
-        self.fetched.try_get_with(wanted, fetch).await.map_err(|error: Arc<FetchError>| (*error).clone())
+        self.flights.join(wanted, fetch).await
     }
 
     /// Most bytes of what is fetched.

@@ -108,10 +108,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Runs a simulation to its end. It takes this thread, and virtual time only.
 pub fn run(seed: u64) -> Report {
+    run_at_pace(seed, false)
+}
+
+/// Does the same as [`run`], with pauses in real time, on which nothing may depend: the trace must be the same.
+pub fn run_slowly(seed: u64) -> Report {
+    run_at_pace(seed, true)
+}
+
+fn run_at_pace(seed: u64, slow: bool) -> Report {
     watch_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without input and output needs nothing");
-    let trace = runtime.block_on(async { Trace::start() });
+    let trace = runtime.block_on(async { Trace::start(slow) });
     let verdict = tracing::subscriber::with_default(log::Log(trace.clone()), || {
         let verdict = runtime.block_on(play(seed, trace.clone()));
         drop(runtime);

@@ -3,7 +3,8 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, MapArray, RecordBatch, StructArray, UInt8Array},
+    array::{Array, ArrayRef, AsArray, BinaryArray, MapArray, RecordBatch, StructArray, UInt8Array},
+    buffer::Buffer,
     datatypes::{DataType, Int32Type, Int64Type},
 };
 use bytes::Bytes;
@@ -158,8 +159,8 @@ fn to_rows(batch: &RecordBatch, block: &Block) -> Result<Rows, ArchiveError> {
     let kinds: Result<UInt8Array, ArchiveError> = kinds.iter().map(|name| kind(name).map(|kind| kind as u8)).collect();
     let mut columns: Vec<ArrayRef> = vec![
         column("timestamp")?.clone(),
-        column("key")?.clone(),
-        column("value")?.clone(),
+        exact(column("key")?),
+        exact(column("value")?),
         Arc::new(kinds?),
         Arc::new(headers(column("headers")?.as_map())?),
     ];
@@ -173,6 +174,17 @@ fn to_rows(batch: &RecordBatch, block: &Block) -> Result<Rows, ArchiveError> {
     }
     let batch = RecordBatch::try_new(batch_schema_with(attributes), columns).map_err(BatchError::from)?;
     Ok(Rows { messages: Messages::new(batch)?, offsets })
+}
+
+/// The same bytes in no more memory than they need. The library doubles its room when it runs out, and blocks are kept.
+fn exact(column: &ArrayRef) -> ArrayRef {
+    let array = column.as_binary::<i32>();
+    let values = array.values();
+    if values.capacity() <= values.len() + values.len() / 8 {
+        return column.clone();
+    }
+    let values = Buffer::from(values.as_slice());
+    Arc::new(BinaryArray::new(array.offsets().clone(), values, array.nulls().cloned()))
 }
 
 /// Offsets of the messages of a block.

@@ -168,8 +168,8 @@ impl BatchCache {
     }
 
     /// The footer of a file, if it is at hand.
-    pub(crate) async fn known_footer(&self, file: FileId) -> Option<Footer> {
-        match self.fetched.get(&Wanted::Footer(file)).await? {
+    pub(crate) fn known_footer(&self, file: FileId) -> Option<Footer> {
+        match self.fetched.get(&Wanted::Footer(file))? {
             Fetched::Footer(footer) => Some(footer),
             Fetched::Batch(_) | Fetched::Group(_) | Fetched::Block(_) => None,
         }
@@ -255,6 +255,7 @@ impl BatchCache {
 
     pub(super) async fn footer(&self, place: &Place) -> Result<Footer, FetchError> {
         let fetch = async {
+            self.metrics.cache_miss();
             let mut problems = Problems::default();
             for holders in in_turn(&place.file.regions) {
                 match self.footer_from(place, holders).await {
@@ -299,8 +300,10 @@ impl BatchCache {
             if let Some(part) = self.group_at_hand(place, footer, footer.blocks()[number].row_group).await
                 && let Ok(chunk) = decode(place, footer, number, &[part])
             {
+                self.metrics.cache_hit();
                 return Ok(Fetched::Block(chunk));
             }
+            self.metrics.cache_miss();
             let mut problems = Problems::default();
             for holders in in_turn(&place.file.regions) {
                 match self.block_from(place, footer, number, holders).await {

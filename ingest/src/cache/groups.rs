@@ -52,8 +52,8 @@ impl BatchCache {
     }
 
     /// Whether a row group is at hand or on its way. It counts as used, so that it is not pushed out by what was read.
-    pub(crate) async fn keep_group(&self, file: FileId, number: usize) -> bool {
-        self.fetched.get(&Wanted::Group(file, number)).await.is_some() || self.coming.lock().contains(&(file, number))
+    pub(crate) fn keep_group(&self, file: FileId, number: usize) -> bool {
+        self.fetched.get(&Wanted::Group(file, number)).is_some() || self.coming.lock().contains(&(file, number))
     }
 
     /// The bytes of a row group and where they are in the file, if they are at hand or on their way.
@@ -66,7 +66,7 @@ impl BatchCache {
         let bytes = if self.coming.lock().contains(&(place.file.id, number)) {
             self.group(place, footer, number).await.ok()?
         } else {
-            match self.fetched.get(&Wanted::Group(place.file.id, number)).await? {
+            match self.fetched.get(&Wanted::Group(place.file.id, number))? {
                 Fetched::Group(bytes) => bytes,
                 Fetched::Batch(_) | Fetched::Footer(_) | Fetched::Block(_) => return None,
             }
@@ -76,11 +76,11 @@ impl BatchCache {
 
     async fn group(&self, place: &Place, footer: &Footer, number: usize) -> Result<Bytes, FetchError> {
         let fetch = async {
+            self.metrics.cache_miss();
             let range = footer.group_range(number);
             self.log.fetch_file(&place.key, &place.file.regions, range).await.map(Fetched::Group)
         };
-        let fetched = self.fetched.try_get_with(Wanted::Group(place.file.id, number), fetch).await;
-        match fetched.map_err(|error: Arc<FetchError>| (*error).clone())? {
+        match self.fetch(Wanted::Group(place.file.id, number), fetch).await? {
             Fetched::Group(bytes) => Ok(bytes),
             Fetched::Batch(_) | Fetched::Footer(_) | Fetched::Block(_) => {
                 unreachable!("what is kept is what was wanted")
