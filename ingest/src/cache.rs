@@ -173,7 +173,8 @@ impl BatchCache {
             self.metrics.cache_hit();
             return Ok(fetched);
         }
-        let fetch = async {
+        // In a box: what waits for one fetch within another grows large.
+        let fetch = Box::pin(async {
             // Somebody else may have put it there just now.
             if let Some(fetched) = self.fetched.get(&wanted) {
                 self.metrics.cache_hit();
@@ -185,7 +186,7 @@ impl BatchCache {
             // simulation depends on nothing but itself.
             self.fetched.run_pending_tasks();
             Ok(fetched)
-        };
+        });
         self.flights.join(wanted, fetch).await
     }
 
