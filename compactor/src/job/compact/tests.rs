@@ -317,6 +317,33 @@ async fn files_that_lose_nothing_stay_and_those_that_lose_everything_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tombstone_whose_time_is_over_goes_with_nothing_dirty() {
+    let mut bench = Bench::new(3, 64 << 20).await;
+    let value = |number: u8| Some(vec![number]);
+    for messages in [vec![(Some(1), value(1), 1)], vec![(Some(2), None, 2), (Some(3), value(1), 2), (None, None, 2)]] {
+        bench.publish(messages).await;
+        bench.archive().await;
+    }
+    bench.publish(vec![(Some(4), None, 60)]).await;
+    bench.archive().await;
+    assert!(bench.compact(3).await);
+    let before = bench.log().files().to_vec();
+    assert_eq!(before.iter().map(|file| file.oldest_tombstone_ms).collect::<Vec<_>>(), [None, Some(2), Some(60)]);
+    bench.now = 2 + TOMBSTONES_MS + 1;
+    let settings = PlanSettings::default();
+    let mut planned = plan(&bench.context.shard.state(), bench.now, &settings, Demand::All);
+    let Some(Job::Compact(job)) = planned.jobs.pop() else { panic!("{planned:?}") };
+    run(&bench.context, &job, bench.now, 1).await.unwrap();
+    assert_eq!(bench.read().await.keys().copied().collect::<Vec<_>>(), [0, 2, 3, 4], "that of key 2");
+    let files = bench.log().files().to_vec();
+    assert_eq!((files[0].id, files[2].id), (before[0].id, before[2].id), "the others are as they were");
+    assert_eq!((files[1].rows, files[1].oldest_tombstone_ms), (2, None), "without a key it is none");
+    let state = bench.context.shard.state();
+    assert!(plan(&state, bench.now, &settings, Demand::All).is_empty());
+    bench.check().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_compaction_goes_around_what_retention_drops_and_stops_at_what_was_replaced() {
     let mut bench = Bench::new(2, 64 << 20).await;
     for _ in 0..3 {
