@@ -227,6 +227,7 @@ pub(super) async fn run(context: &Context, args: ImportArgs) -> Result<(), CliEr
         let identity = PublishIdentity::Producer { id: id.clone(), sequence };
         let mut publish = pin!(context.client.publish(&args.topic, &payload, &identity, &policy));
         let published = tokio::select! {
+            biased;
             published = &mut publish => published,
             // What is under way is waited for, so that it is known what is done.
             code = interrupt.asked() => match timeout(LAST_ANSWER, publish).await {

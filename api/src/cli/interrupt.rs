@@ -23,6 +23,7 @@ impl Interrupt {
         tokio::spawn(async move {
             loop {
                 let code = tokio::select! {
+                    biased;
                     _ = interrupt.recv() => INTERRUPTED,
                     _ = terminate.recv() => TERMINATED,
                 };
