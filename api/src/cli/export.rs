@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -91,13 +91,13 @@ pub(super) async fn run(context: &Context, args: ExportArgs) -> Result<(), CliEr
         policy: RetryPolicy { give_up_after: Duration::from_secs(args.retry_seconds.into()), ..RetryPolicy::default() },
     };
     let mut interrupt = Interrupt::new()?;
-    let mut progress = Progress::new(None, context.json());
+    let target = Target::open(&args.file, args.force)?;
+    let mut progress = Progress::new(None, context.json() || target.is_seen());
     if times.are_all() {
         progress
             .expect(partitions.iter().map(|at| at.high_watermark - at.log_start.max(args.offset.unwrap_or(0))).sum());
     }
-    let target = Target::open(&args.file, args.force)?;
-    let mut sink = Sink::new(format, &args.topic, target.writer()?)?;
+    let mut sink = Sink::new(format, &args.topic, target.writer()?).map_err(|error| target.named(error))?;
     let ends = partitions.iter().map(|at| (at.partition, at.high_watermark)).collect();
     let mut pages = fetch::start(&context.client, plan, ends);
     let (mut exported, mut last, mut reached) = (0, 0, None);
@@ -106,21 +106,21 @@ pub(super) async fn run(context: &Context, args: ExportArgs) -> Result<(), CliEr
             biased;
             code = interrupt.asked() => {
                 // What was written to a pipe ends with a whole message.
-                sink.finish()?;
+                sink.finish().map_err(|error| target.named(error))?;
                 return Err(interrupted(code, format, &target, &partitions, (exported, reached)));
             }
             page = pages.recv() => page,
         };
         let Some(page) = page else { break };
         let page = page?;
-        let rows = sink.write(&page.batches)?;
+        let rows = sink.write(&page.batches).map_err(|error| target.named(error))?;
         reached = Some((page.partition, page.next));
         exported += rows;
         let written = sink.written();
         progress.add(rows, written - last);
         last = written;
     }
-    let written = sink.finish()?;
+    let written = sink.finish().map_err(|error| target.named(error))?;
     target.keep()?;
     drop(progress);
     if context.json() {
@@ -221,6 +221,19 @@ impl Target {
         let mut part = file.as_os_str().to_owned();
         part.push(".part");
         Ok(Self::File { part: part.into(), whole: file.to_owned() })
+    }
+
+    /// Whether what is written is seen where progress would be.
+    fn is_seen(&self) -> bool {
+        matches!(self, Self::Stdout) && io::stdout().is_terminal()
+    }
+
+    /// An error of writing, with the name of what is written.
+    fn named(&self, error: CliError) -> CliError {
+        match (error, self) {
+            (CliError::Io { source, .. }, Self::Other(path) | Self::File { part: path, .. }) => failed(path, source),
+            (error, _) => error,
+        }
     }
 
     fn writer(&self) -> Result<Counting<Box<dyn Write + Send>>, CliError> {

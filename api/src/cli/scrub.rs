@@ -153,7 +153,7 @@ pub(super) async fn run(context: &Context, args: ScrubArgs) -> Result<(), CliErr
 
 /// Keeps what was found whole, and says how to go on.
 fn interrupted(code: u8, resume: Option<&Path>, done: &Mutex<Done>) -> CliError {
-    let message = format!("{} objects were found whole", count(done.lock().objects() as u64));
+    let message = format!("objects found whole so far: {}", count(done.lock().objects() as u64));
     match resume.map(|path| (path, write_done(path, done))) {
         Some((_, Err(error))) => error,
         Some((path, Ok(()))) => {

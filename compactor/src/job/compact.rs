@@ -149,7 +149,9 @@ impl Compaction<'_> {
 
     /// Whether a message of a file is superseded, or a tombstone whose time is over.
     async fn loses(&self, file: &ArchiveFile, keeper: &Keeper<'_>, map: &KeyMap) -> Result<bool, JobError> {
-        if file.oldest_tombstone_ms.is_some_and(|oldest| oldest < self.tombstones_before_ms) {
+        let old_tombstone = file.oldest_tombstone_ms.is_some_and(|oldest| oldest < self.tombstones_before_ms);
+        // It might have none of the keys of a part.
+        if old_tombstone && map.is_whole() {
             return Ok(true);
         }
         if map.is_empty() {
