@@ -125,11 +125,12 @@ pub struct CompactJob {
     pub topic: TopicId,
     /// The partition.
     pub partition: Partition,
-    /// Files before this offset are compacted: no key occurs twice in them.
+    /// Files before this offset are compacted: no key occurs twice in them. When none is behind it, only tombstones whose
+    /// time is over are left out.
     pub dirty_from: Offset,
     /// The offset after the last of the files.
     pub until: Offset,
-    /// All files of the partition up to there, in the order of their offsets.
+    /// The files, in the order of their offsets: all of the partition up to there, if some are not compacted.
     pub files: Vec<ArchiveFile>,
 }
 

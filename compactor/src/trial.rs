@@ -124,6 +124,7 @@ impl Trial {
             min_timestamp_ms: 1,
             max_timestamp_ms: 1,
             attributes: AttributeSet::default(),
+            oldest_tombstone_ms: None,
             merges: 0,
             compacted: false,
             regions: Vec::new(),

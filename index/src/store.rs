@@ -26,7 +26,7 @@ pub use open::open;
 pub use options::{Secret, StoreOptions};
 pub use region::RegionStore;
 pub use timing::StoreTiming;
-pub use upload::{Listed, Upload};
+pub use upload::{Listed, Listing, Upload};
 use yielding::Memory;
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! First the keys of the dirty part are read. Then the files are gone through from the first to the last: each that loses
 //! a message is written again and put in the place of the old one before the next is begun. So a compaction that breaks off
 //! has lost nothing and need not be undone: what a later message has the key of may be dropped at any time, and a tombstone
-//! is dropped only when nothing with its key is left before it.
+//! is dropped only when nothing with its key is left before it. In what is clean no key is there twice, so that a tombstone
+//! whose time is over can go at any time, too.
 
 use std::ops::Range;
 
@@ -65,7 +66,11 @@ struct Source {
 
 impl Compaction<'_> {
     async fn run(&mut self, mut clean: Vec<ArchiveFile>, dirty: &[ArchiveFile]) -> Result<(), JobError> {
-        let Some(first) = dirty.first() else { return Ok(()) };
+        let Some(first) = dirty.first() else {
+            // There may be tombstones whose time is over.
+            let (map, flagged) = (KeyMap::new(0, 0, self.seed, KeyPart::ALL), clean.len());
+            return self.pass(&mut clean, flagged, &map).await;
+        };
         let (map, count) = self.survey(dirty, KeyPart::ALL).await?;
         if count > 0 {
             clean.extend_from_slice(&dirty[..count]);
@@ -117,7 +122,7 @@ impl Compaction<'_> {
         let mut left = Vec::with_capacity(files.len());
         for (number, file) in files.iter().enumerate() {
             match self.still_there(file)? {
-                true if number >= flagged || self.loses(file, &keeper).await? => {
+                true if number >= flagged || self.loses(file, &keeper, map).await? => {
                     left.extend(self.rewrite(file, &keeper, map, file.compacted || number >= flagged).await?);
                 }
                 true => left.push(file.clone()),
@@ -142,8 +147,16 @@ impl Compaction<'_> {
         if there { Ok(true) } else { Err(gone("a file that was to be compacted has been replaced")) }
     }
 
-    /// Whether a message of a file is superseded.
-    async fn loses(&self, file: &ArchiveFile, keeper: &Keeper<'_>) -> Result<bool, JobError> {
+    /// Whether a message of a file is superseded, or a tombstone whose time is over.
+    async fn loses(&self, file: &ArchiveFile, keeper: &Keeper<'_>, map: &KeyMap) -> Result<bool, JobError> {
+        let old_tombstone = file.oldest_tombstone_ms.is_some_and(|oldest| oldest < self.tombstones_before_ms);
+        // It might have none of the keys of a part.
+        if old_tombstone && map.is_whole() {
+            return Ok(true);
+        }
+        if map.is_empty() {
+            return Ok(false);
+        }
         let source = self.open(file).await?;
         for block in 0..source.footer.blocks().len() {
             let keys = self.keys(&source, block).await?;

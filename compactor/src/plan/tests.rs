@@ -59,12 +59,14 @@ pub(super) struct World {
     pub(super) left: u64,
     /// Percent of a file's rows and bytes that are left after key compaction.
     pub(super) kept: u64,
+    /// Whether every run has tombstones.
+    pub(super) tombstones: bool,
 }
 
 impl World {
     pub(super) fn new(left: u64) -> Self {
         let (state, settings, figures) = (ShardState::default(), PlanSettings::default(), Figures::default());
-        Self { state, now: DAY, settings, figures, left, kept: 100 }
+        Self { state, now: DAY, settings, figures, left, kept: 100, tombstones: false }
     }
 
     pub(super) fn apply(&mut self, command: Command) -> Applied {
@@ -189,9 +191,14 @@ impl World {
         self.figures.input += input;
         self.figures.written += 1;
         self.figures.copied += files.len() as u64;
+        let of_runs = runs.iter().map(|run| run.min_timestamp_ms).filter(|_| self.tombstones);
+        let oldest = files.iter().filter_map(|file| file.oldest_tombstone_ms).chain(of_runs).min();
+        let keep = self.state.topic(part.topic).unwrap().settings.retention.tombstones_ms;
+        let over = self.now - keep as i64;
         let stamps = files.iter().map(|file| (file.min_timestamp_ms, file.max_timestamp_ms));
         let stamps: Vec<_> =
             stamps.chain(runs.iter().map(|run| (run.min_timestamp_ms, run.max_timestamp_ms))).collect();
+        let max_timestamp_ms = stamps.iter().map(|(_, max)| *max).max().unwrap();
         ArchiveFile {
             id,
             first: part.first,
@@ -202,7 +209,12 @@ impl World {
             crc: 0,
             set_hash: SetHash::default(),
             min_timestamp_ms: stamps.iter().map(|(min, _)| *min).min().unwrap(),
-            max_timestamp_ms: stamps.iter().map(|(_, max)| *max).max().unwrap(),
+            max_timestamp_ms,
+            // There is a tombstone at every time.
+            oldest_tombstone_ms: match oldest {
+                Some(oldest) if compact && oldest < over => (max_timestamp_ms >= over).then_some(over),
+                oldest => oldest,
+            },
             attributes: AttributeSet::default(),
             merges: files.iter().map(|file| file.merges + 1).max().unwrap_or(0),
             compacted: compact || files.iter().any(|file| file.compacted),

@@ -90,6 +90,7 @@ async fn archive(shard: &Shard, topic: TopicId, regions: &[u16]) -> FileId {
         min_timestamp_ms: 1,
         max_timestamp_ms: 2,
         attributes: AttributeSet::default(),
+        oldest_tombstone_ms: None,
         merges: 0,
         compacted: false,
         regions: regions.iter().copied().map(RegionNo).collect(),

@@ -91,6 +91,8 @@ pub(super) struct StoredFile {
     compacted: bool,
     #[prost(uint32, repeated, tag = "14")]
     regions: Vec<u32>,
+    #[prost(sint64, optional, tag = "15")]
+    oldest_tombstone_ms: Option<i64>,
 }
 
 impl From<&ArchiveFile> for StoredFile {
@@ -110,6 +112,7 @@ impl From<&ArchiveFile> for StoredFile {
             merges: file.merges,
             compacted: file.compacted,
             regions: file.regions.iter().map(|region| region.0.into()).collect(),
+            oldest_tombstone_ms: file.oldest_tombstone_ms,
         }
     }
 }
@@ -131,6 +134,7 @@ impl TryFrom<StoredFile> for ArchiveFile {
             set_hash: SetHash(u128::from_be_bytes(set_hash)),
             min_timestamp_ms: stored.min_timestamp_ms,
             max_timestamp_ms: stored.max_timestamp_ms,
+            oldest_tombstone_ms: stored.oldest_tombstone_ms,
             attributes: attributes_from(stored.attributes),
             merges: stored.merges,
             compacted: stored.compacted,

@@ -32,6 +32,7 @@ async fn archive(leading: &Leading, partition: u32, first: u64, end: u64) {
         min_timestamp_ms: 5,
         max_timestamp_ms: 6,
         attributes: AttributeSet::default(),
+        oldest_tombstone_ms: None,
         merges: 0,
         compacted: false,
         regions: vec![RegionNo(0), RegionNo(3)],

@@ -167,6 +167,20 @@ impl Bench {
         true
     }
 
+    /// Drops the tombstones whose time is over from some of the clean files.
+    async fn drop_tombstones(&self) {
+        let files = self.log().files().to_vec();
+        let clean: Vec<_> = files.into_iter().take_while(|file| file.compacted).collect();
+        let files = clean[self.random(1 + clean.len() as u64) as usize..].to_vec();
+        let Some(until) = files.last().map(|file| file.end) else { return };
+        let before_ms = self.now - TOMBSTONES_MS;
+        let job = CompactJob { topic: self.topic, partition: Partition(0), dirty_from: until, until, files };
+        run(&self.context, &job, self.now, self.random(u64::MAX)).await.unwrap();
+        let log = self.log();
+        let done = log.files().iter().filter(|file| job.files[0].first <= file.first && file.end <= until);
+        assert!(done.filter_map(|file| file.oldest_tombstone_ms).all(|oldest| oldest >= before_ms));
+    }
+
     /// Every message that is there: those of files, and those of runs. Files must hold what they say.
     async fn read(&self) -> BTreeMap<u64, Message> {
         let log = self.log();
@@ -248,10 +262,11 @@ async fn random_steps(seed: u64, memory_bytes: usize) -> (usize, usize) {
     let mut bench = Bench::new(seed, memory_bytes).await;
     let mut compactions = 0;
     for _ in 0..40 {
-        match bench.random(6) {
+        match bench.random(7) {
             0..=2 => bench.publish_some().await,
             3 => bench.archive().await,
             4 => bench.merge().await,
+            5 => bench.drop_tombstones().await,
             _ => {
                 let dirty = 1 + bench.random(3) as usize;
                 compactions += usize::from(bench.compact(dirty).await);
@@ -313,6 +328,32 @@ async fn files_that_lose_nothing_stay_and_those_that_lose_everything_go() {
     assert!(bench.compact(1).await);
     assert_eq!(bench.read().await.keys().copied().collect::<Vec<_>>(), [0, 1, 5], "now it is");
     assert!(!bench.compact(1).await, "nothing is dirty");
+    bench.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tombstone_whose_time_is_over_goes_with_nothing_dirty() {
+    let mut bench = Bench::new(3, 64 << 20).await;
+    let value = |number: u8| Some(vec![number]);
+    for messages in [vec![(Some(1), value(1), 1)], vec![(Some(2), None, 2), (Some(3), value(1), 2), (None, None, 2)]] {
+        bench.publish(messages).await;
+        bench.archive().await;
+    }
+    bench.publish(vec![(Some(4), None, 60)]).await;
+    bench.archive().await;
+    assert!(bench.compact(3).await);
+    let before = bench.log().files().to_vec();
+    assert_eq!(before.iter().map(|file| file.oldest_tombstone_ms).collect::<Vec<_>>(), [None, Some(2), Some(60)]);
+    bench.now = 2 + TOMBSTONES_MS + 1;
+    let settings = PlanSettings::default();
+    let mut planned = plan(&bench.context.shard.state(), bench.now, &settings, Demand::All);
+    let Some(Job::Compact(job)) = planned.jobs.pop() else { panic!("{planned:?}") };
+    run(&bench.context, &job, bench.now, 1).await.unwrap();
+    assert_eq!(bench.read().await.keys().copied().collect::<Vec<_>>(), [0, 2, 3, 4], "that of key 2");
+    let files = bench.log().files().to_vec();
+    assert_eq!((files[0].id, files[2].id), (before[0].id, before[2].id), "the others are as they were");
+    assert_eq!((files[1].rows, files[1].oldest_tombstone_ms), (2, None), "without a key it is none");
+    assert!(plan(&bench.context.shard.state(), bench.now, &settings, Demand::All).is_empty());
     bench.check().await;
 }
 

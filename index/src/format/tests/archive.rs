@@ -27,13 +27,14 @@ prop_compose! {
     fn file()(
         (id, first, end, rows, bytes, payload_bytes) in any::<(u64, u64, u64, u64, u64, u64)>(),
         (crc, hash, min_timestamp_ms, max_timestamp_ms) in any::<(u32, u128, i64, i64)>(),
-        (merges, compacted) in any::<(u32, bool)>(),
+        (merges, compacted, oldest_tombstone_ms) in any::<(u32, bool, Option<i64>)>(),
         attributes in (0..16u8).prop_map(AttributeSet),
         regions in vec(any::<u16>().prop_map(RegionNo), 0..4),
     ) -> ArchiveFile {
         ArchiveFile {
             id: FileId(id), first: Offset(first), end: Offset(end), rows, bytes, payload_bytes, crc,
-            set_hash: SetHash(hash), min_timestamp_ms, max_timestamp_ms, attributes, merges, compacted, regions,
+            set_hash: SetHash(hash), min_timestamp_ms, max_timestamp_ms, oldest_tombstone_ms, attributes,
+            merges, compacted, regions,
         }
     }
 }
@@ -119,6 +120,7 @@ fn stored(change: impl Fn(&mut ArchiveFile)) -> Vec<u8> {
         min_timestamp_ms: 1,
         max_timestamp_ms: 2,
         attributes: AttributeSet::default(),
+        oldest_tombstone_ms: None,
         merges: 0,
         compacted: true,
         regions: vec![RegionNo(0), RegionNo(2)],

@@ -261,6 +261,7 @@ fn archive_file() -> ArchiveFile {
         min_timestamp_ms: -5,
         max_timestamp_ms: 99,
         attributes: AttributeSet::EXPIRY,
+        oldest_tombstone_ms: None,
         merges: 1,
         compacted: true,
         regions: vec![RegionNo(0), RegionNo(1)],

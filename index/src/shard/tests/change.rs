@@ -238,6 +238,7 @@ fn replace(id: FileId, end: u64, region: RegionNo) -> Command {
         min_timestamp_ms: 1,
         max_timestamp_ms: 1,
         attributes: batch::AttributeSet::default(),
+        oldest_tombstone_ms: None,
         merges: 0,
         compacted: false,
         regions: vec![region],

@@ -238,12 +238,14 @@ fn check_archived(topic: &Topic, log: &PartitionLog, part: &ClaimPart, archived:
 
 /// A file in the place of other files has exactly their messages.
 fn check_merged(log: &PartitionLog, part: &ClaimPart, file: &ArchiveFile) -> Result<(), Rejection> {
-    let sum = |(hash, attributes): (SetHash, AttributeSet), file: &ArchiveFile| {
-        (hash.and(file.set_hash), attributes.union(file.attributes))
+    let sum = |(hash, attributes, oldest): (SetHash, AttributeSet, Option<i64>), file: &ArchiveFile| {
+        let oldest = oldest.into_iter().chain(file.oldest_tombstone_ms).min();
+        (hash.and(file.set_hash), attributes.union(file.attributes), oldest)
     };
     let sources = log.files_from(part.first).iter().take_while(|source| source.first < part.end);
-    let (set_hash, attributes) = sources.fold(Default::default(), sum);
-    if file.set_hash != set_hash || file.attributes.union(attributes) != file.attributes {
+    let (set_hash, attributes, oldest) = sources.fold(Default::default(), sum);
+    let attributes_held = file.attributes.union(attributes) == file.attributes;
+    if file.set_hash != set_hash || !attributes_held || file.oldest_tombstone_ms != oldest {
         return Err(Rejection::Malformed("a merged archive file has other messages than its sources"));
     }
     Ok(())

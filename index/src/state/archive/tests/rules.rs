@@ -59,6 +59,7 @@ impl Model {
             min_timestamp_ms: 1,
             max_timestamp_ms: 2,
             attributes: AttributeSet::default(),
+            oldest_tombstone_ms: None,
             merges: 0,
             compacted: matches!(how, How::Compacted(_)),
             regions: match how {
