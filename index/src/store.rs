@@ -14,6 +14,7 @@ mod local;
 mod metrics;
 mod open;
 mod options;
+mod readers;
 mod region;
 mod timing;
 mod upload;
