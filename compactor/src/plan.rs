@@ -131,6 +131,8 @@ pub struct CompactJob {
     pub until: Offset,
     /// All files of the partition up to there, in the order of their offsets.
     pub files: Vec<ArchiveFile>,
+    /// What the topic says of it: by nothing else messages may be left out.
+    pub retention: Retention,
 }
 
 /// What is to be done now.

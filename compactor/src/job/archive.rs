@@ -275,7 +275,7 @@ impl Archiver<'_> {
         let sending = ended.into_iter().map(|(head, written, outgoing)| async move {
             let regions = outgoing.finish().await?;
             let file = written.file(&head, 0, false, regions);
-            Ok(Archived { id: head.id, file: Some(file), compacted: false })
+            Ok(Archived { id: head.id, file: Some(file), compacted: None })
         });
         let sent: Vec<Result<Archived, JobError>> = stream::iter(sending).buffered(SENT_AT_ONCE).collect().await;
         let mut archived = Vec::with_capacity(sent.len());

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use brigade_index::{
     archive::{ArchiveError, ArchiveFile, FileWriter, Footer, Keys, Rows},
-    command::{Archived, ClaimPart, Rejection},
+    command::{Archived, ClaimPart, Rejection, Retention},
     ids::{FileId, Offset},
     shard::FetchError,
 };
@@ -36,22 +36,19 @@ const FILE_SHARE: usize = 4;
 pub(crate) async fn run(context: &JobContext, job: &CompactJob, now_ms: i64, seed: u64) -> Result<(), JobError> {
     let part = ClaimPart { topic: job.topic, partition: job.partition, first: Offset(0), end: job.until };
     let place = context.place(&part)?;
-    let mut compaction = Compaction { context, place, tombstones_before_ms: tombstones(context, job, now_ms), seed };
+    let tombstones_before_ms = now_ms.saturating_sub_unsigned(job.retention.tombstones_ms);
+    let mut compaction = Compaction { context, place, retention: job.retention, tombstones_before_ms, seed };
     let clean = job.files.iter().take_while(|file| file.first < job.dirty_from).count();
     let (clean, dirty) = job.files.split_at(clean);
     compaction.run(clean.to_vec(), dirty).await
 }
 
-/// Tombstones with a timestamp before this are dropped.
-fn tombstones(context: &JobContext, job: &CompactJob, now_ms: i64) -> i64 {
-    let state = context.shard.state();
-    let keep = state.topic(job.topic).map_or(u64::MAX, |topic| topic.settings.retention.tombstones_ms);
-    now_ms.saturating_sub_unsigned(keep)
-}
-
 struct Compaction<'a> {
     context: &'a JobContext,
     place: FilePlace,
+    /// What messages are left out by.
+    retention: Retention,
+    /// Tombstones with a timestamp before this are dropped.
     tombstones_before_ms: i64,
     seed: u64,
 }
@@ -172,7 +169,7 @@ impl Compaction<'_> {
             let Some(&id) = ids.first() else { return Ok(Vec::new()) };
             let file = self.write(from, id, keeper, map, compacted).await?;
             out.clone_from(&file);
-            Ok(vec![Archived { id, file, compacted: true }])
+            Ok(vec![Archived { id, file, compacted: Some(self.retention) }])
         };
         self.context.under_claims(vec![source.part], work).await?;
         Ok(written)

@@ -56,7 +56,7 @@ async fn merge(
         let broken = match merging.copy(&files, head.clone(), &mut outgoing).await {
             Ok(merged) => {
                 let regions = outgoing.finish().await?;
-                return Ok(vec![Archived { id, file: Some(ArchiveFile { regions, ..merged }), compacted: false }]);
+                return Ok(vec![Archived { id, file: Some(ArchiveFile { regions, ..merged }), compacted: None }]);
             }
             Err(broken) => broken,
         };

@@ -39,7 +39,8 @@ impl Planner<'_> {
 /// The job for the first partition that is to be compacted.
 pub(super) fn job(mut candidates: impl Iterator<Item = Candidate<Dirty>>, state: &ShardState) -> Option<Job> {
     let Candidate { topic, partition, what: Dirty { clean, dirty }, .. } = candidates.next()?;
-    let files = state.topic(topic)?.partition(partition)?.files().get(..clean + dirty)?.to_vec();
+    let of = state.topic(topic)?;
+    let (retention, files) = (of.settings.retention, of.partition(partition)?.files().get(..clean + dirty)?.to_vec());
     let (dirty_from, until) = (files.get(clean)?.first, files.last()?.end);
-    Some(Job::Compact(CompactJob { topic, partition, dirty_from, until, files }))
+    Some(Job::Compact(CompactJob { topic, partition, dirty_from, until, files, retention }))
 }

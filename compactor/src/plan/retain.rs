@@ -41,12 +41,12 @@ impl Planner<'_> {
     /// Adds what is to be dropped of a partition. Gives whether there is any.
     pub(super) fn retain(&mut self, at: &At<'_>, trims: &mut Vec<Trim>) -> bool {
         let before = trims.len();
-        let (topic, partition) = (at.topic.id, at.partition);
+        let (topic, partition, retention) = (at.topic.id, at.partition, *at.retention);
         let kept = self.expired(at).max(self.excess(at));
-        trims.extend(kept.map(|to| Trim { topic, partition, to, acknowledged: false }));
+        trims.extend(kept.map(|to| Trim { topic, partition, to, acknowledged: false, retention }));
         if self.is_done(at, kept) {
             let to = at.log.high_watermark;
-            trims.push(Trim { topic, partition, to, acknowledged: true });
+            trims.push(Trim { topic, partition, to, acknowledged: true, retention });
         }
         trims.len() > before
     }

@@ -161,7 +161,10 @@ impl World {
             }
             self.figures.entries += sequences.len() as u64;
             let files: Vec<_> = parts.iter().zip(ids).map(|(part, id)| self.file(job, part, id)).collect();
-            let compacted = matches!(job, Job::Compact(_));
+            let compacted = match job {
+                Job::Compact(job) => Some(job.retention),
+                Job::Archive(_) | Job::Merge(_) => None,
+            };
             let archived = files.into_iter().map(|file| Archived { id: file.id, file: Some(file), compacted });
             self.apply(Command::Replace(Replace { parts: archived.collect() })).unwrap();
             self.figures.jobs += 1;

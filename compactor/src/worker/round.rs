@@ -81,7 +81,7 @@ impl Worker {
         let commands = trims.iter().map(|trim| Command::Trim(*trim)).collect();
         let proposed = self.context.shard.propose(commands).await;
         let outcomes = proposed.map_err(|error| format!("messages were not dropped: {error}"))?.outcomes;
-        // One that is rejected was for a topic that is gone.
+        // One that is rejected was for a topic that is gone, or that keeps other messages by now: that is planned anew.
         Ok(outcomes.iter().filter(|outcome| matches!(outcome, Ok(Outcome::Trimmed(_)))).count() as u64)
     }
 
@@ -148,10 +148,8 @@ impl Worker {
                 metrics.ended(kind, JobOutcome::Failed, started.elapsed());
                 match &error {
                     JobError::Input { topic, partition, .. } => self.failures.failed(*topic, *partition, now),
-                    JobError::Refused(_) => {
-                        parts(&job)
-                            .into_iter()
-                            .for_each(|(topic, partition)| self.failures.failed(topic, partition, now));
+                    JobError::Refused { parts, .. } => {
+                        parts.iter().for_each(|(topic, partition)| self.failures.failed(*topic, *partition, now));
                     }
                     _ => self.failures.all_failed(now),
                 }
@@ -159,7 +157,7 @@ impl Worker {
                 self.note(&problem);
                 report.problem(problem);
                 // The other partitions of an archive job are done.
-                matches!(error, JobError::Input { .. })
+                matches!(error, JobError::Input { .. } | JobError::Refused { .. })
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use brigade_index::{
     archive::WriterSettings,
     batch::{AttributeSet, Attributes, Columns, Compression, MessageRef, ValueKind, decode, encode},
-    command::{BatchRef, Command, Outcome, Publish, Retention, TopicSettings, Trim},
+    command::{BatchRef, Command, Outcome, Publish, Retention, RetentionPatch, SettingsPatch, TopicSettings, Trim},
     env::Env,
     format::checksum,
     founding,
@@ -158,7 +158,8 @@ impl Bench {
         let files = files[..files.len().min(clean.saturating_add(dirty))].to_vec();
         let dirty_from = files.get(clean)?.first;
         let until = files.last()?.end;
-        Some(CompactJob { topic: self.topic, partition: Partition(0), dirty_from, until, files })
+        let retention = self.context.shard.state().topic(self.topic)?.settings.retention;
+        Some(CompactJob { topic: self.topic, partition: Partition(0), dirty_from, until, files, retention })
     }
 
     async fn compact(&self, dirty: usize) -> bool {
@@ -171,7 +172,8 @@ impl Bench {
     async fn read(&self) -> BTreeMap<u64, Message> {
         let log = self.log();
         let place = FilePlace { name: TopicName::new("t").unwrap(), topic: self.topic, partition: Partition(0) };
-        let compaction = Compaction { context: &self.context, place, tombstones_before_ms: 0, seed: 0 };
+        let (context, retention) = (&self.context, Retention::default());
+        let compaction = Compaction { context, place, retention, tombstones_before_ms: 0, seed: 0 };
         let mut there = BTreeMap::new();
         let mut take = |messages: &brigade_index::batch::Messages, row: usize, offset: u64| {
             let key = messages.key(row).map(|key| key[0]);
@@ -324,11 +326,29 @@ async fn a_compaction_goes_around_what_retention_drops_and_stops_at_what_was_rep
         bench.archive().await;
     }
     let job = bench.job(3).unwrap();
-    let trim = Trim { topic: bench.topic, partition: Partition(0), to: Offset(1), acknowledged: false };
+    let retention = job.retention;
+    let trim = Trim { topic: bench.topic, partition: Partition(0), to: Offset(1), acknowledged: false, retention };
     bench.context.shard.propose(vec![Command::Trim(trim)]).await.unwrap();
     run(&bench.context, &job, bench.now, 1).await.unwrap();
     assert_eq!(bench.read().await.keys().copied().collect::<Vec<_>>(), [2]);
     let error = run(&bench.context, &job, bench.now, 1).await.unwrap_err();
     assert!(error.is_superseded(), "{error}");
+    assert!(bench.context.shard.state().archive.claims().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compaction_leaves_everything_once_its_topic_keeps_more() {
+    let mut bench = Bench::new(7, 64 << 20).await;
+    for _ in 0..3 {
+        bench.publish(vec![(Some(1), Some(vec![1]), 1)]).await;
+        bench.archive().await;
+    }
+    let job = bench.job(3).unwrap();
+    let retention = RetentionPatch { compaction_lag_ms: Some(60_000), ..RetentionPatch::default() };
+    let patch = SettingsPatch { retention, ..SettingsPatch::default() };
+    bench.context.shard.propose(vec![Command::AlterTopic { topic: bench.topic, patch }]).await.unwrap();
+    let error = run(&bench.context, &job, bench.now, 1).await.unwrap_err();
+    assert!(error.is_superseded(), "{error}");
+    assert_eq!(bench.read().await.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
     assert!(bench.context.shard.state().archive.claims().is_empty());
 }

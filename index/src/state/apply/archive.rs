@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     archive::{ArchiveFile, SetHash},
     batch::AttributeSet,
-    command::{Applied, Archived, Claim, ClaimPart, Located, Outcome, Rejection, Replace, Trim},
+    command::{Applied, Archived, Claim, ClaimPart, Located, Outcome, Rejection, Replace, Retention, Trim},
     ids::{FileId, Offset, Partition},
     limits::MAX_CLAIM_PARTS,
     state::{
@@ -132,6 +132,7 @@ impl ShardState {
         let topic = self.topics.get_mut(&trim.topic).ok_or(Rejection::TopicNotFound)?;
         let number = trim.partition.0 as usize;
         let log = topic.partitions.get(number).ok_or(Rejection::PartitionNotFound(trim.partition))?;
+        check_retention(topic, &trim.retention)?;
         let mut to = trim.to.min(log.high_watermark);
         if trim.acknowledged {
             to = to.min(topic.acknowledged(trim.partition).unwrap_or_default());
@@ -197,18 +198,26 @@ fn garbage_of(topic: &Topic, part: ClaimPart, file: &ArchiveFile, since_ms: i64)
     Garbage { name, topic: topic.id, partition, first, bytes, since_ms }
 }
 
+/// What is dropped must be dropped by the retention that the topic has now.
+fn check_retention(topic: &Topic, retention: &Retention) -> Result<(), Rejection> {
+    if *retention == topic.settings.retention { Ok(()) } else { Err(Rejection::RetentionChanged) }
+}
+
 /// A file must cover what was claimed, and hold all of it unless it was compacted: the last line of defence against a
 /// compactor that loses something.
 fn check_archived(topic: &Topic, log: &PartitionLog, part: &ClaimPart, archived: &Archived) -> Result<(), Rejection> {
     if !log.is_aligned(part.first, part.end) {
         return Err(Rejection::Malformed("a claim cuts through a run or file"));
     }
-    if archived.compacted && !topic.settings.retention.key_compaction {
-        return Err(Rejection::Malformed("the topic is not key-compacted"));
+    if let Some(retention) = &archived.compacted {
+        if !retention.key_compaction {
+            return Err(Rejection::Malformed("messages are left out of a topic that is not key-compacted"));
+        }
+        check_retention(topic, retention)?;
     }
     let there = log.rows_between(part.first, part.end);
     let Some(file) = &archived.file else {
-        let empty = there == 0 || archived.compacted;
+        let empty = there == 0 || archived.compacted.is_some();
         return if empty { Ok(()) } else { Err(Rejection::Malformed("messages are missing")) };
     };
     if (file.id, file.first, file.end) != (archived.id, part.first, part.end) || file.rows == 0 {
@@ -219,7 +228,7 @@ fn check_archived(topic: &Topic, log: &PartitionLog, part: &ClaimPart, archived:
     if file.rows > (part.end.0 - part.first.0).min(there + dropped) {
         return Err(Rejection::Malformed("an archive file has more messages than were claimed"));
     }
-    if !archived.compacted {
+    if archived.compacted.is_none() {
         if file.rows < there {
             return Err(Rejection::Malformed("messages are missing in an archive file"));
         }
