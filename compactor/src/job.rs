@@ -5,6 +5,7 @@
 //! been written is garbage by then, and is deleted like any other.
 
 pub(crate) mod archive;
+mod breaks;
 pub(crate) mod compact;
 pub(crate) mod merge;
 mod outgoing;
@@ -24,6 +25,7 @@ use brigade_index::{
 use bytes::Bytes;
 use tokio::{runtime::RuntimeFlavor, time::sleep};
 
+pub(crate) use self::breaks::{Break, Breaks};
 pub use self::outgoing::Outgoing;
 use crate::{
     budget::Budget,
@@ -101,6 +103,8 @@ pub struct JobContext {
     pub metrics: CompactorMetrics,
     /// Bytes that a job may hold.
     pub memory_bytes: usize,
+    /// Bytes that another job holds, which takes a break.
+    pub aside: usize,
     /// Bytes of a part of a file that is not sent as one; more than none.
     pub part_bytes: usize,
     /// How files are written.
@@ -132,7 +136,7 @@ impl JobContext {
     {
         let mut ids = self.claim(parts.clone()).await?;
         let worked = work(ids.clone()).await;
-        self.metrics.holds(0);
+        self.holds(0);
         let settled = match worked {
             Ok(archived) if archived.is_empty() => Ok(()),
             Ok(archived) => {
@@ -151,6 +155,11 @@ impl JobContext {
             let _ = self.shard.propose(vec![Command::Release(ids)]).await;
         }
         settled
+    }
+
+    /// The job holds so many bytes.
+    pub(crate) fn holds(&self, bytes: usize) {
+        self.metrics.holds(self.aside + bytes);
     }
 
     async fn claim(&self, parts: Vec<ClaimPart>) -> Result<Vec<FileId>, JobError> {

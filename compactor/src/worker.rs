@@ -5,6 +5,7 @@
 //! that died has begun is released or finished by the next.
 
 mod apart;
+mod breaks;
 mod failures;
 mod mending;
 mod round;
@@ -183,6 +184,7 @@ impl Compactor {
             budget: Budget::new(settings.bytes_per_second),
             metrics,
             memory_bytes: settings.memory_bytes,
+            aside: 0,
             part_bytes: settings.part_bytes.max(1),
             writer: settings.fitting_writer(),
         };

@@ -180,7 +180,7 @@ impl Archiver<'_> {
     }
 
     fn count(&self) {
-        self.context.metrics.holds(self.memory());
+        self.context.holds(self.memory());
     }
 
     /// Puts the runs of a step into their files. A part that cannot be read is left out from then on.
@@ -271,7 +271,7 @@ impl Archiver<'_> {
             }
         }
         let held = |ended: &[(FileHead, Written, Outgoing)]| ended.iter().map(|(.., out)| out.memory()).sum::<usize>();
-        self.context.metrics.holds(held(&ended));
+        self.context.holds(held(&ended));
         let sending = ended.into_iter().map(|(head, written, outgoing)| async move {
             let regions = outgoing.finish().await?;
             let file = written.file(&head, 0, false, regions);

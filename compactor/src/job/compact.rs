@@ -3,7 +3,7 @@
 //! First the keys of the dirty part are read. Then the files are gone through from the first to the last: each that loses
 //! a message is written again and put in the place of the old one before the next is begun. So a compaction that breaks off
 //! has lost nothing and need not be undone: what a later message has the key of may be dropped at any time, and a tombstone
-//! is dropped only when nothing with its key is left before it.
+//! is dropped only when nothing with its key is left before it. It takes breaks between files, where others work.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ use brigade_index::{
 use bytes::Bytes;
 use futures::future::try_join_all;
 
-use super::{FilePlace, JobContext, JobError, Outgoing, slice};
+use super::{Breaks, FilePlace, JobContext, JobError, Outgoing, slice};
 use crate::{
     keys::{Full, Keeper, KeyMap, KeyPart},
     metrics::JobKind,
@@ -29,15 +29,22 @@ const KEYS_SHARE: usize = 4;
 /// The part of the job's memory that a file may take before it is sent in parts.
 const FILE_SHARE: usize = 4;
 
-/// Runs a key compaction at the time `now_ms`, milliseconds since the Unix epoch. `seed` must be drawn at random.
+/// Runs a key compaction at the time `now_ms`, milliseconds since the Unix epoch. `seed` must be drawn at random. What others
+/// do in its breaks may drop files from the beginning of the partition, and add files behind those of the job.
 ///
 /// # Errors
 /// When not all of it was done; the files that were, are.
-pub(crate) async fn run(context: &JobContext, job: &CompactJob, now_ms: i64, seed: u64) -> Result<(), JobError> {
+pub(crate) async fn run(
+    context: &JobContext,
+    job: &CompactJob,
+    now_ms: i64,
+    seed: u64,
+    breaks: &Breaks,
+) -> Result<(), JobError> {
     let part = ClaimPart { topic: job.topic, partition: job.partition, first: Offset(0), end: job.until };
     let place = context.place(&part)?;
     let tombstones_before_ms = now_ms.saturating_sub_unsigned(job.retention.tombstones_ms);
-    let mut compaction = Compaction { context, place, retention: job.retention, tombstones_before_ms, seed };
+    let mut compaction = Compaction { context, place, retention: job.retention, tombstones_before_ms, seed, breaks };
     let clean = job.files.iter().take_while(|file| file.first < job.dirty_from).count();
     let (clean, dirty) = job.files.split_at(clean);
     compaction.run(clean.to_vec(), dirty).await
@@ -51,6 +58,7 @@ struct Compaction<'a> {
     /// Tombstones with a timestamp before this are dropped.
     tombstones_before_ms: i64,
     seed: u64,
+    breaks: &'a Breaks,
 }
 
 /// A file that is there to be read.
@@ -95,10 +103,14 @@ impl Compaction<'_> {
         let rows = dirty.iter().map(|file| file.rows).sum();
         let mut map = KeyMap::new(rows, self.context.memory_bytes / KEYS_SHARE, self.seed, part);
         for (number, file) in dirty.iter().enumerate() {
+            self.breaks.take(map.memory()).await;
+            if !self.still_there(file)? {
+                continue;
+            }
             let source = self.open(file).await?;
             for block in 0..source.footer.blocks().len() {
                 let keys = self.keys(&source, block).await?;
-                self.context.metrics.holds(map.memory() + source.footer.memory());
+                self.context.holds(map.memory() + source.footer.memory());
                 if slice(|| note(&mut map, &keys)).await.is_err() {
                     return Ok((map, number));
                 }
@@ -113,6 +125,7 @@ impl Compaction<'_> {
         let keeper = Keeper::new(map, self.tombstones_before_ms);
         let mut left = Vec::with_capacity(files.len());
         for (number, file) in files.iter().enumerate() {
+            self.breaks.take(map.memory()).await;
             match self.still_there(file)? {
                 true if number >= flagged || self.loses(file, &keeper).await? => {
                     left.extend(self.rewrite(file, &keeper, map, file.compacted || number >= flagged).await?);
@@ -224,7 +237,7 @@ impl Compaction<'_> {
                 outgoing.spill().await?;
             }
             let held = source.footer.memory() + rows.memory() + writer.memory() + outgoing.memory();
-            self.context.metrics.holds(map.memory() + held);
+            self.context.holds(map.memory() + held);
         }
         Ok(())
     }

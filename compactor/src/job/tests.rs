@@ -11,6 +11,7 @@ fn context(trial: &Trial) -> JobContext {
         budget: Budget::new(0),
         metrics: CompactorMetrics::default(),
         memory_bytes: 1 << 20,
+        aside: 0,
         part_bytes: 1 << 20,
         writer: WriterSettings::default(),
     }

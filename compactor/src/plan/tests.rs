@@ -2,6 +2,7 @@
 //! only as numbers.
 
 mod loads;
+mod measure;
 mod rules;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! Key compaction against a model that keeps every message.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
 use brigade_index::{
     archive::WriterSettings,
@@ -40,6 +40,8 @@ struct Bench {
     topic: TopicId,
     now: i64,
     model: Vec<Message>,
+    /// Whether others work in the breaks of a compaction.
+    disturbed: bool,
 }
 
 impl Bench {
@@ -67,10 +69,11 @@ impl Bench {
             budget: Budget::new(0),
             metrics: CompactorMetrics::default(),
             memory_bytes,
+            aside: 0,
             part_bytes: 8 << 20,
             writer,
         };
-        Self { context, env, topic, now: 0, model: Vec::new() }
+        Self { context, env, topic, now: 0, model: Vec::new(), disturbed: false }
     }
 
     fn random(&self, below: u64) -> u64 {
@@ -162,18 +165,37 @@ impl Bench {
         Some(CompactJob { topic: self.topic, partition: Partition(0), dirty_from, until, files, retention })
     }
 
-    async fn compact(&self, dirty: usize) -> bool {
+    /// Compacts so many dirty files; in its breaks others may publish and archive.
+    async fn compact(&mut self, dirty: usize) -> bool {
         let Some(job) = self.job(dirty) else { return false };
-        run(&self.context, &job, self.now, self.random(u64::MAX)).await.unwrap();
-        true
+        let (breaks, mut asked) = Breaks::new(Duration::ZERO);
+        let (context, now, seed) = (self.context.clone(), self.now, self.random(u64::MAX));
+        let mut compacting = pin!(run(&context, &job, now, seed, &breaks));
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut compacting => {
+                    result.unwrap();
+                    return true;
+                }
+                Some(rest) = asked.recv() => {
+                    match if self.disturbed { self.random(8) } else { 8 } {
+                        0 => self.publish_some().await,
+                        1 => self.archive().await,
+                        _ => {}
+                    }
+                    rest.end();
+                }
+            }
+        }
     }
 
     /// Every message that is there: those of files, and those of runs. Files must hold what they say.
     async fn read(&self) -> BTreeMap<u64, Message> {
         let log = self.log();
         let place = FilePlace { name: TopicName::new("t").unwrap(), topic: self.topic, partition: Partition(0) };
-        let (context, retention) = (&self.context, Retention::default());
-        let compaction = Compaction { context, place, retention, tombstones_before_ms: 0, seed: 0 };
+        let (context, retention, breaks) = (&self.context, Retention::default(), Breaks::new(Duration::MAX).0);
+        let compaction = Compaction { context, place, retention, tombstones_before_ms: 0, seed: 0, breaks: &breaks };
         let mut there = BTreeMap::new();
         let mut take = |messages: &brigade_index::batch::Messages, row: usize, offset: u64| {
             let key = messages.key(row).map(|key| key[0]);
@@ -249,6 +271,7 @@ impl Bench {
 async fn random_steps(seed: u64, memory_bytes: usize) -> (usize, usize) {
     let mut bench = Bench::new(seed, memory_bytes).await;
     let mut compactions = 0;
+    bench.disturbed = true;
     for _ in 0..40 {
         match bench.random(6) {
             0..=2 => bench.publish_some().await,
@@ -261,6 +284,7 @@ async fn random_steps(seed: u64, memory_bytes: usize) -> (usize, usize) {
         }
         bench.check().await;
     }
+    bench.disturbed = false;
     bench.archive().await;
     // With little memory each compaction may take only some of the dirty files, but at least one.
     for _ in 0..bench.log().files().len() {
@@ -329,9 +353,9 @@ async fn a_compaction_goes_around_what_retention_drops_and_stops_at_what_was_rep
     let retention = job.retention;
     let trim = Trim { topic: bench.topic, partition: Partition(0), to: Offset(1), acknowledged: false, retention };
     bench.context.shard.propose(vec![Command::Trim(trim)]).await.unwrap();
-    run(&bench.context, &job, bench.now, 1).await.unwrap();
+    run(&bench.context, &job, bench.now, 1, &Breaks::new(Duration::MAX).0).await.unwrap();
     assert_eq!(bench.read().await.keys().copied().collect::<Vec<_>>(), [2]);
-    let error = run(&bench.context, &job, bench.now, 1).await.unwrap_err();
+    let error = run(&bench.context, &job, bench.now, 1, &Breaks::new(Duration::MAX).0).await.unwrap_err();
     assert!(error.is_superseded(), "{error}");
     assert!(bench.context.shard.state().archive.claims().is_empty());
 }
@@ -347,7 +371,7 @@ async fn a_compaction_leaves_everything_once_its_topic_keeps_more() {
     let retention = RetentionPatch { compaction_lag_ms: Some(60_000), ..RetentionPatch::default() };
     let patch = SettingsPatch { retention, ..SettingsPatch::default() };
     bench.context.shard.propose(vec![Command::AlterTopic { topic: bench.topic, patch }]).await.unwrap();
-    let error = run(&bench.context, &job, bench.now, 1).await.unwrap_err();
+    let error = run(&bench.context, &job, bench.now, 1, &Breaks::new(Duration::MAX).0).await.unwrap_err();
     assert!(error.is_superseded(), "{error}");
     assert_eq!(bench.read().await.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
     assert!(bench.context.shard.state().archive.claims().is_empty());
