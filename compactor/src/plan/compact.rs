@@ -20,12 +20,11 @@ impl Planner<'_> {
         if !at.retention.key_compaction || files.last().is_none_or(|last| last.compacted) {
             return None;
         }
-        let clean = files.iter().take_while(|file| file.compacted).count();
-        let (clean_files, behind) = files.split_at(clean);
+        let (clean, clean_bytes) = at.log.compacted_files();
+        let behind = &files[clean..];
         let lag = at.retention.compaction_lag_ms;
         let dirty = behind.iter().take_while(|file| self.is_past(file.max_timestamp_ms, lag)).count();
         let dirty_bytes: u64 = behind[..dirty].iter().map(|file| file.bytes).sum();
-        let clean_bytes: u64 = clean_files.iter().map(|file| file.bytes).sum();
         let demanded = behind.first().is_some_and(|file| at.is_demanded(file.first));
         let due = dirty > 0 && (demanded || dirty_bytes >= clean_bytes / RATIO);
         let (first, last) = (files.first()?, files.get((clean + dirty).checked_sub(1)?)?);

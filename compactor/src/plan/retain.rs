@@ -86,7 +86,8 @@ impl Planner<'_> {
 
     /// Whether enough is behind every subscription to be dropped, apart from what is dropped anyway.
     fn is_done(&mut self, at: &At<'_>, dropped: Option<Offset>) -> bool {
-        if !at.retention.after_ack || at.log.messages() == 0 {
+        let empty = at.log.files().is_empty() && at.log.runs().is_empty();
+        if !at.retention.after_ack || empty {
             return false;
         }
         let Some(done) = at.topic.acknowledged(at.partition).filter(|done| *done > at.log.log_start) else {

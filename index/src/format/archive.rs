@@ -417,11 +417,16 @@ pub(super) fn archive_from(stored: StoredArchive) -> Result<Archive, FrameError>
             bytes: stored.bytes,
             since_ms: stored.since_ms,
         };
-        Ok((FileId(stored.id), garbage))
+        Ok::<_, FrameError>((FileId(stored.id), garbage))
     };
-    Ok(Archive {
+    let mut archive = Archive {
         last: FileId(stored.last),
         claims: stored.claims.into_iter().map(claim).collect(),
-        garbage: stored.garbage.into_iter().map(garbage).collect::<Result<_, FrameError>>()?,
-    })
+        ..Archive::default()
+    };
+    for stored in stored.garbage {
+        let (id, garbage) = garbage(stored)?;
+        archive.discard(id, garbage);
+    }
+    Ok(archive)
 }

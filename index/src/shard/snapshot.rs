@@ -140,10 +140,7 @@ impl Shard {
 
 /// Entries whose bodies a state refers to, ascending.
 pub(super) fn bodies(state: &ShardState) -> Arc<[Sequence]> {
-    let mut bodies: Vec<_> = state.bodies().collect();
-    bodies.sort_unstable();
-    bodies.dedup();
-    bodies.into()
+    state.bodies().collect()
 }
 
 fn not_durable(durable: &BTreeSet<RegionNo>, voters: Option<&RegionSet>) -> StartError {
