@@ -34,7 +34,7 @@ use crate::{
     deletion,
     job::JobContext,
     metrics::{CompactorMetrics, JobKind},
-    plan::{Demand, PlanSettings},
+    plan::{Demand, Memory, PlanSettings},
     status::{CompactorStatus, JobTotals, LastError, RunReport, RunningJob, Runs, backlog},
 };
 
@@ -191,6 +191,7 @@ impl Compactor {
         let worker = Worker {
             context,
             plan: settings.fitting_plan(),
+            memory: Memory::default(),
             env,
             shared: shared.clone(),
             inbox,
@@ -281,6 +282,7 @@ impl Look {
 pub struct Worker {
     context: JobContext,
     plan: PlanSettings,
+    memory: Memory,
     env: Env,
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<(u64, Demand)>,

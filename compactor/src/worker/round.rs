@@ -81,7 +81,8 @@ impl Worker {
             // They must not take the place of others.
             jobs: self.failures.may_try_partition(topic, partition, now),
         };
-        let plan = plan_wanted(&self.context.shard.state(), self.env.clock.now_ms(), &self.plan, wanted);
+        let (now_ms, memory) = (self.env.clock.now_ms(), &mut self.memory);
+        let plan = plan_wanted(&self.context.shard.state(), now_ms, &self.plan, wanted, memory);
         self.look.due_at(plan.look_again_ms);
         for trims in plan.trims.chunks(TRIMS) {
             match self.trim(trims).await {

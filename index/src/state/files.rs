@@ -1,6 +1,8 @@
 //! What the archive files of a partition add up to, kept up to date as they come and go: so that whoever asks often need not
 //! look at each.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::{archive::ArchiveFile, ids::RegionNo};
 
 /// Sums over the archive files of a partition.
@@ -10,6 +12,8 @@ pub struct FileTotals {
     pub all: Sum,
     /// Those that are key-compacted.
     pub compacted: Sum,
+    /// Another one whenever there are other files, but for a chance that is not worth a thought.
+    pub fingerprint: u64,
     /// Those that each region holds, by number; regions that hold none left out.
     held: Vec<(RegionNo, Sum)>,
 }
@@ -43,6 +47,7 @@ impl FileTotals {
 
     pub(crate) fn add(&mut self, file: &ArchiveFile) {
         self.all.add(file.bytes);
+        self.fingerprint = self.fingerprint.wrapping_add(xxh3_64(&file.id.0.to_le_bytes()));
         if file.compacted {
             self.compacted.add(file.bytes);
         }
@@ -51,6 +56,7 @@ impl FileTotals {
 
     pub(crate) fn take(&mut self, file: &ArchiveFile) {
         self.all.take(file.bytes);
+        self.fingerprint = self.fingerprint.wrapping_sub(xxh3_64(&file.id.0.to_le_bytes()));
         if file.compacted {
             self.compacted.take(file.bytes);
         }

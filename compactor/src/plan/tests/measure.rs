@@ -12,6 +12,8 @@ const PARTITIONS: u32 = 100;
 /// A state of so many files, and so many runs behind them, in each partition.
 fn large(files: usize, runs: usize, retention: Retention) -> World {
     let mut world = World::new(50);
+    // Files are full: none of them is merged.
+    world.settings.max_file_bytes = 1_000;
     let topic = world.topic("t", PARTITIONS, retention);
     for _ in 0..files {
         let first = world.log(topic, 0).high_watermark;
@@ -47,7 +49,9 @@ fn figures_of_a_look_at_a_large_state() {
         let (files, runs): (usize, usize) =
             (logs().map(|log| log.files().len()).sum(), logs().map(|log| log.runs().len()).sum());
         println!("{name}: {files} files, {runs} runs");
-        micros("  plan", || world.plan(Demand::None));
+        assert!(world.plan(Demand::None).is_empty(), "it is at rest");
+        micros("  plan anew", || plan(state, world.now, &world.settings, Demand::None));
+        micros("  plan", || world.plan_by_memory(Demand::None));
         micros("  backlog", || backlog(state));
         micros("  needed bodies", || state.bodies().len());
         micros("  stored bytes", || logs().map(|log| log.journal_bytes() + log.archive_bytes()).sum::<u64>());
