@@ -6,7 +6,7 @@
 
 mod apart;
 mod breaks;
-mod failures;
+pub(crate) mod failures;
 mod mending;
 mod round;
 mod views;
@@ -358,6 +358,7 @@ impl Worker {
     async fn demanded(&mut self, demand: Demand) -> RunReport {
         let mut report = RunReport::default();
         self.failures.forget();
+        self.views.published.try_anew();
         self.look(demand, &mut report).await;
         report
     }
