@@ -145,9 +145,18 @@ impl ShardState {
         logs.filter(|log| !log.runs.is_empty()).for_each(|log| log.waiting_since_ms = now);
     }
 
-    /// Entries whose bodies hold batches that are still needed, ascending.
-    pub fn bodies(&self) -> impl ExactSizeIterator<Item = Sequence> {
-        self.bodies.iter()
+    /// Entries whose bodies hold batches that are still needed; those with several are named several times. Looks at every run:
+    /// what is deleted is not judged by a count that is kept up to date.
+    pub fn bodies(&self) -> impl Iterator<Item = Sequence> {
+        let logs = self.topics().flat_map(|topic| &topic.partitions);
+        let stored = logs.flat_map(|log| log.runs()).map(|run| run.batch.sequence);
+        let waiting = self.transactions.prepared().values().filter(|prepared| prepared.references() > 0);
+        stored.chain(waiting.map(|prepared| prepared.sequence))
+    }
+
+    /// How many entries that are. Costs nothing.
+    pub fn bodies_needed(&self) -> usize {
+        self.bodies.len()
     }
 
     /// The same with everything counted anew that is kept up to date as it changes.

@@ -140,7 +140,10 @@ impl Shard {
 
 /// Entries whose bodies a state refers to, ascending.
 pub(super) fn bodies(state: &ShardState) -> Arc<[Sequence]> {
-    state.bodies().collect()
+    let mut bodies: Vec<_> = state.bodies().collect();
+    bodies.sort_unstable();
+    bodies.dedup();
+    bodies.into()
 }
 
 fn not_durable(durable: &BTreeSet<RegionNo>, voters: Option<&RegionSet>) -> StartError {

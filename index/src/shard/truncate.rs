@@ -121,7 +121,7 @@ impl Shard {
         let dead = |applied: Sequence, bodies: usize| applied.0.saturating_sub(bodies as u64);
         let now = {
             let state = self.shared.state.read();
-            dead(state.applied, state.bodies().len())
+            dead(state.applied, state.bodies_needed())
         };
         let before = self.shared.basis.lock().clone();
         now.saturating_sub(before.map_or(0, |basis| dead(basis.snapshot.sequence, basis.bodies.len())))

@@ -164,6 +164,9 @@ impl PartitionLog {
     /// How many of its files, from the first on, are key-compacted, and their bytes. Costs a look at those behind them.
     pub fn compacted_files(&self) -> (usize, u64) {
         let Sum { files, bytes } = self.file_totals.compacted;
+        if files == 0 {
+            return (0, 0);
+        }
         let behind = usize::try_from(files).ok().and_then(|count| Some((count, self.files.get(count..)?)));
         match behind {
             Some((count, behind)) if !behind.iter().any(|file| file.compacted) => (count, bytes),
