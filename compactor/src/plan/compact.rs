@@ -28,13 +28,13 @@ impl Planner<'_> {
         if !at.retention.key_compaction || files.is_empty() {
             return None;
         }
-        let clean = files.iter().take_while(|file| file.compacted).count();
+        let (clean, clean_bytes) = at.log.compacted_files();
         let (clean_files, behind) = files.split_at(clean);
         let lag = at.retention.compaction_lag_ms;
         let dirty = behind.iter().take_while(|file| self.is_past(file.max_timestamp_ms, lag)).count();
         let dirty_bytes = bytes(&behind[..dirty]);
         let demanded = behind.first().is_some_and(|file| at.is_demanded(file.first));
-        let due = dirty > 0 && (demanded || dirty_bytes >= bytes(clean_files) / RATIO);
+        let due = dirty > 0 && (demanded || dirty_bytes >= clean_bytes / RATIO);
         let (range, weight) = match self.old_tombstones(at, clean_files) {
             _ if due => (0..clean + dirty, dirty_bytes),
             Some(range) => (range.clone(), bytes(&files[range])),
@@ -69,9 +69,10 @@ fn bytes(files: &[ArchiveFile]) -> u64 {
 /// The job for the first partition that is to be compacted.
 pub(super) fn job(mut candidates: impl Iterator<Item = Candidate<Dirty>>, state: &ShardState) -> Option<Job> {
     let Candidate { topic, partition, what: Dirty { files, clean }, .. } = candidates.next()?;
-    let all = state.topic(topic)?.partition(partition)?.files();
+    let of = state.topic(topic)?;
+    let (retention, all) = (of.settings.retention, of.partition(partition)?.files());
     let files = all.get(files)?.to_vec();
     let until = files.last()?.end;
     let dirty_from = all.get(clean).map_or(until, |file| file.first.min(until));
-    Some(Job::Compact(CompactJob { topic, partition, dirty_from, until, files }))
+    Some(Job::Compact(CompactJob { topic, partition, dirty_from, until, files, retention }))
 }

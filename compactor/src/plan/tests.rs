@@ -2,9 +2,10 @@
 //! only as numbers.
 
 mod loads;
+mod measure;
 mod rules;
 
-use std::collections::BTreeSet;
+use std::{cell::RefCell, collections::BTreeSet};
 
 use brigade_index::{
     archive::SetHash,
@@ -54,6 +55,7 @@ pub(super) struct World {
     pub(super) state: ShardState,
     pub(super) now: i64,
     pub(super) settings: PlanSettings,
+    memory: RefCell<Memory>,
     pub(super) figures: Figures,
     /// Percent of a batch's bytes that are left of it in a file.
     pub(super) left: u64,
@@ -66,7 +68,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(left: u64) -> Self {
         let (state, settings, figures) = (ShardState::default(), PlanSettings::default(), Figures::default());
-        Self { state, now: DAY, settings, figures, left, kept: 100, tombstones: false }
+        let memory = RefCell::default();
+        Self { state, now: DAY, settings, memory, figures, left, kept: 100, tombstones: false }
     }
 
     pub(super) fn apply(&mut self, command: Command) -> Applied {
@@ -110,7 +113,16 @@ impl World {
     }
 
     pub(super) fn plan(&self, demand: Demand) -> Plan {
-        plan(&self.state, self.now, &self.settings, demand)
+        let anew = plan(&self.state, self.now, &self.settings, demand);
+        assert_eq!(self.plan_by_memory(demand), anew, "what is known from before changes nothing");
+        anew
+    }
+
+    /// The plan as the compactor makes it one after the other.
+    pub(super) fn plan_by_memory(&self, demand: Demand) -> Plan {
+        let until = |topic| if demand.is_for(topic) { Offset(u64::MAX) } else { Offset(0) };
+        let wanted = |topic, _| Wanted { until: until(topic), jobs: true };
+        plan_wanted(&self.state, self.now, &self.settings, wanted, &mut self.memory.borrow_mut())
     }
 
     /// Plans and carries out until there is nothing to do; must come to rest. Gives when to look again.
@@ -163,7 +175,10 @@ impl World {
             }
             self.figures.entries += sequences.len() as u64;
             let files: Vec<_> = parts.iter().zip(ids).map(|(part, id)| self.file(job, part, id)).collect();
-            let compacted = matches!(job, Job::Compact(_));
+            let compacted = match job {
+                Job::Compact(job) => Some(job.retention),
+                Job::Archive(_) | Job::Merge(_) => None,
+            };
             let archived = files.into_iter().map(|file| Archived { id: file.id, file: Some(file), compacted });
             self.apply(Command::Replace(Replace { parts: archived.collect() })).unwrap();
             self.figures.jobs += 1;

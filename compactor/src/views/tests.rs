@@ -95,7 +95,7 @@ async fn archive(shard: &Shard, topic: TopicId, regions: &[u16]) -> FileId {
         compacted: false,
         regions: regions.iter().copied().map(RegionNo).collect(),
     };
-    let archived = Archived { id: ids[0], file: Some(file), compacted: false };
+    let archived = Archived { id: ids[0], file: Some(file), compacted: None };
     propose(shard, Command::Replace(Replace { parts: vec![archived] })).await;
     ids[0]
 }

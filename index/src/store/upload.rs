@@ -151,7 +151,7 @@ impl Upload {
     /// Makes the object of its parts.
     ///
     /// # Errors
-    /// When the store did not say that it did; the object may be there all the same.
+    /// When the store did not say that it did; the object may be there all the same, and if it is not, its parts are forgotten.
     pub async fn finish(mut self) -> Result<(), StoreError> {
         let Inner { timing, metrics, .. } = &*self.store.inner;
         let attempt = metrics.begin(Operation::Put, self.component);
@@ -161,7 +161,10 @@ impl Upload {
             Err(_) => Err(Failure::timeout()),
         };
         attempt.end(result.as_ref().map_or_else(|failure| failure.kind.into(), |()| Outcome::Ok));
-        result.map_err(|failure| self.failed(failure))
+        let Err(failure) = result else { return Ok(()) };
+        let failed = self.failed(failure);
+        self.abort().await;
+        Err(failed)
     }
 
     /// Forgets the parts.

@@ -232,7 +232,7 @@ fn what_is_left_alone_takes_no_place_and_what_comes_later_is_not_asked_for() {
     (0..4).for_each(|_| world.publish(topics[5], 0..1, 16 * MIB));
     let planned = |world: &World, left_alone: &[TopicId], until: Offset| {
         let wanted = |topic, _| Wanted { until, jobs: !left_alone.contains(&topic) };
-        let plan = plan_wanted(&world.state, world.now, &world.settings, wanted);
+        let plan = plan_wanted(&world.state, world.now, &world.settings, wanted, &mut Memory::default());
         let topics = |job: &Job| match job {
             Job::Archive(job) => job.parts.iter().map(|part| part.topic).collect::<Vec<_>>(),
             _ => Vec::new(),

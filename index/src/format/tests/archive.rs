@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     archive::{ArchiveFile, SetHash},
-    command::{Archived, Claim, ClaimPart, Located, Replace, Trim},
+    command::{Archived, Claim, ClaimPart, Located, Replace, Retention, Trim},
     ids::FileId,
 };
 
@@ -21,6 +21,10 @@ pub(super) fn patch() -> impl Strategy<Value = RetentionPatch> {
         let (time_ms, bytes, compaction_lag_ms, tombstones_ms) = times;
         RetentionPatch { time_ms, bytes, after_ack, key_compaction, compaction_lag_ms, tombstones_ms }
     })
+}
+
+fn retention() -> impl Strategy<Value = Retention> {
+    prop_oneof![1 => Just(Retention::default()), 3 => patch().prop_map(|patch| Retention::default().patched(&patch))]
 }
 
 prop_compose! {
@@ -50,18 +54,17 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         first: Offset(first),
         end: Offset(end),
     });
-    let archived = (any::<u64>(), option::of(file()), any::<bool>()).prop_map(|(id, file, compacted)| Archived {
-        id: FileId(id),
-        file,
-        compacted,
-    });
+    let archived = (any::<u64>(), option::of(file()), option::of(retention()));
+    let archived = archived.prop_map(|(id, file, compacted)| Archived { id: FileId(id), file, compacted });
     let place =
         any::<(u64, u32, u64)>().prop_map(|(topic, part, file)| (TopicId(topic), Partition(part), FileId(file)));
-    let trim = any::<(u64, u32, u64, bool)>().prop_map(|(topic, partition, to, acknowledged)| Trim {
+    let trim = (any::<(u64, u32, u64, bool)>(), retention());
+    let trim = trim.prop_map(|((topic, partition, to, acknowledged), retention)| Trim {
         topic: TopicId(topic),
         partition: Partition(partition),
         to: Offset(to),
         acknowledged,
+        retention,
     });
     prop_oneof![
         3 => (ballot(), vec(part, 0..3)).prop_map(|(owner, parts)| Command::Claim(Claim { owner, parts })),
@@ -92,7 +95,7 @@ pub(super) fn fit(command: &mut Command, id: u64) {
                     file.id = part.id;
                     (file.first, file.end) = (Offset(0), Offset(1 + file.end.0 % 9));
                     (file.rows, file.max_timestamp_ms) = (file.end.0, i64::MAX);
-                    (part.compacted, file.regions) = (false, vec![RegionNo(1), RegionNo(7)]);
+                    (part.compacted, file.regions) = (None, vec![RegionNo(1), RegionNo(7)]);
                 }
             }
         }

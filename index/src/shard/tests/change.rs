@@ -243,5 +243,5 @@ fn replace(id: FileId, end: u64, region: RegionNo) -> Command {
         compacted: false,
         regions: vec![region],
     };
-    Command::Replace(Replace { parts: vec![Archived { id, file: Some(file), compacted: false }] })
+    Command::Replace(Replace { parts: vec![Archived { id, file: Some(file), compacted: None }] })
 }
