@@ -94,6 +94,9 @@ impl Link {
         let (link, of) = (self.clone(), key.clone());
         let carried_out = tokio::spawn(async move {
             let answer = action.await;
+            if answer.is_ok() && matches!(verb, "put" | "complete") {
+                link.region.arrived(&of);
+            }
             let outcome = match &answer {
                 Ok(_) => "ok",
                 Err(Error::NotFound { .. }) => "not found",

@@ -65,7 +65,7 @@ struct Inner {
     doubtful: Mutex<BTreeSet<Path>>,
     /// What was done to it that must never be.
     alarms: Mutex<Vec<String>>,
-    /// Objects of the journal that were deleted.
+    /// Objects of the journal and archive files that were deleted.
     deleted: Mutex<BTreeSet<Path>>,
     /// Archive files that were copied here.
     copied: Mutex<BTreeSet<Path>>,
@@ -125,6 +125,14 @@ impl SimRegion {
         lock(&self.0.doubtful).insert(key.clone());
     }
 
+    /// A write has taken effect. An archive file that was deleted before was on its way for somebody who leads no more, and
+    /// whose claim was given up: it stays until somebody scrubs.
+    pub(super) fn arrived(&self, key: &Path) {
+        if keys::parse_archive_file(key).is_some() && lock(&self.0.deleted).contains(key) {
+            self.doubt(key);
+        }
+    }
+
     pub(super) fn is_doubtful(&self, key: &Path) -> bool {
         lock(&self.0.doubtful).contains(key)
     }
@@ -144,6 +152,7 @@ impl SimRegion {
                 self.alarm(format!("I3: the Takeover {key} in region {self} is deleted"));
             }
         } else if keys::parse_archive_file(key).is_some() {
+            lock(&self.0.deleted).insert(key.clone());
             let Some(topic) = key.as_ref().split('/').nth(1) else { return };
             let latest = Path::from(format!("archive/{topic}/latest.json"));
             let Some(bytes) = self.bytes(&latest).await.filter(|_| !self.is_doubtful(&latest)) else { return };
