@@ -21,6 +21,7 @@
 //! | `sim/transactions.rs` | a client of transactions |
 //! | `sim/kept.rs` | topics that do not keep everything, and their clients |
 //! | `sim/traps.rs` | striking a node at a certain step |
+//! | `sim/watch.rs` | what a region must have when something of it is deleted |
 //! | `sim/sets.rs`, `sim/verify.rs` | the end: everything becomes whole, and every region alone tells the same |
 //! | `sim/rest.rs` | what works in the background comes to rest and leaves nothing behind |
 //!
@@ -44,6 +45,7 @@ mod trace;
 mod transactions;
 mod traps;
 mod verify;
+mod watch;
 mod weather;
 mod world;
 

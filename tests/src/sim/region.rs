@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -16,7 +19,7 @@ use brigade_index::{
     store::fault::{Latency, Rule},
 };
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, stream::BoxStream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
@@ -62,8 +65,12 @@ struct Inner {
     doubtful: Mutex<BTreeSet<Path>>,
     /// What was done to it that must never be.
     alarms: Mutex<Vec<String>>,
-    /// Objects of the journal that were deleted.
+    /// Objects of the journal and archive files that were deleted.
     deleted: Mutex<BTreeSet<Path>>,
+    /// Archive files that were copied here.
+    copied: Mutex<BTreeSet<Path>>,
+    /// Whether it has lost what it held.
+    restored: AtomicBool,
 }
 
 impl SimRegion {
@@ -80,6 +87,8 @@ impl SimRegion {
             doubtful: Mutex::default(),
             alarms: Mutex::default(),
             deleted: Mutex::default(),
+            copied: Mutex::default(),
+            restored: AtomicBool::new(false),
         }))
     }
 
@@ -116,6 +125,14 @@ impl SimRegion {
         lock(&self.0.doubtful).insert(key.clone());
     }
 
+    /// A write has taken effect. An archive file that was deleted before was on its way for somebody who leads no more, and
+    /// whose claim was given up: it stays until somebody scrubs.
+    pub(super) fn arrived(&self, key: &Path) {
+        if keys::parse_archive_file(key).is_some() && lock(&self.0.deleted).contains(key) {
+            self.doubt(key);
+        }
+    }
+
     pub(super) fn is_doubtful(&self, key: &Path) -> bool {
         lock(&self.0.doubtful).contains(key)
     }
@@ -127,28 +144,33 @@ impl SimRegion {
 
     /// An object is about to be deleted: no Takeover ever is, and no archive file that is published still.
     pub(super) async fn watch_deletion(&self, key: &Path) {
-        let alarm = |what: String| lock(&self.0.alarms).push(what);
         if keys::parse_journal(ShardId(0), key).is_some() {
             let head = self.bytes(key).await.and_then(|bytes| Head::decode(&bytes).ok());
             let takeover = head.is_some_and(|head| head.kind == Kind::Takeover);
             // A challenger that works from old state may put its Takeover where something was deleted: that counts for nothing.
             if lock(&self.0.deleted).insert(key.clone()) && takeover {
-                alarm(format!("I3: the Takeover {key} in region {self} is deleted"));
+                self.alarm(format!("I3: the Takeover {key} in region {self} is deleted"));
             }
         } else if keys::parse_archive_file(key).is_some() {
+            lock(&self.0.deleted).insert(key.clone());
             let Some(topic) = key.as_ref().split('/').nth(1) else { return };
             let latest = Path::from(format!("archive/{topic}/latest.json"));
             let Some(bytes) = self.bytes(&latest).await.filter(|_| !self.is_doubtful(&latest)) else { return };
             let list: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
             let mut files = list["files"].as_array().into_iter().flatten();
             if files.any(|file| file["key"] == key.as_ref()) {
-                alarm(format!("{key} in region {self} is deleted, and listed still"));
+                self.alarm(format!("{key} in region {self} is deleted, and listed still"));
             }
         }
     }
 
     async fn bytes(&self, key: &Path) -> Option<Bytes> {
         self.objects().get(key).await.ok()?.bytes().await.ok()
+    }
+
+    /// Something was done to it that must never be.
+    pub(super) fn alarm(&self, what: String) {
+        lock(&self.0.alarms).push(what);
     }
 
     pub(super) fn alarms(&self) -> Vec<String> {
@@ -166,6 +188,26 @@ impl SimRegion {
         lock(&self.0.objects).clone()
     }
 
+    /// What is there with this prefix.
+    pub(super) async fn keys(&self, prefix: &Path) -> Vec<Path> {
+        let listed = self.objects().list(Some(prefix)).try_collect::<Vec<_>>().await.unwrap_or_default();
+        listed.into_iter().map(|object| object.location).collect()
+    }
+
+    pub(super) fn note_copied(&self, key: &Path) {
+        lock(&self.0.copied).insert(key.clone());
+    }
+
+    /// Whether an archive file may have been copied from another region.
+    pub(super) fn is_copied(&self, key: &Path) -> bool {
+        lock(&self.0.copied).contains(key)
+    }
+
+    /// Whether it has lost what it held.
+    pub(super) fn is_restored(&self) -> bool {
+        self.0.restored.load(Relaxed)
+    }
+
     /// A copy of all objects.
     pub(super) fn copy(&self) -> InMemory {
         self.objects().fork()
@@ -173,6 +215,7 @@ impl SimRegion {
 
     /// From now on, these are its objects.
     pub(super) fn restore(&self, objects: InMemory) {
+        self.0.restored.store(true, Relaxed);
         *lock(&self.0.objects) = Arc::new(objects);
     }
 }
