@@ -169,7 +169,8 @@ impl JobContext {
 
     /// Deletes what was written too late: the claim was gone and its garbage deleted before. Nothing will ever refer to it, and
     /// nobody else knows that it is there. What the state still claims, refers to or lists as garbage is not touched, nor
-    /// what another leader has made of a claim: a claim that is gone by what is committed never comes back.
+    /// what another leader has made of a claim: a claim that is gone by what is committed never comes back. A leader that was
+    /// deposed meanwhile does not see that its claim is gone, and leaves its file to scrub.
     async fn delete_orphans(&self, keys: Vec<(FileId, (ClaimPart, keys::Key))>) {
         let orphans: Vec<_> = {
             let state = self.shard.state();

@@ -1,6 +1,7 @@
 //! `brigade export`: a fetching task (`export/fetch.rs`) stays a page ahead of the file that is written.
 
 use std::{
+    cell::Cell,
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
@@ -197,7 +198,12 @@ fn interrupted(
 enum Target {
     Stdout,
     Other(PathBuf),
-    File { part: PathBuf, whole: PathBuf },
+    /// A part until it is whole; `made` once it is there.
+    File {
+        part: PathBuf,
+        whole: PathBuf,
+        made: Cell<bool>,
+    },
 }
 
 impl Target {
@@ -220,7 +226,7 @@ impl Target {
         }
         let mut part = file.as_os_str().to_owned();
         part.push(".part");
-        Ok(Self::File { part: part.into(), whole: file.to_owned() })
+        Ok(Self::File { part: part.into(), whole: file.to_owned(), made: Cell::new(false) })
     }
 
     /// Whether what is written is seen where progress would be.
@@ -243,8 +249,9 @@ impl Target {
                 let file = OpenOptions::new().write(true).open(path).map_err(|source| failed(path, source))?;
                 Box::new(BufWriter::with_capacity(256 * 1024, file))
             }
-            Self::File { part, .. } => {
+            Self::File { part, made, .. } => {
                 let file = File::create(part).map_err(|source| failed(part, source))?;
+                made.set(true);
                 Box::new(BufWriter::with_capacity(256 * 1024, file))
             }
         }))
@@ -253,7 +260,7 @@ impl Target {
     fn keep(&self) -> Result<(), CliError> {
         match self {
             Self::Stdout | Self::Other(_) => Ok(()),
-            Self::File { part, whole } => {
+            Self::File { part, whole, .. } => {
                 let synced = File::open(part).and_then(|file| file.sync_all());
                 synced.and_then(|()| fs::rename(part, whole)).map_err(|source| failed(whole, source))
             }
@@ -264,7 +271,9 @@ impl Target {
 /// A part that did not become whole is of no use to anybody.
 impl Drop for Target {
     fn drop(&mut self) {
-        if let Self::File { part, .. } = self {
+        if let Self::File { part, made, .. } = self
+            && made.get()
+        {
             // It has its name now, or there never was one.
             let _ = fs::remove_file(part);
         }

@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io::{self, Read},
+    panic::{self, AssertUnwindSafe},
     path::PathBuf,
     pin::pin,
     thread,
@@ -277,7 +278,7 @@ async fn create(context: &Context, topic: &str, partitions: Option<u32>) -> Resu
 fn start(mut source: Box<dyn Source>, skip: u64) -> mpsc::Receiver<Result<Body, CliError>> {
     let (sender, receiver) = mpsc::channel(2);
     thread::spawn(move || {
-        let mut cut = || -> Result<(), CliError> {
+        let cut = || -> Result<(), CliError> {
             let skipped = source.skip(skip)?;
             if skipped < skip {
                 let message = format!("the file has only {skipped} messages, and {skip} were to be skipped");
@@ -291,7 +292,12 @@ fn start(mut source: Box<dyn Source>, skip: u64) -> mpsc::Receiver<Result<Body, 
             }
             Ok(())
         };
-        if let Err(error) = cut() {
+        // The Parquet library panics on some files that are none. That must not look like the end of the file.
+        let result = panic::catch_unwind(AssertUnwindSafe(cut)).unwrap_or_else(|_| {
+            let message = "the file is damaged: taking it apart failed in the middle".to_owned();
+            Err(CliError::Input { message, hint: "write it anew; what is named as done is in the topic".to_owned() })
+        });
+        if let Err(error) = result {
             let _ = sender.blocking_send(Err(error));
         }
     });

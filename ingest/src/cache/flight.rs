@@ -31,8 +31,10 @@ impl<K: Copy + Eq + Hash, V: Clone, S: BuildHasher> Flights<K, V, S> {
     /// who wait carries out his.
     pub(super) async fn join(&self, key: K, fetch: impl Future<Output = V>) -> V {
         let cell = self.0.lock().entry(key).or_default().clone();
-        let aboard = Aboard { flights: self, key, cell };
-        aboard.cell.get_or_init(|| fetch).await.clone()
+        let aboard = Aboard { flights: self, key, cell: Some(cell) };
+        // Not cloned: who is aboard is counted.
+        let cell = aboard.cell.as_ref().expect("nobody takes it before the end");
+        cell.get_or_init(|| fetch).await.clone()
     }
 }
 
@@ -40,16 +42,18 @@ impl<K: Copy + Eq + Hash, V: Clone, S: BuildHasher> Flights<K, V, S> {
 struct Aboard<'a, K: Copy + Eq + Hash, V, S: BuildHasher> {
     flights: &'a Flights<K, V, S>,
     key: K,
-    cell: Arc<OnceCell<V>>,
+    /// There until this is dropped.
+    cell: Option<Arc<OnceCell<V>>>,
 }
 
 impl<K: Copy + Eq + Hash, V, S: BuildHasher> Drop for Aboard<'_, K, V, S> {
     fn drop(&mut self) {
         let mut flights = self.flights.0.lock();
-        let ours = flights.get(&self.key).is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
-        // The list's and ours: under the lock nobody else comes aboard.
-        let alone = Arc::strong_count(&self.cell) <= 2;
-        if ours && (self.cell.initialized() || alone) {
+        let Some(ours) = self.cell.take() else { return };
+        let Some(cell) = flights.get(&self.key).filter(|cell| Arc::ptr_eq(cell, &ours)) else { return };
+        // Under the lock nobody else comes aboard or leaves.
+        drop(ours);
+        if cell.initialized() || Arc::strong_count(cell) == 1 {
             flights.remove(&self.key);
         }
     }

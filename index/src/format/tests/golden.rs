@@ -261,7 +261,7 @@ fn archive_file() -> ArchiveFile {
         min_timestamp_ms: -5,
         max_timestamp_ms: 99,
         attributes: AttributeSet::EXPIRY,
-        oldest_tombstone_ms: None,
+        oldest_tombstone_ms: Some(40),
         merges: 1,
         compacted: true,
         regions: vec![RegionNo(0), RegionNo(1)],
