@@ -166,10 +166,12 @@ async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, V
     world.say("calm");
     world.calm();
     sets::as_wanted(world, random).await.map_err(one)?;
+    verify::held(world).await.map_err(one)?;
     if random.random_bool(0.3) {
         chaos::ruin(world, random).await;
         world.calm();
         sets::as_wanted(world, random).await.map_err(one)?;
+        verify::held(world).await.map_err(one)?;
     }
     stop.set();
     for client in clients {
