@@ -97,6 +97,10 @@ fn watch_panics() {
     ONCE.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
+            // What Parquet asserts of damaged bytes is caught where it is called.
+            if info.location().is_some_and(|at| at.file().contains("/parquet-")) {
+                return;
+            }
             PANICS.with_borrow_mut(|panics| panics.push(format!("panic: {info}")));
             before(info);
         }));
@@ -162,16 +166,19 @@ async fn act(seed: u64, world: &World, random: &mut StdRng) -> Result<Summary, V
     world.say("calm");
     world.calm();
     sets::as_wanted(world, random).await.map_err(one)?;
+    verify::held(world).await.map_err(one)?;
     if random.random_bool(0.3) {
         chaos::ruin(world, random).await;
         world.calm();
         sets::as_wanted(world, random).await.map_err(one)?;
+        verify::held(world).await.map_err(one)?;
     }
     stop.set();
     for client in clients {
         client.await.map_err(|error| one(format!("a client: {error}")))?.map_err(one)?;
     }
     sets::whole(world).await.map_err(one)?;
+    world.calm();
     let first = world.read_all().await.map_err(one)?;
     // What is read must not depend on what these nodes have in memory.
     world.nodes().iter().for_each(|node| world.kill(node));

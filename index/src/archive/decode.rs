@@ -141,7 +141,9 @@ impl Footer {
         let ends = wanted.iter().skip(1).map(|page| page.first_row_index).chain([ends]);
         let is_list = [leaf::HEADER_NAME, leaf::HEADER_VALUE].contains(&column);
         for (page, end) in wanted.iter().zip(ends) {
-            let values = (!is_list).then_some((end - page.first_row_index) as u64);
+            // An empty list counts as a value.
+            let rows = (end - page.first_row_index) as u64;
+            let values = rows..=if is_list { u64::MAX } else { rows };
             pages::check(&fetched.get(page_range(page))?, Expected::Data { values, encodings }, MAX_PAGE_BYTES)?;
         }
         Ok(())

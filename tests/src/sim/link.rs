@@ -164,7 +164,11 @@ impl ObjectStore for Link {
                 async move {
                     link.region.watch_deletion(&key).await;
                     if let Some(node) = link.node.upgrade() {
-                        watch::deletion(&node, &link.region, &key).await;
+                        let watched = watch::deletion(&node, &link.region, &key).await;
+                        watched.unwrap_or_else(|problem| {
+                            link.trace.say(&link.who, format_args!("PROBLEM: {problem}"));
+                            link.region.alarm(problem);
+                        });
                     }
                     link.run("delete", &location, async move { faults.delete(&key).await }).await?;
                     Ok(location)

@@ -194,6 +194,11 @@ impl SimRegion {
         listed.into_iter().map(|object| object.location).collect()
     }
 
+    /// What was deleted with this prefix.
+    pub(super) fn deleted_in(&self, prefix: &Path) -> Vec<Path> {
+        lock(&self.0.deleted).iter().filter(|key| key.prefix_matches(prefix)).cloned().collect()
+    }
+
     pub(super) fn note_copied(&self, key: &Path) {
         lock(&self.0.copied).insert(key.clone());
     }

@@ -20,20 +20,22 @@ struct Instead {
 }
 
 /// What is garbage in the state of a node that leads is about to be deleted by it from a region.
-pub(super) async fn deletion(node: &SimNode, region: &SimRegion, key: &Path) {
-    let Some(id) = keys::parse_archive_file(key) else { return };
-    let Some((shard, _)) = node.leading() else { return };
+pub(super) async fn deletion(node: &SimNode, region: &SimRegion, key: &Path) -> Result<(), String> {
+    let Some(id) = keys::parse_archive_file(key) else { return Ok(()) };
+    let Some((shard, _)) = node.leading() else { return Ok(()) };
     let instead = {
         let state = shard.state();
         state.archive.garbage().get(&id).and_then(|garbage| Instead::of(&state, id, garbage))
     };
-    let Some(instead) = instead.filter(|_| !region.is_restored() && !region.is_copied(key)) else { return };
+    let Some(instead) = instead.filter(|_| !region.is_restored() && !region.is_copied(key)) else { return Ok(()) };
     let directory: Vec<_> = key.parts().collect();
     let directory = Path::from_iter(directory[..directory.len() - 1].iter().cloned());
     let there = region.keys(&directory).await;
-    if !there.iter().any(|other| instead.may_be(other)) {
-        region.alarm(format!("{key} in region {region} is deleted, which has nothing in its place"));
+    // What was deleted there was looked at then; who deletes this may work from old state.
+    if there.iter().chain(&region.deleted_in(&directory)).any(|other| instead.may_be(other)) {
+        return Ok(());
     }
+    Err(format!("{key} in region {region} is deleted, which has nothing in its place, of {:?}", instead.known))
 }
 
 impl Instead {
