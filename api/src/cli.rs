@@ -16,6 +16,7 @@ pub mod dead_letters;
 pub mod exit;
 pub mod export;
 pub mod import;
+mod interrupt;
 pub mod output;
 pub mod poll;
 mod print;
@@ -32,6 +33,7 @@ pub mod status;
 pub mod subscription;
 #[cfg(test)]
 mod tests;
+mod times;
 pub mod topic;
 pub mod transaction;
 pub mod transfer;
@@ -57,6 +59,7 @@ Exit codes:
   3  the topic, subscription, bucket or file does not exist
   4  the input was refused: change it
   5  the server or store is unavailable: try again later
+  130, 143  ended by SIGINT or SIGTERM
 
 Every command has its own --help with examples.";
 

@@ -22,21 +22,73 @@ use brigade_index::{
 };
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use crate::views;
+use crate::{
+    views,
+    worker::{
+        Pace,
+        failures::{Pause, Pauses},
+    },
+};
 
 /// Requests in flight.
 const CONCURRENT: usize = 16;
 
 /// Up to where views of topics have been published, and what was deleted while a region could not be asked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Published {
     versions: BTreeMap<TopicId, u64>,
     /// Garbage that is gone from these regions, so that it is not deleted there again and again until all are back.
     gone: Arc<Mutex<BTreeSet<(FileId, RegionNo)>>>,
+    /// How removing the views of topics that are gone comes on.
+    removals: Arc<Mutex<BTreeMap<TopicId, Removal>>>,
+    pauses: Pauses,
+}
+
+/// How removing the views of a topic comes on.
+#[derive(Clone, Copy, Debug)]
+enum Removal {
+    /// They are gone from every region, and nobody writes them again.
+    Done,
+    /// It failed, and is tried again after a pause.
+    Failed(Pause),
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        Self::new(Pace::default().pauses)
+    }
 }
 
 impl Published {
+    /// Nothing is known yet. The first and the longest pause after views could not be removed; it doubles with each failure.
+    pub fn new(pauses: (Duration, Duration)) -> Self {
+        Self { versions: BTreeMap::new(), gone: Arc::default(), removals: Arc::default(), pauses }
+    }
+
+    /// What failed is tried again at once.
+    pub fn try_anew(&self) {
+        self.removals.lock().retain(|_, removal| matches!(removal, Removal::Done));
+    }
+
+    fn must_remove(&self, topic: TopicId) -> Option<bool> {
+        match self.removals.lock().get(&topic) {
+            Some(Removal::Done) => None,
+            Some(Removal::Failed(pause)) => Some(pause.is_over(Instant::now())),
+            None => Some(true),
+        }
+    }
+
+    fn note_removal(&self, topic: TopicId, done: bool) {
+        let mut removals = self.removals.lock();
+        let removal = removals.entry(topic).or_insert(Removal::Failed(Pause::default()));
+        match removal {
+            Removal::Failed(pause) if !done => pause.failed(Instant::now(), self.pauses),
+            removal => *removal = Removal::Done,
+        }
+    }
+
     /// The views of a topic tell of its archive in this version ([`brigade_index::state::Topic::archive_version`], or a
     /// later one), in every region.
     pub fn note(&mut self, topic: TopicId, version: u64) {
@@ -107,7 +159,8 @@ pub async fn run(shard: &Shard, env: &Env, delay: Duration, published: &Publishe
     }
     let (regions, absent) = regions(shard);
     done.unreachable = absent;
-    let views_left = remove_views(shard, gone, &done.unreachable).await;
+    published.removals.lock().retain(|topic, _| gone.contains_key(topic));
+    let views_left = remove_views(shard, gone, published, &done.unreachable).await;
     let all: Vec<_> = shard.state().regions.iter().map(|record| record.number).collect();
     for batch in files.chunks(MAX_CLAIM_PARTS) {
         delete(&regions, batch, published, &mut done.unreachable).await;
@@ -130,17 +183,24 @@ pub async fn run(shard: &Shard, env: &Env, delay: Duration, published: &Publishe
     Ok(done)
 }
 
-/// Removes the views of topics that are gone, once all regions can be asked; gives those whose views may be left.
+/// Removes the views of topics that are gone, once all regions can be asked, and not again and again; gives those whose views
+/// may be left.
 async fn remove_views(
     shard: &Shard,
     gone: BTreeMap<TopicId, TopicName>,
+    published: &Published,
     unreachable: &BTreeSet<RegionNo>,
 ) -> BTreeSet<TopicId> {
     let mut left = BTreeSet::new();
     for (topic, name) in gone {
-        if !unreachable.is_empty() {
+        let Some(now) = published.must_remove(topic) else { continue };
+        if !now || !unreachable.is_empty() {
             left.insert(topic);
-        } else if let Err(error) = views::remove(shard, &name, topic).await {
+            continue;
+        }
+        let removed = views::remove(shard, &name, topic).await;
+        published.note_removal(topic, removed.is_ok());
+        if let Err(error) = removed {
             tracing::warn!(%error, topic = %name, "views of a deleted topic are not removed yet");
             left.insert(topic);
         }

@@ -5,12 +5,13 @@
 //! been written is garbage by then, and is deleted like any other.
 
 pub(crate) mod archive;
+mod breaks;
 pub(crate) mod compact;
 pub(crate) mod merge;
 mod outgoing;
 mod steps;
 
-use std::{future::Future, ops::Range, time::Duration};
+use std::{collections::BTreeMap, future::Future, ops::Range, time::Duration};
 
 use brigade_index::{
     archive::{ArchiveError, ArchiveFile, FileHead, Footer, FooterStep, WriterSettings},
@@ -22,8 +23,10 @@ use brigade_index::{
     store::Component,
 };
 use bytes::Bytes;
+use futures::future::join_all;
 use tokio::{runtime::RuntimeFlavor, time::sleep};
 
+pub(crate) use self::breaks::{Break, Breaks};
 pub use self::outgoing::Outgoing;
 use crate::{
     budget::Budget,
@@ -67,9 +70,14 @@ pub enum JobError {
     /// Somebody else has claimed some of it, or it is gone.
     #[error("what was planned does not hold any more: {0}")]
     Superseded(Rejection),
-    /// Committed state refuses what came out: a defect, or damage that no checksum showed.
-    #[error("the outcome was refused: {0}")]
-    Refused(Rejection),
+    /// Committed state refuses some of what came out: a defect, or damage that no checksum showed. The rest is committed.
+    #[error("the outcome was refused: {rejection}")]
+    Refused {
+        /// The partitions that it is of.
+        parts: Vec<(TopicId, Partition)>,
+        /// Why, the first of them.
+        rejection: Rejection,
+    },
 }
 
 impl JobError {
@@ -96,6 +104,8 @@ pub struct JobContext {
     pub metrics: CompactorMetrics,
     /// Bytes that a job may hold.
     pub memory_bytes: usize,
+    /// Bytes that another job holds, which takes a break.
+    pub aside: usize,
     /// Bytes of a part of a file that is not sent as one; more than none.
     pub part_bytes: usize,
     /// How files are written.
@@ -125,14 +135,21 @@ impl JobContext {
         F: FnOnce(Vec<FileId>) -> W,
         W: Future<Output = Result<Vec<Archived>, JobError>>,
     {
-        let mut ids = self.claim(parts).await?;
+        let places: Vec<_> = parts.iter().map(|part| self.place(part).ok()).collect();
+        let mut ids = self.claim(parts.clone()).await?;
+        let keys = ids.iter().zip(&parts).zip(places).filter_map(|((id, part), place)| {
+            let FilePlace { name, topic, partition } = place?;
+            Some((*id, (*part, keys::archive_file(&name, topic, partition, part.first, *id))))
+        });
+        let keys: Vec<_> = keys.collect();
         let worked = work(ids.clone()).await;
-        self.metrics.holds(0);
+        self.holds(0);
         let settled = match worked {
             Ok(archived) if archived.is_empty() => Ok(()),
             Ok(archived) => {
                 let settled: Vec<_> = archived.iter().map(|part| part.id).collect();
-                let replaced = self.replace(archived).await;
+                let claimed = ids.iter().copied().zip(parts).collect();
+                let replaced = self.replace(archived, &claimed).await;
                 if replaced.is_ok() {
                     ids.retain(|id| !settled.contains(id));
                 }
@@ -144,7 +161,39 @@ impl JobContext {
             // What is not released now is in the next round.
             let _ = self.shard.propose(vec![Command::Release(ids)]).await;
         }
+        if settled.is_err() {
+            self.delete_orphans(keys).await;
+        }
         settled
+    }
+
+    /// Deletes what was written too late: the claim was gone and its garbage deleted before. Nothing will ever refer to it, and
+    /// nobody else knows that it is there. What the state still claims, refers to or lists as garbage is not touched, nor
+    /// what another leader has made of a claim: a claim that is gone by what is committed never comes back. A leader that was
+    /// deposed meanwhile does not see that its claim is gone, and leaves its file to scrub.
+    async fn delete_orphans(&self, keys: Vec<(FileId, (ClaimPart, keys::Key))>) {
+        let orphans: Vec<_> = {
+            let state = self.shard.state();
+            let is_known = |id: &FileId, part: &ClaimPart| {
+                let log = state.topic(part.topic).and_then(|topic| topic.partition(part.partition));
+                log.is_some_and(|log| log.files_from(part.first).first().is_some_and(|file| file.id == *id))
+                    || state.archive.claims().contains_key(id)
+                    || state.archive.garbage().contains_key(id)
+            };
+            keys.into_iter().filter(|(id, (part, _))| !is_known(id, part)).map(|(_, (_, key))| key).collect()
+        };
+        for key in orphans {
+            let regions = self.shard.regions();
+            let deleting = regions.iter().map(|region| region.store.delete(Component::Compactor, &key));
+            for error in join_all(deleting).await.into_iter().filter_map(Result::err) {
+                tracing::warn!(%error, "an archive file that nothing refers to is left; scrub finds it");
+            }
+        }
+    }
+
+    /// The job holds so many bytes.
+    pub(crate) fn holds(&self, bytes: usize) {
+        self.metrics.holds(self.aside + bytes);
     }
 
     async fn claim(&self, parts: Vec<ClaimPart>) -> Result<Vec<FileId>, JobError> {
@@ -159,29 +208,27 @@ impl JobContext {
         }
     }
 
-    /// Puts files in the place of what was claimed. It is safe to say so again when the outcome is not known: either the
-    /// claim stands, or the state has the file, or the claim is lost. Claims that are lost do not keep the others back.
-    async fn replace(&self, parts: Vec<Archived>) -> Result<(), JobError> {
+    /// Puts files in the place of what was `claimed`. It is safe to say so again when the outcome is not known: either the
+    /// claim stands, or the state has the file, or the claim is lost. Each file is judged for itself, so that one which is
+    /// refused, or whose claim is lost, does not keep the others back.
+    async fn replace(&self, parts: Vec<Archived>, claimed: &BTreeMap<FileId, ClaimPart>) -> Result<(), JobError> {
         let mut attempt = 1;
         loop {
             let (standing, lost) = self.look_at_claims(&parts);
+            let lost = lost.map(Rejection::ClaimLost);
             if standing.is_empty() {
-                return lost.map_or(Ok(()), |id| Err(JobError::Superseded(Rejection::ClaimLost(id))));
+                return lost.map_or(Ok(()), |rejection| Err(JobError::Superseded(rejection)));
             }
-            let error = match self.shard.propose(vec![Command::Replace(Replace { parts: standing })]).await {
-                Ok(mut committed) => match committed.outcomes.pop() {
-                    // Between the look and the proposal.
-                    Some(Err(rejection @ Rejection::ClaimLost(_))) => JobError::Superseded(rejection),
-                    Some(Err(rejection)) => return Err(JobError::Refused(rejection)),
-                    _ => return lost.map_or(Ok(()), |id| Err(JobError::Superseded(Rejection::ClaimLost(id)))),
-                },
-                Err(error) => {
-                    sleep(PAUSE).await;
-                    error.into()
+            let ids: Vec<_> = standing.iter().map(|part| part.id).collect();
+            let commands = standing.into_iter().map(|part| Command::Replace(Replace { parts: vec![part] })).collect();
+            match self.shard.propose(commands).await {
+                Ok(committed) => {
+                    let of = |id| claimed.get(&id).map(|part| (part.topic, part.partition));
+                    let outcomes = ids.into_iter().zip(committed.outcomes);
+                    return judge(outcomes.filter_map(|(id, outcome)| Some((of(id), outcome.err()?))), lost);
                 }
-            };
-            if attempt == ATTEMPTS || self.shard.leads().is_err() {
-                return Err(error);
+                Err(error) if attempt == ATTEMPTS || self.shard.leads().is_err() => return Err(error.into()),
+                Err(_) => sleep(PAUSE).await,
             }
             attempt += 1;
         }
@@ -274,6 +321,29 @@ impl JobContext {
     }
 }
 
+/// What a job came to of which these partitions were rejected, and `lost` if a claim was lost before.
+fn judge(
+    rejected: impl Iterator<Item = (Option<(TopicId, Partition)>, Rejection)>,
+    mut moved_on: Option<Rejection>,
+) -> Result<(), JobError> {
+    let (mut refused, mut parts) = (None, Vec::new());
+    for (part, rejection) in rejected {
+        match rejection {
+            // The world has moved on between the look and the proposal.
+            Rejection::ClaimLost(_) | Rejection::RetentionChanged => _ = moved_on.get_or_insert(rejection),
+            _ => {
+                refused.get_or_insert(rejection);
+                parts.extend(part);
+            }
+        }
+    }
+    match (refused, moved_on) {
+        (Some(rejection), _) => Err(JobError::Refused { parts, rejection }),
+        (None, Some(rejection)) => Err(JobError::Superseded(rejection)),
+        (None, None) => Ok(()),
+    }
+}
+
 /// Runs a slice of work that keeps the processor busy, about as long as a batch takes, and lets others run after it. The
 /// compactor has a thread of its own; on one that it shares, others take over what waits meanwhile, where there are any.
 pub async fn slice<T>(work: impl FnOnce() -> T) -> T {
@@ -282,3 +352,6 @@ pub async fn slice<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::yield_now().await;
     done
 }
+
+#[cfg(test)]
+mod tests;

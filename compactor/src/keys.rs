@@ -69,6 +69,11 @@ impl KeyMap {
         self.keys == 0
     }
 
+    /// Whether it is for all keys.
+    pub fn is_whole(&self) -> bool {
+        self.part == KeyPart::ALL
+    }
+
     /// Bytes of memory that it takes.
     pub fn memory(&self) -> usize {
         self.places.len() * size_of::<Place>()

@@ -1,11 +1,13 @@
 //! What the compactor is to do: a pure function of the state and the time.
 //!
-//! The plan is cheap to make, in proportion to the number of partitions, and made anew whenever the state has moved. The
-//! same state gives the same plan, and a state that every job of its plan was carried out on comes to rest: what was
-//! merged is not merged again, what is compacted waits until enough is written behind it.
+//! The plan is cheap to make, in proportion to the number of partitions, and made anew whenever the state has moved. Files
+//! are looked at one by one only when there are others than before. The same state gives the same plan, and a state that
+//! every job of its plan was carried out on comes to rest: what was merged is not merged again, what is compacted waits
+//! until enough is written behind it.
 
 mod archive;
 mod compact;
+mod memory;
 mod merge;
 mod retain;
 
@@ -17,6 +19,8 @@ use brigade_index::{
     ids::{Offset, Partition, TopicId},
     state::{PartitionLog, ShardState, Topic},
 };
+
+pub(crate) use self::memory::Memory;
 
 /// What the planner goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,12 +129,15 @@ pub struct CompactJob {
     pub topic: TopicId,
     /// The partition.
     pub partition: Partition,
-    /// Files before this offset are compacted: no key occurs twice in them.
+    /// Files before this offset are compacted: no key occurs twice in them. When none is behind it, only tombstones whose
+    /// time is over are left out.
     pub dirty_from: Offset,
     /// The offset after the last of the files.
     pub until: Offset,
-    /// All files of the partition up to there, in the order of their offsets.
+    /// The files, in the order of their offsets: all of the partition up to there, if some are not compacted.
     pub files: Vec<ArchiveFile>,
+    /// What the topic says of it: by nothing else messages may be left out.
+    pub retention: Retention,
 }
 
 /// What is to be done now.
@@ -166,17 +173,21 @@ pub(crate) struct Wanted {
 /// when it is carried out the next one is to be made, until it is empty.
 pub fn plan(state: &ShardState, now_ms: i64, settings: &PlanSettings, demand: Demand) -> Plan {
     let until = |topic| if demand.is_for(topic) { Offset(u64::MAX) } else { Offset(0) };
-    plan_wanted(state, now_ms, settings, |topic, _| Wanted { until: until(topic), jobs: true })
+    let wanted = |topic, _| Wanted { until: until(topic), jobs: true };
+    plan_wanted(state, now_ms, settings, wanted, &mut Memory::default())
 }
 
 /// The same, by what is asked for of each partition: so that one which is left alone takes no other's place in the plan, and
-/// what comes while a demand is met does not add to it.
+/// what comes while a demand is met does not add to it. `memory` spares looks at what was seen before by the same settings; it
+/// changes nothing in the plan.
 pub(crate) fn plan_wanted(
     state: &ShardState,
     now_ms: i64,
     settings: &PlanSettings,
     wanted: impl Fn(TopicId, Partition) -> Wanted,
+    memory: &mut Memory,
 ) -> Plan {
+    memory.forget_deleted(state);
     let mut planner = Planner::new(state, now_ms, settings);
     let mut jobs = Candidates::default();
     let mut trims = Vec::new();
@@ -192,7 +203,7 @@ pub(crate) fn plan_wanted(
             // The files of a compaction are claimed from the first to the last.
             match planner.compact(&at) {
                 Some(compact) => jobs.compact.push(compact),
-                None => jobs.merge.extend(planner.merge(&at)),
+                None => jobs.merge.extend(planner.merge_unless_known(&at, memory)),
             }
         }
     }

@@ -259,7 +259,13 @@ impl Scrub {
         }
         let place = (now.name.as_str(), key.as_ref());
         if let Some(why) = listing.proof {
-            let hint = "entries are lost in this region; put a new one in its place: brigade region replace";
+            let elsewhere = scene.sights.iter().any(|sight| sight.content.accepted() > now.content.accepted());
+            let hint = if elsewhere {
+                "entries are lost in this region; put a new one in its place: brigade region replace"
+            } else {
+                "no region that was read has it: bring it back from a backup, or keep what lies before it: brigade restore \
+                 --despite-gaps"
+            };
             return Ok(Some(Finding::object(Code::MissingObject, Severity::Error, place, why, hint)));
         }
         let (last, behind) = (now.content.accepted(), listing.behind);

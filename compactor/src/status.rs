@@ -163,6 +163,6 @@ pub(crate) fn backlog(state: &ShardState) -> Backlog {
         runs: logs().map(|log| log.runs().len() as u64).sum(),
         claims: state.archive.claims().len() as u64,
         garbage: garbage.len() as u64,
-        garbage_bytes: garbage.values().map(|garbage| garbage.bytes).sum(),
+        garbage_bytes: state.archive.garbage_bytes(),
     }
 }

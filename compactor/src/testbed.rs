@@ -196,7 +196,7 @@ impl Lead {
         for region in regions {
             self.bed.put(region, &key, bytes.to_vec()).await;
         }
-        let parts = vec![Archived { id, file: Some(file), compacted: false }];
+        let parts = vec![Archived { id, file: Some(file), compacted: None }];
         self.submit(vec![Command::Replace(Replace { parts })], Vec::new()).await;
         key
     }

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use brigade_index::{
     archive::{ArchiveFile, SetHash},
     batch::AttributeSet,
-    command::{Archived, BatchRef, Claim, ClaimPart, Command, Outcome, Publish, Replace, TopicSettings, Trim},
+    command::{
+        Archived, BatchRef, Claim, ClaimPart, Command, Outcome, Publish, Replace, Retention, TopicSettings, Trim,
+    },
     env::Env,
     founding,
     ids::{FileId, Offset, Partition, RegionNo, ShardId, TopicId},
@@ -124,6 +126,7 @@ impl Trial {
             min_timestamp_ms: 1,
             max_timestamp_ms: 1,
             attributes: AttributeSet::default(),
+            oldest_tombstone_ms: None,
             merges: 0,
             compacted: false,
             regions: Vec::new(),
@@ -136,13 +139,14 @@ impl Trial {
             }
         }
         file.regions.sort_unstable();
-        let part = Archived { id, file: Some(file.clone()), compacted: false };
+        let part = Archived { id, file: Some(file.clone()), compacted: None };
         let replaced = self.shard.propose(vec![Command::Replace(Replace { parts: vec![part] })]).await.unwrap();
         replaced.outcomes[0].is_ok().then_some(file)
     }
 
     pub(crate) async fn trim(&self, topic: TopicId, to: u64) {
-        let trim = Trim { topic, partition: Partition(0), to: Offset(to), acknowledged: false };
+        let retention = Retention::default();
+        let trim = Trim { topic, partition: Partition(0), to: Offset(to), acknowledged: false, retention };
         self.propose(Command::Trim(trim)).await;
     }
 

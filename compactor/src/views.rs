@@ -121,12 +121,20 @@ async fn in_all_regions<W: Future<Output = Result<(), ViewFailure>>>(
     (topic, name): (TopicId, &TopicName),
     work: impl Fn(RegionHandle) -> W,
 ) -> Result<(), ViewError> {
-    let results = join_all(shard.regions().into_iter().map(|region| {
+    let regions = shard.regions();
+    // One that has not joined the reign yet is no less a region.
+    let absent: Vec<_> = {
+        let state = shard.state();
+        let joined = |number| regions.iter().any(|region| region.record.number == number);
+        state.regions.iter().filter(|record| !joined(record.number)).map(|record| record.name.to_string()).collect()
+    };
+    let results = join_all(regions.into_iter().map(|region| {
         let (failing, name) = (region.failing, region.record.name.to_string());
         let working = work(region);
         async move { if failing { Err(ViewFailure::Unreachable(name)) } else { working.await } }
     }));
-    let results = results.await;
+    let absent = absent.into_iter().map(|name| Err(ViewFailure::Unreachable(name)));
+    let results: Vec<_> = results.await.into_iter().chain(absent).collect();
     let regions = results.len();
     let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
     if failed.is_empty() { Ok(()) } else { Err(ViewError { topic, name: name.clone(), failed, regions }) }

@@ -5,7 +5,8 @@
 //! that died has begun is released or finished by the next.
 
 mod apart;
-mod failures;
+mod breaks;
+pub(crate) mod failures;
 mod mending;
 mod round;
 mod views;
@@ -33,7 +34,7 @@ use crate::{
     deletion,
     job::JobContext,
     metrics::{CompactorMetrics, JobKind},
-    plan::{Demand, PlanSettings},
+    plan::{Demand, Memory, PlanSettings},
     status::{CompactorStatus, JobTotals, LastError, RunReport, RunningJob, Runs, backlog},
 };
 
@@ -183,12 +184,14 @@ impl Compactor {
             budget: Budget::new(settings.bytes_per_second),
             metrics,
             memory_bytes: settings.memory_bytes,
+            aside: 0,
             part_bytes: settings.part_bytes.max(1),
             writer: settings.fitting_writer(),
         };
         let worker = Worker {
             context,
             plan: settings.fitting_plan(),
+            memory: Memory::default(),
             env,
             shared: shared.clone(),
             inbox,
@@ -279,6 +282,7 @@ impl Look {
 pub struct Worker {
     context: JobContext,
     plan: PlanSettings,
+    memory: Memory,
     env: Env,
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<(u64, Demand)>,
@@ -354,6 +358,7 @@ impl Worker {
     async fn demanded(&mut self, demand: Demand) -> RunReport {
         let mut report = RunReport::default();
         self.failures.forget();
+        self.views.published.try_anew();
         self.look(demand, &mut report).await;
         report
     }

@@ -108,6 +108,8 @@ pub struct ArchiveFile {
     pub min_timestamp_ms: i64,
     /// Largest timestamp, milliseconds since the Unix epoch.
     pub max_timestamp_ms: i64,
+    /// Smallest timestamp of its tombstones: messages with a key and no value. `None` if there is none in it.
+    pub oldest_tombstone_ms: Option<i64>,
     /// Which attributes its messages use.
     pub attributes: AttributeSet,
     /// How often its messages were written into an archive file after the first time, at most.

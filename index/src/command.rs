@@ -475,6 +475,9 @@ pub enum Rejection {
     /// The claim is not there any more: it was released, or what was claimed is gone.
     #[error("the claim for archive file {0} is not there any more")]
     ClaimLost(FileId),
+    /// The topic's retention is not the one that messages were to be dropped by.
+    #[error("the retention of the topic has changed")]
+    RetentionChanged,
     /// A command that contradicts itself; only a faulty writer makes one.
     #[error("malformed command: {0}")]
     Malformed(&'static str),

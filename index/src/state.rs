@@ -5,7 +5,9 @@
 
 mod apply;
 mod archive;
+mod bodies;
 mod dedup;
+mod files;
 mod message_ids;
 mod partition;
 mod queue;
@@ -17,7 +19,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use apply::Touched;
 pub use archive::{Archive, Claimed, Garbage};
+pub(crate) use bodies::Bodies;
 pub use dedup::{Deduplication, Known, ProducerWindow, RememberedKey};
+pub use files::{FileTotals, Sum};
 pub use message_ids::MessageIds;
 pub(crate) use partition::batch_bytes;
 pub use partition::{BatchLocation, PartitionLog, Run};
@@ -98,6 +102,8 @@ pub struct ShardState {
     next_subscription: u64,
     topics: BTreeMap<TopicId, Topic>,
     names: BTreeMap<TopicName, TopicId>,
+    /// It follows from the topics and transactions.
+    bodies: Bodies,
 }
 
 impl ShardState {
@@ -116,8 +122,9 @@ impl ShardState {
         archive: Archive,
     ) -> Self {
         let names = topics.iter().map(|topic| (topic.name.clone(), topic.id)).collect();
+        let bodies = Bodies::of(topics.iter(), &transactions);
         let topics = topics.into_iter().map(|topic| (topic.id, topic)).collect();
-        Self { applied, time_ms, regions, transactions, archive, next_topic, next_subscription, topics, names }
+        Self { applied, time_ms, regions, transactions, archive, next_topic, next_subscription, topics, names, bodies }
     }
 
     /// The last identities given to a topic and to a queue subscription.
@@ -138,19 +145,36 @@ impl ShardState {
         logs.filter(|log| !log.runs.is_empty()).for_each(|log| log.waiting_since_ms = now);
     }
 
-    /// Entries whose bodies hold batches that are still needed; those with several are named several times.
+    /// Entries whose bodies hold batches that are still needed; those with several are named several times. Looks at every run:
+    /// what is deleted is not judged by a count that is kept up to date.
     pub fn bodies(&self) -> impl Iterator<Item = Sequence> {
         let logs = self.topics().flat_map(|topic| &topic.partitions);
         let stored = logs.flat_map(|log| log.runs()).map(|run| run.batch.sequence);
-        let publishes = |prepared: &&Prepared| prepared.publishes.iter().any(|publish| !publish.batches.is_empty());
-        let waiting = self.transactions.prepared().values().filter(publishes);
+        let waiting = self.transactions.prepared().values().filter(|prepared| prepared.references() > 0);
         stored.chain(waiting.map(|prepared| prepared.sequence))
+    }
+
+    /// How many entries that are. Costs nothing.
+    pub fn bodies_needed(&self) -> usize {
+        self.bodies.len()
+    }
+
+    /// The same with everything counted anew that is kept up to date as it changes.
+    #[cfg(test)]
+    pub(crate) fn recounted(&self) -> Self {
+        let mut anew = self.clone();
+        anew.bodies = Bodies::of(self.topics.values(), &self.transactions);
+        anew.archive.garbage_bytes = self.archive.garbage.values().map(|garbage| garbage.bytes).sum();
+        for log in anew.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
+            (log.journal_bytes, log.file_totals) = (batch_bytes(&log.runs), FileTotals::of(&log.files));
+        }
+        anew
     }
 
     /// Whether every identity of an archive file was given, and stands for one thing only: a file that is referenced, a
     /// claim on messages that are there, or garbage. Not so only in a damaged snapshot.
     pub(crate) fn knows_its_files(&self) -> bool {
-        let Archive { last, claims, garbage } = &self.archive;
+        let Archive { last, claims, garbage, .. } = &self.archive;
         let files = self.topics().flat_map(|topic| &topic.partitions).flat_map(|log| &log.files).map(|file| &file.id);
         let mut ids: Vec<_> = files.chain(claims.keys()).chain(garbage.keys()).collect();
         ids.sort_unstable();

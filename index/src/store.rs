@@ -14,6 +14,7 @@ mod local;
 mod metrics;
 mod open;
 mod options;
+mod readers;
 mod region;
 mod timing;
 mod upload;
@@ -26,7 +27,7 @@ pub use open::open;
 pub use options::{Secret, StoreOptions};
 pub use region::RegionStore;
 pub use timing::StoreTiming;
-pub use upload::{Listed, Upload};
+pub use upload::{Listed, Listing, Upload};
 use yielding::Memory;
 
 #[cfg(test)]

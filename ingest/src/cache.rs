@@ -4,12 +4,10 @@
 //! readers never go to the store), what was fetched from the store (each batch and each block of an archive file once,
 //! however many wait for it), and a few decoded batches, because a reader that takes a thousand messages at a time comes
 //! back to the same batch. Catching up fills the second and third shelf and leaves the tail alone. Blocks of archive
-//! files are kept decoded only: reading the same one again is common, and they decode slowly.
+//! files are kept decoded: reading the same one again is common, and they decode slowly. For who catches up the row
+//! groups that come next are kept as they are in the file.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashMap, VecDeque};
 
 use brigade_index::{
     archive::Footer,
@@ -19,13 +17,16 @@ use brigade_index::{
     state::BatchLocation,
 };
 use bytes::Bytes;
-use moka::{future::Cache, policy::EvictionPolicy};
+use moka::{policy::EvictionPolicy, sync::Cache};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3Builder;
 
+use self::{flight::Flights, groups::Coming};
 use crate::{IngestMetrics, chunk::Chunk, log::Log};
 
 mod files;
+mod flight;
+mod groups;
 
 pub(crate) use files::Found;
 
@@ -71,6 +72,8 @@ impl<V: Clone> Shelf<V> {
 enum Wanted {
     Batch(BatchLocation),
     Footer(FileId),
+    /// A row group, as it is in the file.
+    Group(FileId, usize),
     Block(FileId, usize),
 }
 
@@ -79,6 +82,7 @@ enum Wanted {
 enum Fetched {
     Batch(Bytes),
     Footer(Footer),
+    Group(Bytes),
     Block(Chunk),
 }
 
@@ -86,7 +90,7 @@ impl Fetched {
     fn memory(&self) -> usize {
         OVERHEAD
             + match self {
-                Self::Batch(bytes) => bytes.len(),
+                Self::Batch(bytes) | Self::Group(bytes) => bytes.len(),
                 Self::Footer(footer) => footer.memory(),
                 Self::Block(chunk) => chunk.memory(),
             }
@@ -99,7 +103,11 @@ pub(crate) struct BatchCache {
     metrics: IngestMetrics,
     tail: Mutex<Shelf<Bytes>>,
     fetched: Cache<Wanted, Fetched, Xxh3Builder>,
+    /// What is being fetched.
+    flights: Flights<Wanted, Result<Fetched, FetchError>>,
     decoded: Mutex<Shelf<Messages>>,
+    /// Row groups that are on their way.
+    coming: Coming,
 }
 
 impl BatchCache {
@@ -112,7 +120,7 @@ impl BatchCache {
             .eviction_policy(EvictionPolicy::lru())
             .build_with_hasher(Xxh3Builder::new());
         let (tail, decoded) = (Mutex::new(Shelf::new(4 * eighth)), Mutex::new(Shelf::new(eighth)));
-        Self { log, metrics, tail, fetched, decoded }
+        Self { log, metrics, tail, fetched, flights: Flights::default(), decoded, coming: Coming::default() }
     }
 
     /// Keeps a batch that was just published. Called on the shard's task: quick.
@@ -143,12 +151,15 @@ impl BatchCache {
             return Ok(bytes);
         }
         let fetch = async {
+            self.metrics.cache_miss();
             // A copy of its own: what the store hands out may be a slice of something larger, which it would keep alive.
             self.log.fetch(location).await.map(|bytes| Fetched::Batch(Bytes::copy_from_slice(&bytes)))
         };
         match self.fetch(Wanted::Batch(*location), fetch).await? {
             Fetched::Batch(bytes) => Ok(bytes),
-            Fetched::Footer(_) | Fetched::Block(_) => unreachable!("what is kept is what was wanted"),
+            Fetched::Footer(_) | Fetched::Group(_) | Fetched::Block(_) => {
+                unreachable!("what is kept is what was wanted")
+            }
         }
     }
 
@@ -158,15 +169,25 @@ impl BatchCache {
         wanted: Wanted,
         fetch: impl Future<Output = Result<Fetched, FetchError>>,
     ) -> Result<Fetched, FetchError> {
-        if let Some(fetched) = self.fetched.get(&wanted).await {
+        if let Some(fetched) = self.fetched.get(&wanted) {
             self.metrics.cache_hit();
             return Ok(fetched);
         }
-        let fetch = async {
-            self.metrics.cache_miss();
-            fetch.await
-        };
-        self.fetched.try_get_with(wanted, fetch).await.map_err(|error: Arc<FetchError>| (*error).clone())
+        // In a box: what waits for one fetch within another grows large.
+        let fetch = Box::pin(async {
+            // Somebody else may have put it there just now.
+            if let Some(fetched) = self.fetched.get(&wanted) {
+                self.metrics.cache_hit();
+                return Ok(fetched);
+            }
+            let fetched = fetch.await?;
+            self.fetched.insert(wanted, fetched.clone());
+            // What is too much goes now, not when the cache next looks at the clock: memory stays within its limit, and a
+            // simulation depends on nothing but itself.
+            self.fetched.run_pending_tasks();
+            Ok(fetched)
+        });
+        self.flights.join(wanted, fetch).await
     }
 
     /// Most bytes of what is fetched.

@@ -111,7 +111,7 @@ impl Reader {
                 return Err(IngestError::OffsetExpired { offset: from, log_start });
             }
         }
-        let slices = self.finish(topic, &[(partition, from, next_offset)], taken).await;
+        let slices = self.finish(topic, &[(partition, from, next_offset)], taken);
         Ok(ReadReply { slices, next_offset, high_watermark, log_start })
     }
 
@@ -172,7 +172,7 @@ impl Reader {
         }
         parts.retain(|(_, from, next)| from < next);
         parts.sort_unstable();
-        let slices = self.finish(topic, &parts, taken).await;
+        let slices = self.finish(topic, &parts, taken);
         Ok(PollReply { slices, positions: parts.into_iter().map(|(partition, _, next)| (partition, next)).collect() })
     }
 
@@ -263,7 +263,7 @@ impl Reader {
     }
 
     /// Counts what was read, and notes it for each partition: its number, where it was read from, and where it goes on.
-    async fn finish(&self, topic: TopicId, parts: &[(Partition, Offset, Offset)], taken: Taken) -> Vec<Slice> {
+    fn finish(&self, topic: TopicId, parts: &[(Partition, Offset, Offset)], taken: Taken) -> Vec<Slice> {
         let (mut messages, mut bytes) = (0, BTreeMap::<_, usize>::new());
         for slice in &taken.slices {
             messages += slice.rows;
@@ -272,7 +272,7 @@ impl Reader {
         self.metrics.read(messages, bytes.values().sum());
         for (partition, from, next) in parts.iter().copied() {
             let bytes = bytes.get(&partition).copied().unwrap_or(0) as u64;
-            self.ahead.read(Part { topic, partition, from, next, bytes }).await;
+            self.ahead.read(Part { topic, partition, from, next, bytes });
         }
         taken.slices
     }

@@ -7,6 +7,8 @@ use clap::{Args, Subcommand};
 use super::{
     CliError, Context,
     output::{bytes, count, print_json, print_line, print_table, table},
+    times::shown_point,
+    units::shown_time,
 };
 use crate::client::{Compactor, CompactorRun};
 
@@ -104,7 +106,10 @@ fn show(status: &Compactor) -> Result<(), CliError> {
         Some(job) => {
             let topic = job.topic.as_deref().unwrap_or("-");
             let (kind, partitions, input) = (&job.kind, job.partitions, bytes(job.input_bytes));
-            print_line(format_args!("under way: {kind} of {partitions} partitions, topic {topic}, {input}"))?;
+            let since = shown_point(job.since_ms);
+            print_line(format_args!(
+                "under way: {kind} of {partitions} partitions, topic {topic}, {input}, since {since}"
+            ))?;
         }
         None => print_line("under way: nothing")?,
     }
@@ -125,8 +130,7 @@ fn show(status: &Compactor) -> Result<(), CliError> {
         let header = ["region", "files missing", "bytes", "copies missing", "copied", "bytes", "a second", "left"];
         let mut rows = table(&header, &[1, 2, 3, 4, 5, 6, 7]);
         for repair in &status.repairs {
-            let left =
-                repair.remaining_ms.map_or_else(|| "-".to_owned(), |ms| format!("{} s", count(ms.div_ceil(1000))));
+            let left = repair.remaining_ms.map_or_else(|| "-".to_owned(), |ms| shown_time(ms.next_multiple_of(1_000)));
             rows.add_row([
                 repair.region.clone(),
                 count(repair.files_missing),
@@ -140,5 +144,7 @@ fn show(status: &Compactor) -> Result<(), CliError> {
         }
         print_table(&rows)?;
     }
-    status.last_error.iter().try_for_each(|error| print_line(format_args!("last error: {}", error.problem)))
+    status.last_error.iter().try_for_each(|error| {
+        print_line(format_args!("last error, at {}: {}", shown_point(error.time_ms), error.problem))
+    })
 }

@@ -53,6 +53,16 @@ pub enum CliError {
     /// Anything else.
     #[error("{0}")]
     Failed(String),
+    /// A signal ended it; says how far it came.
+    #[error("interrupted: {message}")]
+    Interrupted {
+        /// The exit code.
+        code: u8,
+        /// How far it came.
+        message: String,
+        /// How to go on.
+        hint: String,
+    },
     /// Whoever read the output has left (`| head`): a quiet success.
     #[error("the reader of the output has left")]
     ReaderGone,
@@ -81,6 +91,7 @@ impl CliError {
             Self::Usage(_) => 2,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => 3,
             Self::Io { .. } | Self::Failed(_) => 1,
+            Self::Interrupted { code, .. } => *code,
             Self::ReaderGone => 0,
         }
     }
@@ -94,6 +105,7 @@ impl CliError {
             Self::Usage(_) => "usage",
             Self::Io { .. } => "input_output",
             Self::Failed(_) => "failed",
+            Self::Interrupted { .. } => "interrupted",
             Self::ReaderGone => "reader_gone",
         }
     }
@@ -104,7 +116,7 @@ impl CliError {
             Self::Client(error) | Self::Partly { source: error, .. } => {
                 command_for(error.code()).unwrap_or(error.hint())
             }
-            Self::Input { hint, .. } | Self::Refused { hint, .. } => hint,
+            Self::Input { hint, .. } | Self::Refused { hint, .. } | Self::Interrupted { hint, .. } => hint,
             Self::Usage(_) => "see --help.",
             _ => "",
         }

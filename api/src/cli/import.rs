@@ -1,20 +1,33 @@
 //! `brigade import`: a thread cuts a file into publish bodies (`import/{lines,csv,parquet}.rs`), which are sent one after
 //! the other, each repeated under its sequence until it is acknowledged.
 
-use std::{fs::File, path::PathBuf, thread, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Read},
+    panic::{self, AssertUnwindSafe},
+    path::PathBuf,
+    pin::pin,
+    thread,
+    time::Duration,
+};
 
 use clap::Args;
 use serde_json::json;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 use super::{
     CliError, Context,
+    interrupt::Interrupt,
     output::{bytes, count, print_json, print_line},
     progress::Progress,
     transfer::FileFormat,
 };
 use crate::client::{ClientError, ContentType, Payload, PublishIdentity, RetryPolicy, TopicSettings};
 
+mod columns;
 mod csv;
 mod lines;
 mod parquet;
@@ -24,11 +37,18 @@ Examples:
   brigade import orders orders.parquet --create
   brigade import orders orders.ndjson --create --partitions 4 --keep-partitions
   brigade import people people.csv --key-column id --value-column profile
+  zcat orders.ndjson.gz | brigade import orders - --format ndjson
   brigade import orders orders.parquet --skip 120000     go on where an import broke off
 
-Reads what brigade export writes, and files of others: Parquet with a column value (and key,
-timestamp, headers, kind, group, priority, deliver_at, expires_at, partition if they are there, any
-others are left out), NDJSON with the message objects of a publish, CSV under a line of names.
+Reads what brigade export writes, and files of others: NDJSON with the message objects of a publish,
+CSV under a line of names, and Parquet with a column value and, if they are there,
+  key, value          text or bytes; numbers and times become text
+  timestamp, deliver_at, expires_at
+                      timestamps (UTC if they have no zone), dates, or milliseconds since the Unix epoch
+  headers             a map of text to text, or lists of structs of a name and a value
+  kind                text, json or binary
+  group, priority, partition
+Other columns are left out. Parquet may be compressed with Snappy, gzip, LZ4 or Zstandard.
 Timestamps, keys, headers and attributes are kept; offsets are given anew, and messages that have
 expired are left out. Messages are published in the order of the file, one request at a time, so
 their order stays.";
@@ -40,13 +60,16 @@ const BODY_BYTES: usize = 4 * 1024 * 1024;
 /// A message that expires so soon could expire on its way.
 const EXPIRES_SOON_MS: i64 = 60_000;
 
+/// How long a signal waits for the answer to a request that is under way.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
+
 /// Arguments of `brigade import`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub struct ImportArgs {
     /// Name of the topic
     topic: String,
-    /// File to read
+    /// File to read; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Format of the file [default: what its name ends in]
@@ -85,6 +108,56 @@ struct Wanted {
     value_column: String,
 }
 
+/// What is imported.
+struct Input {
+    /// Its name.
+    what: String,
+    content: Content,
+    /// Its size in bytes, if that is known before it is read.
+    length: Option<u64>,
+}
+
+enum Content {
+    File(File),
+    /// What is read once, from the beginning to the end.
+    Stream(Stream),
+}
+
+type Stream = Box<dyn Read + Send>;
+
+impl Content {
+    fn stream(self) -> Stream {
+        match self {
+            Self::File(file) => Box::new(file),
+            Self::Stream(stream) => stream,
+        }
+    }
+}
+
+impl Input {
+    fn open(args: &ImportArgs) -> Result<Self, CliError> {
+        if args.file.as_os_str() == "-" {
+            return Ok(Self {
+                what: "standard input".to_owned(),
+                content: Content::Stream(Box::new(io::stdin())),
+                length: None,
+            });
+        }
+        let what = args.file.display().to_string();
+        let file = File::open(&args.file).and_then(|file| Ok((file.metadata()?, file)));
+        let (data, file) = file.map_err(|source| CliError::Io { what: what.clone(), source })?;
+        if data.is_dir() {
+            let hint = "import its files one by one".to_owned();
+            return Err(CliError::Input { message: format!("{what} is a directory"), hint });
+        }
+        Ok(if data.is_file() {
+            Self { what, content: Content::File(file), length: Some(data.len()) }
+        } else {
+            Self { what, content: Content::Stream(Box::new(file)), length: None }
+        })
+    }
+}
+
 /// A publish body.
 #[derive(Debug)]
 struct Body {
@@ -108,9 +181,8 @@ trait Source: Send {
 /// Runs `brigade import`.
 pub(super) async fn run(context: &Context, args: ImportArgs) -> Result<(), CliError> {
     let format = FileFormat::choose(args.format, &args.file)?;
-    let what = args.file.display().to_string();
-    let file = File::open(&args.file).map_err(|source| CliError::Io { what: what.clone(), source })?;
-    let length = file.metadata().map_err(|source| CliError::Io { what: what.clone(), source })?.len();
+    let Input { what, content, length } = Input::open(&args)?;
+    let named = what.clone();
     let wanted = Wanted {
         expired_ms: context.client.env().clock.now_ms() + EXPIRES_SOON_MS,
         keep_partitions: args.keep_partitions,
@@ -118,9 +190,16 @@ pub(super) async fn run(context: &Context, args: ImportArgs) -> Result<(), CliEr
         value_column: args.value_column.clone(),
     };
     let source: Box<dyn Source> = match format {
-        FileFormat::Ndjson => Box::new(lines::Lines::new(file, what, &wanted)),
-        FileFormat::Csv => Box::new(csv::Rows::new(file, what, wanted)?),
-        FileFormat::Parquet => Box::new(parquet::Batches::new(file, what, wanted, length)?),
+        FileFormat::Ndjson => Box::new(lines::Lines::new(content.stream(), what, &wanted)),
+        FileFormat::Csv => Box::new(csv::Rows::new(content.stream(), what, wanted)?),
+        FileFormat::Parquet => match content {
+            Content::File(file) => Box::new(parquet::Batches::new(file, what, wanted, length.unwrap_or(0))?),
+            Content::Stream(_) => {
+                let hint = "write it to a file first, or send NDJSON or CSV".to_owned();
+                let message = format!("{what} is read from its beginning to its end, and Parquet cannot be");
+                return Err(CliError::Input { message, hint });
+            }
+        },
     };
     if args.create {
         create(context, &args.topic, args.partitions).await?;
@@ -128,19 +207,35 @@ pub(super) async fn run(context: &Context, args: ImportArgs) -> Result<(), CliEr
     let policy =
         RetryPolicy { give_up_after: Duration::from_secs(args.retry_seconds.into()), ..RetryPolicy::default() };
     let id = format!("{:032x}", context.client.env().entropy.next_u128());
+    let mut interrupt = Interrupt::new()?;
     let (mut bodies, started) = (start(source, args.skip), Instant::now());
-    let mut progress = Progress::new(Some(length), context.json());
-    let (mut imported, mut left_out, mut sequence) = (0, 0, 0);
+    let mut progress = Progress::new(length, context.json());
+    let (mut imported, mut left_out, mut sequence, mut input) = (0, 0, 0, 0);
     let failed = |error: CliError, done: u64| broke_off(error, &args, done);
-    while let Some(body) = bodies.recv().await {
+    loop {
         let done = imported + left_out;
+        let body = tokio::select! {
+            biased;
+            code = interrupt.asked() => return Err(interrupted(code, &args, done, 0)),
+            body = bodies.recv() => body,
+        };
+        let Some(body) = body else { break };
         let Body { payload, messages, expired, input_bytes } = body.map_err(|error| failed(error, done))?;
         left_out += expired;
         if messages == 0 {
             continue;
         }
         let identity = PublishIdentity::Producer { id: id.clone(), sequence };
-        let published = context.client.publish(&args.topic, &payload, &identity, &policy).await;
+        let mut publish = pin!(context.client.publish(&args.topic, &payload, &identity, &policy));
+        let published = tokio::select! {
+            biased;
+            published = &mut publish => published,
+            // What is under way is waited for, so that it is known what is done.
+            code = interrupt.asked() => match timeout(LAST_ANSWER, publish).await {
+                Ok(Ok(_)) => return Err(interrupted(code, &args, done + messages + expired, 0)),
+                _ => return Err(interrupted(code, &args, done, messages)),
+            },
+        };
         let stored = published.map_err(|error| failed(error.into(), done))?.messages.len() as u64;
         if stored != messages {
             let why = format!("it acknowledges {stored} messages of {messages}");
@@ -148,21 +243,22 @@ pub(super) async fn run(context: &Context, args: ImportArgs) -> Result<(), CliEr
         }
         imported += messages;
         sequence += 1;
+        input += input_bytes;
         progress.add(messages, input_bytes);
     }
     drop(progress);
     let seconds = started.elapsed().as_secs_f64();
     if context.json() {
         return print_json(&json!({
-            "messages": imported, "skipped": args.skip, "expired": left_out, "bytes": length, "seconds": seconds
+            "messages": imported, "skipped": args.skip, "expired": left_out, "bytes": length.unwrap_or(input),
+            "seconds": seconds
         }));
     }
     let expired = if left_out == 0 { String::new() } else { format!("; {} had expired", count(left_out)) };
     print_line(format_args!(
-        "imported {} messages of {} ({}) into {} in {seconds:.2} s{expired}",
+        "imported {} messages of {named} ({}) into {} in {seconds:.2} s{expired}",
         count(imported),
-        args.file.display(),
-        bytes(length),
+        bytes(length.unwrap_or(input)),
         args.topic
     ))
 }
@@ -182,7 +278,7 @@ async fn create(context: &Context, topic: &str, partitions: Option<u32>) -> Resu
 fn start(mut source: Box<dyn Source>, skip: u64) -> mpsc::Receiver<Result<Body, CliError>> {
     let (sender, receiver) = mpsc::channel(2);
     thread::spawn(move || {
-        let mut cut = || -> Result<(), CliError> {
+        let cut = || -> Result<(), CliError> {
             let skipped = source.skip(skip)?;
             if skipped < skip {
                 let message = format!("the file has only {skipped} messages, and {skip} were to be skipped");
@@ -196,7 +292,12 @@ fn start(mut source: Box<dyn Source>, skip: u64) -> mpsc::Receiver<Result<Body, 
             }
             Ok(())
         };
-        if let Err(error) = cut() {
+        // The Parquet library panics on some files that are none. That must not look like the end of the file.
+        let result = panic::catch_unwind(AssertUnwindSafe(cut)).unwrap_or_else(|_| {
+            let message = "the file is damaged: taking it apart failed in the middle".to_owned();
+            Err(CliError::Input { message, hint: "write it anew; what is named as done is in the topic".to_owned() })
+        });
+        if let Err(error) = result {
             let _ = sender.blocking_send(Err(error));
         }
     });
@@ -215,6 +316,20 @@ fn broke_off(error: CliError, args: &ImportArgs, done: u64) -> CliError {
         CliError::Input { message, hint } => CliError::Input { message: format!("{message}; {so_far}"), hint },
         other => other,
     }
+}
+
+/// What is told when a signal ends an import: how much of the file is done, and what may be.
+fn interrupted(code: u8, args: &ImportArgs, done: u64, unknown: u64) -> CliError {
+    let done = args.skip + done;
+    let message = format!("{} messages of the file are done", count(done));
+    let (message, hint) = match unknown {
+        0 => (message, format!("go on with --skip {done}")),
+        unknown => (
+            format!("{message}, and whether the next {} are is not known", count(unknown)),
+            format!("--skip {done} publishes these, perhaps again; --skip {} leaves them out", done + unknown),
+        ),
+    };
+    CliError::Interrupted { code, message, hint }
 }
 
 /// Lines of NDJSON that become a body.

@@ -10,6 +10,7 @@ use super::{
     CliError, Context,
     print::{Printer, Style},
     settle::MAX_VISIBILITY_MS,
+    times,
 };
 use crate::client::{ErrorKind, PollRequest, Position, RetryPolicy, SubscriptionStart};
 
@@ -58,7 +59,7 @@ pub struct PollArgs {
     /// Create the subscription, a stream, if it does not exist
     #[arg(long)]
     pub create: bool,
-    /// Where a created subscription begins: earliest, latest or milliseconds since the Unix epoch
+    /// Where a created subscription begins: earliest, latest, or a time: 2026-01-31T12:00:00Z, or milliseconds since the Unix epoch
     #[arg(long, value_name = "PLACE", default_value = "earliest", requires = "create", value_parser = start)]
     pub start: SubscriptionStart,
     /// Of a stream: commit the positions of the printed messages
@@ -114,7 +115,9 @@ pub(super) fn start(text: &str) -> Result<SubscriptionStart, String> {
     match text {
         "earliest" => Ok(SubscriptionStart::Earliest),
         "latest" => Ok(SubscriptionStart::Latest),
-        _ => text.parse().map(SubscriptionStart::Timestamp).map_err(|_| "`earliest`, `latest` or milliseconds".into()),
+        _ => times::point(text)
+            .map(SubscriptionStart::Timestamp)
+            .map_err(|why| format!("`earliest`, `latest` or a time; {why}")),
     }
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use super::{
     CliError, Context,
     print::{Printer, Style},
+    times,
 };
 use crate::client::{Page, Start};
 
@@ -35,8 +36,8 @@ pub struct ReadArgs {
     /// Where to begin: earliest, latest or an offset
     #[arg(long, value_name = "OFFSET", default_value = "earliest", value_parser = start)]
     pub offset: Start,
-    /// Begin at the first message of this time or later, in milliseconds since the Unix epoch
-    #[arg(long, value_name = "MS", conflicts_with = "offset")]
+    /// Begin at the first message of this time or later: 2026-01-31T12:00:00Z, or milliseconds since the Unix epoch
+    #[arg(long, value_name = "TIME", conflicts_with = "offset", value_parser = times::point)]
     pub timestamp: Option<i64>,
     /// Most messages, over all partitions
     #[arg(long, value_name = "N")]

@@ -17,6 +17,7 @@ use clap::Args;
 
 use super::{
     CliError, Context,
+    interrupt::Interrupt,
     output::{count, print_json, print_line, print_table, table},
     progress::LongWork,
     scrub::target,
@@ -92,7 +93,15 @@ pub(super) async fn run(context: &Context, args: RestoreArgs) -> Result<(), CliE
     let rate = args.bandwidth_mib.saturating_mul(1 << 20);
     let restore = Restore::new(source, targets, rate, env, progress.clone())?.despite_gaps(args.despite_gaps);
     let shown = LongWork::new(progress, context.json());
-    let report = restore.run().await;
+    let mut interrupt = Interrupt::new()?;
+    let report = tokio::select! {
+        biased;
+        report = restore.run() => report,
+        code = interrupt.asked() => {
+            let hint = "the same command goes on".to_owned();
+            return Err(CliError::Interrupted { code, message: "the new cluster cannot be served yet".to_owned(), hint });
+        }
+    };
     drop(shown);
     drop(made);
     show(context, &report?)

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 
 use super::{
     CliError, Context,
+    interrupt::Interrupt,
     output::{bytes, count, print_json, print_line, print_table, table},
     progress::LongWork,
     serve::{RegionArg, ServeArgs},
@@ -114,12 +115,19 @@ pub(super) async fn run(context: &Context, args: ScrubArgs) -> Result<(), CliErr
         bytes_per_second: args.bandwidth_mib.saturating_mul(1 << 20),
         concurrency: args.concurrency.into(),
     };
+    // A file that cannot be written is told of before everything is read.
+    args.resume.as_deref().map_or(Ok(()), |path| write_done(path, &done))?;
+    let mut interrupt = Interrupt::new()?;
     let progress = Arc::new(Progress::default());
     let scrub = Scrub::new(ShardId(0), targets, settings, progress.clone(), done.clone());
     let shown = LongWork::new(progress, context.json());
     let report = tokio::select! {
         biased;
         report = scrub.run() => report,
+        code = interrupt.asked() => {
+            drop(shown);
+            return Err(interrupted(code, args.resume.as_deref(), &done));
+        }
         () = keep(args.resume.as_deref(), &done) => return Ok(()),
     };
     drop(shown);
@@ -128,7 +136,10 @@ pub(super) async fn run(context: &Context, args: ScrubArgs) -> Result<(), CliErr
     }
     let report = report.map_err(|NothingToSee(problem)| CliError::Input {
         message: format!("no region of a cluster can be read: {problem}"),
-        hint: "name the regions as for brigade serve: --region NAME=URL, --data DIR or --config FILE".to_owned(),
+        hint:
+            "name the regions as for brigade serve: --region NAME=URL, --data DIR (with --dev-regions N, if there are \
+               several) or --config FILE"
+                .to_owned(),
     })?;
     show(context, &report)?;
     if report.is_clean() {
@@ -138,6 +149,21 @@ pub(super) async fn run(context: &Context, args: ScrubArgs) -> Result<(), CliErr
     let left = open.count() as u64 + report.findings_left_out;
     let findings = if left == 1 { "1 finding is".to_owned() } else { format!("{} findings are", count(left)) };
     Err(CliError::Failed(format!("{findings} left")))
+}
+
+/// Keeps what was found whole, and says how to go on.
+fn interrupted(code: u8, resume: Option<&Path>, done: &Mutex<Done>) -> CliError {
+    let message = format!("objects found whole so far: {}", count(done.lock().objects() as u64));
+    match resume.map(|path| (path, write_done(path, done))) {
+        Some((_, Err(error))) => error,
+        Some((path, Ok(()))) => {
+            let hint = format!("go on with --resume {}", path.display());
+            CliError::Interrupted { code, message, hint }
+        }
+        None => {
+            CliError::Interrupted { code, message, hint: "with --resume FILE it can go on after a break".to_owned() }
+        }
+    }
 }
 
 fn io(path: &Path, source: std::io::Error) -> CliError {

@@ -6,6 +6,7 @@ use super::{
     CliError, Context,
     output::{count, print_json, print_line, print_table, table},
     region::{PROGRESS, progress_cells},
+    units::shown_time,
 };
 use crate::client::{Shard, ShardList};
 
@@ -45,7 +46,7 @@ fn show(list: &ShardList) -> Result<(), CliError> {
         "address",
         "ballot",
         "committed",
-        "takeover ms",
+        "takeover took",
         "partitions",
         "under-replicated",
         "offline",
@@ -75,7 +76,7 @@ fn cells(shard: &Shard) -> [String; 9] {
         or_dash(shard.address.clone()),
         shard.ballot.clone(),
         shard.committed.to_string(),
-        or_dash(shard.takeover_ms.map(count)),
+        or_dash(shard.takeover_ms.map(shown_time)),
         count(shard.partitions.total),
         count(shard.partitions.under_replicated),
         count(shard.partitions.offline),

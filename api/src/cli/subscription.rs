@@ -51,7 +51,7 @@ enum SubscriptionCommand {
         /// What it is
         #[arg(long, value_name = "KIND", default_value = "stream")]
         kind: KindArg,
-        /// Where it begins: earliest, latest or milliseconds since the Unix epoch
+        /// Where it begins: earliest, latest, or a time: 2026-01-31T12:00:00Z, or milliseconds since the Unix epoch
         #[arg(long, value_name = "PLACE", default_value = "earliest", value_parser = poll::start)]
         start: SubscriptionStart,
         #[command(flatten)]
@@ -80,7 +80,7 @@ enum SubscriptionCommand {
     Seek {
         #[command(flatten)]
         name: NameArgs,
-        /// Where to: earliest, latest or milliseconds since the Unix epoch
+        /// Where to: earliest, latest, or a time: 2026-01-31T12:00:00Z, or milliseconds since the Unix epoch
         #[arg(long, value_name = "PLACE", value_parser = poll::start)]
         to: Option<SubscriptionStart>,
         /// Next offset of a partition; partitions that are not named stay

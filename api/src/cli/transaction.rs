@@ -8,6 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::{
     CliError, Context,
     output::{count, print_json, print_line, print_table, table},
+    times::shown_point,
 };
 use crate::client::{RetryPolicy, Transacted, Transaction};
 
@@ -125,6 +126,13 @@ fn show(context: &Context, transaction: &Transaction) -> Result<(), CliError> {
         return print_json(transaction);
     }
     print_line(format_args!("transaction {}: {}", transaction.id, transaction.state))?;
+    for (what, time) in [
+        ("prepared", transaction.prepared_at),
+        ("expires", transaction.expires_at),
+        ("decided", transaction.decided_at),
+    ] {
+        time.iter().try_for_each(|time| print_line(format_args!("{what}: {}", shown_point(*time))))?;
+    }
     let mut rows = table(&["what", "topic", "where", "offset", "messages"], &[3, 4]);
     for part in &transaction.publish {
         let offset = part.offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
@@ -151,9 +159,9 @@ async fn list(context: &Context) -> Result<(), CliError> {
     if context.json() {
         return print_json(&transactions);
     }
-    let mut rows = table(&["transaction", "prepared at", "expires at", "messages", "acknowledged"], &[1, 2, 3, 4]);
+    let mut rows = table(&["transaction", "prepared at", "expires at", "messages", "acknowledged"], &[3, 4]);
     for transaction in transactions {
-        let time = |time: Option<i64>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
+        let time = |time: Option<i64>| time.map_or_else(|| "-".to_owned(), shown_point);
         let messages = transaction.publish.iter().map(|part| part.messages).sum();
         let acknowledged = transaction.ack.iter().map(|ack| ack.messages).sum();
         let (from, to) = (time(transaction.prepared_at), time(transaction.expires_at));

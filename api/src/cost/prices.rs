@@ -65,7 +65,7 @@ impl Table {
     /// When it is malformed, or a price is negative or not a number.
     pub(crate) fn parse(text: &str) -> Result<Self, PricesError> {
         let table: BTreeMap<String, Prices> =
-            toml::from_str(text).map_err(|error| PricesError::Malformed(error.to_string()))?;
+            toml::from_str(text).map_err(|error| PricesError::Malformed(error.to_string().trim_end().to_owned()))?;
         for (store, prices) in &table {
             let Prices { put, get, sent, received, transfer, stored, .. } = *prices;
             let named = [

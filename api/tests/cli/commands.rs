@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::mock::{Fault, Mock};
 
 /// Runs the binary with `input` on standard input.
-async fn brigade(mock: &Mock, arguments: &[&str], input: &str) -> Output {
+pub(crate) async fn brigade(mock: &Mock, arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_brigade"));
     command.args(arguments).env("BRIGADE_SERVER", &mock.url).env_remove("BRIGADE_OUTPUT");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -157,7 +157,7 @@ async fn regions_are_listed_and_changed() {
 async fn shards_are_listed() {
     let mock = Mock::start().await;
     let table = done(brigade(&mock, &["shard", "list"], "").await);
-    for text in ["LEADER", "n1", "1,070", "UNDER-REPLICATED", "behind", "300"] {
+    for text in ["LEADER", "n1", "1s70ms", "UNDER-REPLICATED", "behind", "300"] {
         assert!(table.contains(text), "{text} is not in\n{table}");
     }
     let list: Value =

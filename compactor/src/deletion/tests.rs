@@ -1,6 +1,13 @@
 //! Deletion: nothing that is referenced, everything else, whatever happens in between.
 
-use brigade_index::state::Topic;
+use brigade_index::{
+    state::Topic,
+    store::{
+        Operation,
+        fault::{Answer, Fault, Rule},
+    },
+};
+use object_store::path::Path;
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -102,6 +109,40 @@ async fn the_views_of_a_topic_that_is_gone_go_before_its_last_file() {
         }
         assert!(trial.shard.state().archive.garbage().is_empty());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn views_are_not_removed_again_and_again_while_a_region_does_not_do_as_it_is_asked() {
+    let trial = Trial::new(4).await;
+    let topic = trial.topic("t").await;
+    trial.publish(topic, 10).await;
+    let file = trial.archive(topic, 0, 10, 100).await.unwrap();
+    let (key, name) = (trial.key(topic, &file).unwrap(), TopicName::new("t").unwrap());
+    views::publish(&trial.shard, topic).await.unwrap();
+    trial.propose(Command::DeleteTopic { topic }).await;
+    let published = Published::new((Duration::from_secs(60), Duration::from_secs(60)));
+    let (broken, prefix) = (Fault::Fail { applied: false, answer: Answer::Status(403) }, Path::from("archive"));
+    trial.faults[1].add(Rule::always(Operation::List, broken).under(prefix));
+    trial.faults[1].add(Rule::always(Operation::Delete, broken).under(key.clone()));
+    // The file is asked for each time, its views are not.
+    for expected in [2, 3, 5] {
+        assert_eq!(run(&trial.shard, &trial.env, NOW, &published).await.unwrap().files, 0);
+        assert_eq!(trial.faults[1].struck(), expected);
+        tokio::time::sleep(Duration::from_secs(40)).await;
+    }
+    // Whoever asks for it need not wait. Now it is the file alone that stays.
+    trial.faults[1].heal();
+    trial.faults[1].add(Rule::always(Operation::Delete, broken).under(key));
+    published.try_anew();
+    let (asked, latest) = (Fault::Delay(Duration::from_millis(1)), brigade_index::keys::latest(&name));
+    trial.faults[0].add(Rule::always(Operation::Delete, asked).under(latest));
+    for _ in 0..3 {
+        assert_eq!(run(&trial.shard, &trial.env, NOW, &published).await.unwrap().files, 0);
+        assert_eq!(trial.faults[0].struck(), 1, "what is removed is not looked for again");
+    }
+    trial.faults[1].heal();
+    assert_eq!(run(&trial.shard, &trial.env, NOW, &published).await.unwrap().files, 1);
+    assert!(trial.shard.state().archive.garbage().is_empty());
 }
 
 /// A step of a history.

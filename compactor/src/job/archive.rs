@@ -104,21 +104,13 @@ async fn archive(
     };
     let parts = inputs.into_iter().zip(ids).map(begin).collect::<Result<_, JobError>>()?;
     let mut archiver = Archiver { context, parts, ahead: 0, decoded: None };
-    let mut waiting = steps(&runs).into_iter().peekable();
-    let mut reading = FuturesOrdered::new();
-    loop {
-        let most = (context.memory_bytes / AHEAD_SHARE) as u64;
-        while reading.len() < AHEAD
-            && let Some(step) = waiting.next_if(|step| reading.is_empty() || archiver.ahead + step.bytes() <= most)
-        {
-            archiver.ahead += step.bytes();
-            reading.push_back(fetch(context, step));
+    match archiver.take_all(steps(&runs), failed).await {
+        Ok(()) => archiver.finish(failed).await,
+        Err(error) => {
+            archiver.abort().await;
+            Err(error)
         }
-        archiver.count();
-        let Some(fetched) = reading.next().await else { break };
-        archiver.take(fetched, failed).await?;
     }
-    archiver.finish(failed).await
 }
 
 /// Reads what a step needs. What could not be read is looked for batch by batch later.
@@ -180,7 +172,32 @@ impl Archiver<'_> {
     }
 
     fn count(&self) {
-        self.context.metrics.holds(self.memory());
+        self.context.holds(self.memory());
+    }
+
+    /// Reads ahead, and puts everything into the files.
+    async fn take_all(&mut self, steps: Vec<Step>, failed: &mut Option<JobError>) -> Result<(), JobError> {
+        let context = self.context;
+        let mut waiting = steps.into_iter().peekable();
+        let mut reading = FuturesOrdered::new();
+        loop {
+            let most = (context.memory_bytes / AHEAD_SHARE) as u64;
+            while reading.len() < AHEAD
+                && let Some(step) = waiting.next_if(|step| reading.is_empty() || self.ahead + step.bytes() <= most)
+            {
+                self.ahead += step.bytes();
+                reading.push_back(fetch(context, step));
+            }
+            self.count();
+            let Some(fetched) = reading.next().await else { return Ok(()) };
+            self.take(fetched, failed).await?;
+        }
+    }
+
+    /// Forgets the files.
+    async fn abort(self) {
+        let files = self.parts.into_iter().filter_map(|part| part.file);
+        join_all(files.map(|(_, outgoing)| outgoing.abort())).await;
     }
 
     /// Puts the runs of a step into their files. A part that cannot be read is left out from then on.
@@ -271,11 +288,11 @@ impl Archiver<'_> {
             }
         }
         let held = |ended: &[(FileHead, Written, Outgoing)]| ended.iter().map(|(.., out)| out.memory()).sum::<usize>();
-        self.context.metrics.holds(held(&ended));
+        self.context.holds(held(&ended));
         let sending = ended.into_iter().map(|(head, written, outgoing)| async move {
             let regions = outgoing.finish().await?;
             let file = written.file(&head, 0, false, regions);
-            Ok(Archived { id: head.id, file: Some(file), compacted: false })
+            Ok(Archived { id: head.id, file: Some(file), compacted: None })
         });
         let sent: Vec<Result<Archived, JobError>> = stream::iter(sending).buffered(SENT_AT_ONCE).collect().await;
         let mut archived = Vec::with_capacity(sent.len());

@@ -3,20 +3,21 @@
 //! First the keys of the dirty part are read. Then the files are gone through from the first to the last: each that loses
 //! a message is written again and put in the place of the old one before the next is begun. So a compaction that breaks off
 //! has lost nothing and need not be undone: what a later message has the key of may be dropped at any time, and a tombstone
-//! is dropped only when nothing with its key is left before it.
+//! is dropped only when nothing with its key is left before it. In what is clean no key is there twice, so that a tombstone
+//! whose time is over can go at any time, too. It takes breaks between files, where others work.
 
 use std::ops::Range;
 
 use brigade_index::{
     archive::{ArchiveError, ArchiveFile, FileWriter, Footer, Keys, Rows},
-    command::{Archived, ClaimPart, Rejection},
+    command::{Archived, ClaimPart, Rejection, Retention},
     ids::{FileId, Offset},
     shard::FetchError,
 };
 use bytes::Bytes;
 use futures::future::try_join_all;
 
-use super::{FilePlace, JobContext, JobError, Outgoing, slice};
+use super::{Breaks, FilePlace, JobContext, JobError, Outgoing, slice};
 use crate::{
     keys::{Full, Keeper, KeyMap, KeyPart},
     metrics::JobKind,
@@ -29,31 +30,36 @@ const KEYS_SHARE: usize = 4;
 /// The part of the job's memory that a file may take before it is sent in parts.
 const FILE_SHARE: usize = 4;
 
-/// Runs a key compaction at the time `now_ms`, milliseconds since the Unix epoch. `seed` must be drawn at random.
+/// Runs a key compaction at the time `now_ms`, milliseconds since the Unix epoch. `seed` must be drawn at random. What others
+/// do in its breaks may drop files from the beginning of the partition, and add files behind those of the job.
 ///
 /// # Errors
 /// When not all of it was done; the files that were, are.
-pub(crate) async fn run(context: &JobContext, job: &CompactJob, now_ms: i64, seed: u64) -> Result<(), JobError> {
+pub(crate) async fn run(
+    context: &JobContext,
+    job: &CompactJob,
+    now_ms: i64,
+    seed: u64,
+    breaks: &Breaks,
+) -> Result<(), JobError> {
     let part = ClaimPart { topic: job.topic, partition: job.partition, first: Offset(0), end: job.until };
     let place = context.place(&part)?;
-    let mut compaction = Compaction { context, place, tombstones_before_ms: tombstones(context, job, now_ms), seed };
+    let tombstones_before_ms = now_ms.saturating_sub_unsigned(job.retention.tombstones_ms);
+    let mut compaction = Compaction { context, place, retention: job.retention, tombstones_before_ms, seed, breaks };
     let clean = job.files.iter().take_while(|file| file.first < job.dirty_from).count();
     let (clean, dirty) = job.files.split_at(clean);
     compaction.run(clean.to_vec(), dirty).await
 }
 
-/// Tombstones with a timestamp before this are dropped.
-fn tombstones(context: &JobContext, job: &CompactJob, now_ms: i64) -> i64 {
-    let state = context.shard.state();
-    let keep = state.topic(job.topic).map_or(u64::MAX, |topic| topic.settings.retention.tombstones_ms);
-    now_ms.saturating_sub_unsigned(keep)
-}
-
 struct Compaction<'a> {
     context: &'a JobContext,
     place: FilePlace,
+    /// What messages are left out by.
+    retention: Retention,
+    /// Tombstones with a timestamp before this are dropped.
     tombstones_before_ms: i64,
     seed: u64,
+    breaks: &'a Breaks,
 }
 
 /// A file that is there to be read.
@@ -65,7 +71,11 @@ struct Source {
 
 impl Compaction<'_> {
     async fn run(&mut self, mut clean: Vec<ArchiveFile>, dirty: &[ArchiveFile]) -> Result<(), JobError> {
-        let Some(first) = dirty.first() else { return Ok(()) };
+        let Some(first) = dirty.first() else {
+            // There may be tombstones whose time is over.
+            let (map, flagged) = (KeyMap::new(0, 0, self.seed, KeyPart::ALL), clean.len());
+            return self.pass(&mut clean, flagged, &map).await;
+        };
         let (map, count) = self.survey(dirty, KeyPart::ALL).await?;
         if count > 0 {
             clean.extend_from_slice(&dirty[..count]);
@@ -98,10 +108,14 @@ impl Compaction<'_> {
         let rows = dirty.iter().map(|file| file.rows).sum();
         let mut map = KeyMap::new(rows, self.context.memory_bytes / KEYS_SHARE, self.seed, part);
         for (number, file) in dirty.iter().enumerate() {
+            self.breaks.take(map.memory()).await;
+            if !self.still_there(file)? {
+                continue;
+            }
             let source = self.open(file).await?;
             for block in 0..source.footer.blocks().len() {
                 let keys = self.keys(&source, block).await?;
-                self.context.metrics.holds(map.memory() + source.footer.memory());
+                self.context.holds(map.memory() + source.footer.memory());
                 if slice(|| note(&mut map, &keys)).await.is_err() {
                     return Ok((map, number));
                 }
@@ -116,8 +130,9 @@ impl Compaction<'_> {
         let keeper = Keeper::new(map, self.tombstones_before_ms);
         let mut left = Vec::with_capacity(files.len());
         for (number, file) in files.iter().enumerate() {
+            self.breaks.take(map.memory()).await;
             match self.still_there(file)? {
-                true if number >= flagged || self.loses(file, &keeper).await? => {
+                true if number >= flagged || self.loses(file, &keeper, map).await? => {
                     left.extend(self.rewrite(file, &keeper, map, file.compacted || number >= flagged).await?);
                 }
                 true => left.push(file.clone()),
@@ -142,8 +157,16 @@ impl Compaction<'_> {
         if there { Ok(true) } else { Err(gone("a file that was to be compacted has been replaced")) }
     }
 
-    /// Whether a message of a file is superseded.
-    async fn loses(&self, file: &ArchiveFile, keeper: &Keeper<'_>) -> Result<bool, JobError> {
+    /// Whether a message of a file is superseded, or a tombstone whose time is over.
+    async fn loses(&self, file: &ArchiveFile, keeper: &Keeper<'_>, map: &KeyMap) -> Result<bool, JobError> {
+        let old_tombstone = file.oldest_tombstone_ms.is_some_and(|oldest| oldest < self.tombstones_before_ms);
+        // It might have none of the keys of a part.
+        if old_tombstone && map.is_whole() {
+            return Ok(true);
+        }
+        if map.is_empty() {
+            return Ok(false);
+        }
         let source = self.open(file).await?;
         for block in 0..source.footer.blocks().len() {
             let keys = self.keys(&source, block).await?;
@@ -172,7 +195,7 @@ impl Compaction<'_> {
             let Some(&id) = ids.first() else { return Ok(Vec::new()) };
             let file = self.write(from, id, keeper, map, compacted).await?;
             out.clone_from(&file);
-            Ok(vec![Archived { id, file, compacted: true }])
+            Ok(vec![Archived { id, file, compacted: Some(self.retention) }])
         };
         self.context.under_claims(vec![source.part], work).await?;
         Ok(written)
@@ -227,7 +250,7 @@ impl Compaction<'_> {
                 outgoing.spill().await?;
             }
             let held = source.footer.memory() + rows.memory() + writer.memory() + outgoing.memory();
-            self.context.metrics.holds(map.memory() + held);
+            self.context.holds(map.memory() + held);
         }
         Ok(())
     }

@@ -56,7 +56,7 @@ async fn merge(
         let broken = match merging.copy(&files, head.clone(), &mut outgoing).await {
             Ok(merged) => {
                 let regions = outgoing.finish().await?;
-                return Ok(vec![Archived { id, file: Some(ArchiveFile { regions, ..merged }), compacted: false }]);
+                return Ok(vec![Archived { id, file: Some(ArchiveFile { regions, ..merged }), compacted: None }]);
             }
             Err(broken) => broken,
         };
@@ -113,7 +113,7 @@ impl Merging<'_> {
                 // They fit: the bytes are in memory.
                 let rows = bytes.slice((range.start - read) as usize..(range.end - read) as usize);
                 read = end;
-                self.context.metrics.holds(merger.memory() + outgoing.memory() + footer.memory() + bytes.len());
+                self.context.holds(merger.memory() + outgoing.memory() + footer.memory() + bytes.len());
                 let appended = slice(|| merger.append(&footer, group, rows)).await;
                 appended.map_err(|error| damaged(error.to_string()))?;
                 outgoing.push(merger.take());

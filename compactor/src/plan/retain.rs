@@ -41,12 +41,12 @@ impl Planner<'_> {
     /// Adds what is to be dropped of a partition. Gives whether there is any.
     pub(super) fn retain(&mut self, at: &At<'_>, trims: &mut Vec<Trim>) -> bool {
         let before = trims.len();
-        let (topic, partition) = (at.topic.id, at.partition);
+        let (topic, partition, retention) = (at.topic.id, at.partition, *at.retention);
         let kept = self.expired(at).max(self.excess(at));
-        trims.extend(kept.map(|to| Trim { topic, partition, to, acknowledged: false }));
+        trims.extend(kept.map(|to| Trim { topic, partition, to, acknowledged: false, retention }));
         if self.is_done(at, kept) {
             let to = at.log.high_watermark;
-            trims.push(Trim { topic, partition, to, acknowledged: true });
+            trims.push(Trim { topic, partition, to, acknowledged: true, retention });
         }
         trims.len() > before
     }
@@ -86,7 +86,8 @@ impl Planner<'_> {
 
     /// Whether enough is behind every subscription to be dropped, apart from what is dropped anyway.
     fn is_done(&mut self, at: &At<'_>, dropped: Option<Offset>) -> bool {
-        if !at.retention.after_ack || at.log.messages() == 0 {
+        let empty = at.log.files().is_empty() && at.log.runs().is_empty();
+        if !at.retention.after_ack || empty {
             return false;
         }
         let Some(done) = at.topic.acknowledged(at.partition).filter(|done| *done > at.log.log_start) else {

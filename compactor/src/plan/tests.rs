@@ -2,9 +2,10 @@
 //! only as numbers.
 
 mod loads;
+mod measure;
 mod rules;
 
-use std::collections::BTreeSet;
+use std::{cell::RefCell, collections::BTreeSet};
 
 use brigade_index::{
     archive::SetHash,
@@ -54,17 +55,21 @@ pub(super) struct World {
     pub(super) state: ShardState,
     pub(super) now: i64,
     pub(super) settings: PlanSettings,
+    memory: RefCell<Memory>,
     pub(super) figures: Figures,
     /// Percent of a batch's bytes that are left of it in a file.
     pub(super) left: u64,
     /// Percent of a file's rows and bytes that are left after key compaction.
     pub(super) kept: u64,
+    /// Whether every run has tombstones.
+    pub(super) tombstones: bool,
 }
 
 impl World {
     pub(super) fn new(left: u64) -> Self {
         let (state, settings, figures) = (ShardState::default(), PlanSettings::default(), Figures::default());
-        Self { state, now: DAY, settings, figures, left, kept: 100 }
+        let memory = RefCell::default();
+        Self { state, now: DAY, settings, memory, figures, left, kept: 100, tombstones: false }
     }
 
     pub(super) fn apply(&mut self, command: Command) -> Applied {
@@ -108,7 +113,16 @@ impl World {
     }
 
     pub(super) fn plan(&self, demand: Demand) -> Plan {
-        plan(&self.state, self.now, &self.settings, demand)
+        let anew = plan(&self.state, self.now, &self.settings, demand);
+        assert_eq!(self.plan_by_memory(demand), anew, "what is known from before changes nothing");
+        anew
+    }
+
+    /// The plan as the compactor makes it one after the other.
+    pub(super) fn plan_by_memory(&self, demand: Demand) -> Plan {
+        let until = |topic| if demand.is_for(topic) { Offset(u64::MAX) } else { Offset(0) };
+        let wanted = |topic, _| Wanted { until: until(topic), jobs: true };
+        plan_wanted(&self.state, self.now, &self.settings, wanted, &mut self.memory.borrow_mut())
     }
 
     /// Plans and carries out until there is nothing to do; must come to rest. Gives when to look again.
@@ -161,7 +175,10 @@ impl World {
             }
             self.figures.entries += sequences.len() as u64;
             let files: Vec<_> = parts.iter().zip(ids).map(|(part, id)| self.file(job, part, id)).collect();
-            let compacted = matches!(job, Job::Compact(_));
+            let compacted = match job {
+                Job::Compact(job) => Some(job.retention),
+                Job::Archive(_) | Job::Merge(_) => None,
+            };
             let archived = files.into_iter().map(|file| Archived { id: file.id, file: Some(file), compacted });
             self.apply(Command::Replace(Replace { parts: archived.collect() })).unwrap();
             self.figures.jobs += 1;
@@ -189,9 +206,14 @@ impl World {
         self.figures.input += input;
         self.figures.written += 1;
         self.figures.copied += files.len() as u64;
+        let of_runs = runs.iter().map(|run| run.min_timestamp_ms).filter(|_| self.tombstones);
+        let oldest = files.iter().filter_map(|file| file.oldest_tombstone_ms).chain(of_runs).min();
+        let keep = self.state.topic(part.topic).unwrap().settings.retention.tombstones_ms;
+        let over = self.now - keep as i64;
         let stamps = files.iter().map(|file| (file.min_timestamp_ms, file.max_timestamp_ms));
         let stamps: Vec<_> =
             stamps.chain(runs.iter().map(|run| (run.min_timestamp_ms, run.max_timestamp_ms))).collect();
+        let max_timestamp_ms = stamps.iter().map(|(_, max)| *max).max().unwrap();
         ArchiveFile {
             id,
             first: part.first,
@@ -202,7 +224,12 @@ impl World {
             crc: 0,
             set_hash: SetHash::default(),
             min_timestamp_ms: stamps.iter().map(|(min, _)| *min).min().unwrap(),
-            max_timestamp_ms: stamps.iter().map(|(_, max)| *max).max().unwrap(),
+            max_timestamp_ms,
+            // There is a tombstone at every time.
+            oldest_tombstone_ms: match oldest {
+                Some(oldest) if compact && oldest < over => (max_timestamp_ms >= over).then_some(over),
+                oldest => oldest,
+            },
             attributes: AttributeSet::default(),
             merges: files.iter().map(|file| file.merges + 1).max().unwrap_or(0),
             compacted: compact || files.iter().any(|file| file.compacted),

@@ -90,11 +90,12 @@ async fn archive(shard: &Shard, topic: TopicId, regions: &[u16]) -> FileId {
         min_timestamp_ms: 1,
         max_timestamp_ms: 2,
         attributes: AttributeSet::default(),
+        oldest_tombstone_ms: None,
         merges: 0,
         compacted: false,
         regions: regions.iter().copied().map(RegionNo).collect(),
     };
-    let archived = Archived { id: ids[0], file: Some(file), compacted: false };
+    let archived = Archived { id: ids[0], file: Some(file), compacted: None };
     propose(shard, Command::Replace(Replace { parts: vec![archived] })).await;
     ids[0]
 }

@@ -18,6 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 
+/// How much this thread gives way to the others, between 0 and 19: where processors are short it gets a third of what one of
+/// them gets, and all that they leave.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
+
 impl Worker {
     /// Like [`Worker::run`], on a thread that lasts as long; on this one where the runtime has no others, as in a simulation.
     pub async fn run_apart(self, stop: CancellationToken) {
@@ -33,6 +38,7 @@ impl Worker {
         let (give, given) = std::sync::mpsc::sync_channel::<(Self, CancellationToken)>(1);
         let work = move || {
             let Ok((worker, stop)) = given.recv() else { return };
+            step_back();
             let working = abandoned.run_until_cancelled(worker.run(stop));
             let result = panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(working)));
             // Nobody waits: it was abandoned.
@@ -51,5 +57,14 @@ impl Worker {
                 self.run(stop).await;
             }
         }
+    }
+}
+
+/// Lets requests go first where processors are short.
+fn step_back() {
+    // Priorities of single threads are a thing of Linux.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::debug!(%error, "the compactor's thread keeps its priority");
     }
 }

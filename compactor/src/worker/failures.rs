@@ -6,17 +6,17 @@ use brigade_index::ids::{Partition, TopicId};
 use tokio::time::Instant;
 
 /// First and longest pause after a failure; it doubles with each.
-pub(super) type Pauses = (Duration, Duration);
+pub(crate) type Pauses = (Duration, Duration);
 
 /// A pause that doubles.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pause {
+pub(crate) struct Pause {
     failures: u32,
     until: Option<Instant>,
 }
 
 impl Pause {
-    pub(super) fn failed(&mut self, now: Instant, pauses: Pauses) {
+    pub(crate) fn failed(&mut self, now: Instant, pauses: Pauses) {
         self.until = Some(now + pauses.1.min(pauses.0 * 2_u32.pow(self.failures.min(10))));
         self.failures += 1;
     }
@@ -26,7 +26,7 @@ impl Pause {
         self.until
     }
 
-    pub(super) fn is_over(&self, now: Instant) -> bool {
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| until <= now)
     }
 }

@@ -66,6 +66,6 @@ fn reachable(shard: &Shard) -> BTreeSet<RegionNo> {
 /// Whether one of these regions misses an archive file.
 fn misses_any(shard: &Shard, regions: &BTreeSet<RegionNo>) -> bool {
     let state = shard.state();
-    let mut files = state.topics().flat_map(|topic| &topic.partitions).flat_map(|log| log.files());
-    files.any(|file| regions.iter().any(|region| file.regions.binary_search(region).is_err()))
+    let mut logs = state.topics().flat_map(|topic| &topic.partitions);
+    logs.any(|log| regions.iter().any(|region| log.file_totals().missing_in(*region).files > 0))
 }

@@ -135,6 +135,7 @@ async fn broken_off(trial: &Trial, settings: &CompactorSettings, polls: usize) -
         budget: Budget::new(0),
         metrics: CompactorMetrics::default(),
         memory_bytes: settings.memory_bytes,
+        aside: 0,
         part_bytes: settings.part_bytes,
         writer: settings.fitting_writer(),
     };

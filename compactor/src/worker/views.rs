@@ -36,7 +36,7 @@ pub(super) struct Views {
 
 impl Views {
     pub(super) fn new(pace: Pace) -> Self {
-        Self { pace, published: Published::default(), tried: BTreeMap::new(), anew: BTreeSet::new() }
+        Self { pace, published: Published::new(pace.pauses), tried: BTreeMap::new(), anew: BTreeSet::new() }
     }
 
     /// Topics whose views are to be published now, and when to look again if others wait for their time.

@@ -55,6 +55,11 @@ impl Footer {
         self.column_ranges(block, columns)
     }
 
+    /// Where all that is read for the blocks of a row group is. Panics when there is no such row group.
+    pub fn group_range(&self, row_group: usize) -> Range<u64> {
+        columns_range(self.metadata().row_group(row_group))
+    }
+
     /// What must be read of the file for some columns of a block, which are given in their order.
     pub(super) fn column_ranges(&self, block: usize, columns: impl Iterator<Item = usize>) -> Vec<Range<u64>> {
         let block = &self.blocks()[block];
@@ -109,10 +114,14 @@ pub(super) fn dictionary_range(chunk: &ColumnChunkMetaData) -> Option<Range<u64>
 
 /// The bytes of a row group: its columns, and the Bloom filter behind them.
 pub(super) fn row_group_range(group: &RowGroupMetaData) -> Range<u64> {
-    let start = group.column(0).byte_range().0;
-    let (last, length) = group.column(leaf::VALUE).byte_range();
+    let columns = columns_range(group);
     let filter = filter_range(group.column(leaf::KEY));
-    start..filter.map_or(last + length, |filter| filter.end)
+    columns.start..filter.map_or(columns.end, |filter| filter.end)
+}
+
+fn columns_range(group: &RowGroupMetaData) -> Range<u64> {
+    let (last, length) = group.column(leaf::VALUE).byte_range();
+    group.column(0).byte_range().0..last + length
 }
 
 fn filter_range(chunk: &ColumnChunkMetaData) -> Option<Range<u64>> {

@@ -3,7 +3,8 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, MapArray, RecordBatch, StructArray, UInt8Array},
+    array::{Array, ArrayRef, AsArray, BinaryArray, MapArray, RecordBatch, StructArray, UInt8Array},
+    buffer::Buffer,
     datatypes::{DataType, Int32Type, Int64Type},
 };
 use bytes::Bytes;
@@ -140,7 +141,9 @@ impl Footer {
         let ends = wanted.iter().skip(1).map(|page| page.first_row_index).chain([ends]);
         let is_list = [leaf::HEADER_NAME, leaf::HEADER_VALUE].contains(&column);
         for (page, end) in wanted.iter().zip(ends) {
-            let values = (!is_list).then_some((end - page.first_row_index) as u64);
+            // An empty list counts as a value.
+            let rows = (end - page.first_row_index) as u64;
+            let values = rows..=if is_list { u64::MAX } else { rows };
             pages::check(&fetched.get(page_range(page))?, Expected::Data { values, encodings }, MAX_PAGE_BYTES)?;
         }
         Ok(())
@@ -158,8 +161,8 @@ fn to_rows(batch: &RecordBatch, block: &Block) -> Result<Rows, ArchiveError> {
     let kinds: Result<UInt8Array, ArchiveError> = kinds.iter().map(|name| kind(name).map(|kind| kind as u8)).collect();
     let mut columns: Vec<ArrayRef> = vec![
         column("timestamp")?.clone(),
-        column("key")?.clone(),
-        column("value")?.clone(),
+        exact(column("key")?),
+        exact(column("value")?),
         Arc::new(kinds?),
         Arc::new(headers(column("headers")?.as_map())?),
     ];
@@ -173,6 +176,17 @@ fn to_rows(batch: &RecordBatch, block: &Block) -> Result<Rows, ArchiveError> {
     }
     let batch = RecordBatch::try_new(batch_schema_with(attributes), columns).map_err(BatchError::from)?;
     Ok(Rows { messages: Messages::new(batch)?, offsets })
+}
+
+/// The same bytes in no more memory than they need. The library doubles its room when it runs out, and blocks are kept.
+fn exact(column: &ArrayRef) -> ArrayRef {
+    let array = column.as_binary::<i32>();
+    let values = array.values();
+    if values.capacity() <= values.len() + values.len() / 8 {
+        return column.clone();
+    }
+    let values = Buffer::from(values.as_slice());
+    Arc::new(BinaryArray::new(array.offsets().clone(), values, array.nulls().cloned()))
 }
 
 /// Offsets of the messages of a block.

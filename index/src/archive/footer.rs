@@ -85,7 +85,9 @@ impl Footer {
         let DecodeResult::Data(metadata) = decoder.try_decode()? else { return Err(incomplete()) };
         let blocks = blocks::blocks(&metadata, &head, &totals)?;
         let memory = metadata.memory_size() + blocks.len() * size_of::<Block>() + size_of::<Inner>();
-        let reader = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
+        // A hint at other Arrow types, which nothing of ours writes, is not followed.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let reader = ArrowReaderMetadata::try_new(Arc::new(metadata), options)?;
         Ok(Self(Arc::new(Inner { file_bytes, reader, head, totals, blocks, memory })))
     }
 

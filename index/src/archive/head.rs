@@ -39,6 +39,7 @@ pub(super) struct Totals {
     pub(super) set_hash: SetHash,
     pub(super) min_timestamp_ms: i64,
     pub(super) max_timestamp_ms: i64,
+    pub(super) oldest_tombstone_ms: Option<i64>,
     pub(super) attributes: AttributeSet,
 }
 
@@ -49,6 +50,7 @@ impl Totals {
         set_hash: SetHash(0),
         min_timestamp_ms: i64::MAX,
         max_timestamp_ms: i64::MIN,
+        oldest_tombstone_ms: None,
         attributes: AttributeSet(0),
     };
 
@@ -59,9 +61,15 @@ impl Totals {
             set_hash: self.set_hash.and(other.set_hash),
             min_timestamp_ms: self.min_timestamp_ms.min(other.min_timestamp_ms),
             max_timestamp_ms: self.max_timestamp_ms.max(other.max_timestamp_ms),
+            oldest_tombstone_ms: earlier(self.oldest_tombstone_ms, other.oldest_tombstone_ms),
             attributes: self.attributes.union(other.attributes),
         }
     }
+}
+
+/// The earlier of two times.
+fn earlier(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    one.into_iter().chain(other).min()
 }
 
 /// What was written into a finished file.
@@ -81,14 +89,25 @@ pub struct Written {
     pub min_timestamp_ms: i64,
     /// Largest timestamp, milliseconds since the Unix epoch.
     pub max_timestamp_ms: i64,
+    /// See [`ArchiveFile::oldest_tombstone_ms`].
+    pub oldest_tombstone_ms: Option<i64>,
     /// Which attributes its messages use.
     pub attributes: AttributeSet,
 }
 
 impl Written {
     pub(super) fn new(totals: Totals, bytes: u64, crc: u32) -> Self {
-        let Totals { rows, payload_bytes, set_hash, min_timestamp_ms, max_timestamp_ms, attributes } = totals;
-        Self { rows, bytes, payload_bytes, crc, set_hash, min_timestamp_ms, max_timestamp_ms, attributes }
+        Self {
+            rows: totals.rows,
+            bytes,
+            payload_bytes: totals.payload_bytes,
+            crc,
+            set_hash: totals.set_hash,
+            min_timestamp_ms: totals.min_timestamp_ms,
+            max_timestamp_ms: totals.max_timestamp_ms,
+            oldest_tombstone_ms: totals.oldest_tombstone_ms,
+            attributes: totals.attributes,
+        }
     }
 
     /// The file as the index will know it.
@@ -104,6 +123,7 @@ impl Written {
             set_hash: self.set_hash,
             min_timestamp_ms: self.min_timestamp_ms,
             max_timestamp_ms: self.max_timestamp_ms,
+            oldest_tombstone_ms: self.oldest_tombstone_ms,
             attributes: self.attributes,
             merges,
             compacted,
@@ -115,7 +135,7 @@ impl Written {
 /// The key-value metadata of a file.
 pub(super) fn metadata(head: &FileHead, totals: &Totals) -> Vec<KeyValue> {
     let pair = |name: &str, value: String| KeyValue::new(format!("brigade.{name}"), value);
-    vec![
+    let mut pairs = vec![
         pair("format", FORMAT.to_owned()),
         pair("cluster", head.cluster.clone()),
         pair("topic", head.topic.to_string()),
@@ -130,7 +150,9 @@ pub(super) fn metadata(head: &FileHead, totals: &Totals) -> Vec<KeyValue> {
         pair("min_timestamp", totals.min_timestamp_ms.to_string()),
         pair("max_timestamp", totals.max_timestamp_ms.to_string()),
         pair("attributes", totals.attributes.0.to_string()),
-    ]
+    ];
+    pairs.extend(totals.oldest_tombstone_ms.map(|oldest| pair("oldest_tombstone", oldest.to_string())));
+    pairs
 }
 
 /// The value with this name in the key-value metadata.
@@ -154,6 +176,7 @@ pub(super) fn parse(metadata: &FileMetaData) -> Result<(FileHead, Totals), Archi
     }
     let hash = u128::from_str_radix(text("set_hash")?, 16);
     let hash = hash.map_err(|_| ArchiveError::damaged("brigade.set_hash is no hexadecimal number"))?;
+    let oldest = lookup(metadata, "oldest_tombstone");
     let topic = TopicName::new(text("topic")?);
     let head = FileHead {
         cluster: text("cluster")?.to_owned(),
@@ -170,6 +193,7 @@ pub(super) fn parse(metadata: &FileMetaData) -> Result<(FileHead, Totals), Archi
         set_hash: SetHash(hash),
         min_timestamp_ms: number("min_timestamp", text("min_timestamp")?)?,
         max_timestamp_ms: number("max_timestamp", text("max_timestamp")?)?,
+        oldest_tombstone_ms: oldest.map(|oldest| number("oldest_tombstone", oldest)).transpose()?,
         attributes: AttributeSet(number("attributes", text("attributes")?)?),
     };
     Ok((head, totals))

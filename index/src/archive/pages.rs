@@ -5,7 +5,7 @@
 //! pass through a [`PageStore`] of ours on their way into the file, and a reader accepts only headers that say what the
 //! footer, which has a checksum of its own, lets expect.
 
-use std::{collections::VecDeque, io::Read, sync::Arc};
+use std::{collections::VecDeque, io::Read, ops::RangeInclusive, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -175,12 +175,12 @@ fn add_checksum(header: &[u8], crc: u32) -> Option<(u32, Vec<u8>)> {
 }
 
 /// What a page must be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Expected {
-    /// Pages of data with this many rows, unless rows have several values.
+    /// A page of data.
     Data {
-        /// Its number of values, where that is known.
-        values: Option<u64>,
+        /// How many values it may have: one a row, or at least one where a row may have several.
+        values: RangeInclusive<u64>,
         /// Number of its encoding, or that of pages with a dictionary.
         encodings: [u32; 2],
     },
@@ -192,11 +192,13 @@ pub(super) fn check(page: &[u8], expected: Expected, max_bytes: usize) -> std::r
     let header = Header::read(page).ok_or_else(|| ArchiveError::damaged("a page has an unknown header"))?;
     let fits = match expected {
         Expected::Data { values, encodings } => {
-            header.page_type == DATA
-                && values.is_none_or(|values| values == u64::from(header.values))
-                && encodings.contains(&header.encoding)
+            header.page_type == DATA && values.contains(&header.values.into()) && encodings.contains(&header.encoding)
         }
-        Expected::Dictionary => header.page_type == DICTIONARY && header.encoding == 0,
+        // The library divides by the number of values.
+        Expected::Dictionary => {
+            let empty = header.uncompressed == 0;
+            header.page_type == DICTIONARY && header.encoding == 0 && (header.values == 0) == empty
+        }
     };
     if !fits {
         return Err(ArchiveError::damaged("a page has other values than the footer says"));

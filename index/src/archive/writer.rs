@@ -193,6 +193,7 @@ impl FileWriter {
         let headers = messages.headers(row).map(|(name, value)| name.len() + value.len()).sum::<usize>();
         let payload = messages.key(row).map_or(0, <[u8]>::len) + messages.value(row).map_or(0, <[u8]>::len) + headers;
         let timestamp_ms = messages.timestamps()[row];
+        let tombstone = messages.key(row).is_some() && messages.value(row).is_none();
         let attributes = messages.attributes(row).set();
         self.totals = self.totals.and(Totals {
             rows: 1,
@@ -200,6 +201,7 @@ impl FileWriter {
             set_hash: SetHash::of(messages, row, self.head.partition, offset, &mut self.scratch),
             min_timestamp_ms: timestamp_ms,
             max_timestamp_ms: timestamp_ms,
+            oldest_tombstone_ms: tombstone.then_some(timestamp_ms),
             attributes,
         });
         payload

@@ -122,8 +122,9 @@ pub struct Archived {
     /// The file, which covers exactly what was claimed and has this identity; `None` if nothing is left of the messages,
     /// and nothing was written.
     pub file: Option<ArchiveFile>,
-    /// Whether messages were left out because later ones have their keys. Otherwise the file must have every message.
-    pub compacted: bool,
+    /// Given if messages were left out because later ones have their keys: the topic's retention that they were left out by.
+    /// Rejected if it is another by then. Otherwise the file must have every message.
+    pub compacted: Option<Retention>,
 }
 
 /// Archive files that a region holds now, too.
@@ -146,4 +147,6 @@ pub struct Trim {
     pub to: Offset,
     /// Whether only what every subscription is done with may be dropped, judged when the command is applied.
     pub acknowledged: bool,
+    /// The topic's retention that says so. Rejected if it is another by then: who had it changed was promised what it says.
+    pub retention: Retention,
 }

@@ -14,7 +14,7 @@ use crate::{
     state::{Archive, Claimed, Garbage},
 };
 
-/// Retention as it is stored: in a topic's settings only what is not the default, in a change what changes.
+/// Retention as it is stored: in a change what changes, elsewhere what is not the default.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct StoredRetention {
     #[prost(uint64, optional, tag = "1")]
@@ -31,17 +31,26 @@ pub(super) struct StoredRetention {
     tombstones_ms: Option<u64>,
 }
 
+impl From<&Retention> for StoredRetention {
+    fn from(retention: &Retention) -> Self {
+        let default = Retention::default();
+        Self {
+            time_ms: Some(retention.time_ms).filter(|time| *time != default.time_ms),
+            bytes: Some(retention.bytes).filter(|bytes| *bytes != default.bytes),
+            after_ack: Some(retention.after_ack).filter(|after| *after != default.after_ack),
+            key_compaction: Some(retention.key_compaction).filter(|compaction| *compaction != default.key_compaction),
+            compaction_lag_ms: Some(retention.compaction_lag_ms).filter(|lag| *lag != default.compaction_lag_ms),
+            tombstones_ms: Some(retention.tombstones_ms).filter(|time| *time != default.tombstones_ms),
+        }
+    }
+}
+
 pub(super) fn store_retention(retention: &Retention) -> Option<StoredRetention> {
-    let default = Retention::default();
-    let stored = StoredRetention {
-        time_ms: Some(retention.time_ms).filter(|time| *time != default.time_ms),
-        bytes: Some(retention.bytes).filter(|bytes| *bytes != default.bytes),
-        after_ack: Some(retention.after_ack).filter(|after| *after != default.after_ack),
-        key_compaction: Some(retention.key_compaction).filter(|compaction| *compaction != default.key_compaction),
-        compaction_lag_ms: Some(retention.compaction_lag_ms).filter(|lag| *lag != default.compaction_lag_ms),
-        tombstones_ms: Some(retention.tombstones_ms).filter(|time| *time != default.tombstones_ms),
-    };
-    (stored != StoredRetention::default()).then_some(stored)
+    Some(retention.into()).filter(|stored| *stored != StoredRetention::default())
+}
+
+fn retention_from(stored: Option<&StoredRetention>) -> Retention {
+    Retention::default().patched(&patch_from(stored))
 }
 
 pub(super) fn store_patch(patch: &RetentionPatch) -> Option<StoredRetention> {
@@ -91,6 +100,8 @@ pub(super) struct StoredFile {
     compacted: bool,
     #[prost(uint32, repeated, tag = "14")]
     regions: Vec<u32>,
+    #[prost(sint64, optional, tag = "15")]
+    oldest_tombstone_ms: Option<i64>,
 }
 
 impl From<&ArchiveFile> for StoredFile {
@@ -110,6 +121,7 @@ impl From<&ArchiveFile> for StoredFile {
             merges: file.merges,
             compacted: file.compacted,
             regions: file.regions.iter().map(|region| region.0.into()).collect(),
+            oldest_tombstone_ms: file.oldest_tombstone_ms,
         }
     }
 }
@@ -131,6 +143,7 @@ impl TryFrom<StoredFile> for ArchiveFile {
             set_hash: SetHash(u128::from_be_bytes(set_hash)),
             min_timestamp_ms: stored.min_timestamp_ms,
             max_timestamp_ms: stored.max_timestamp_ms,
+            oldest_tombstone_ms: stored.oldest_tombstone_ms,
             attributes: attributes_from(stored.attributes),
             merges: stored.merges,
             compacted: stored.compacted,
@@ -208,8 +221,9 @@ struct StoredArchived {
     id: u64,
     #[prost(message, optional, tag = "2")]
     file: Option<StoredFile>,
-    #[prost(bool, tag = "3")]
-    compacted: bool,
+    /// By which retention; it is there even if all of it is the default.
+    #[prost(message, optional, tag = "3")]
+    compacted: Option<StoredRetention>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -223,7 +237,7 @@ impl From<&Replace> for StoredReplace {
         let part = |part: &Archived| StoredArchived {
             id: part.id.0,
             file: part.file.as_ref().map(Into::into),
-            compacted: part.compacted,
+            compacted: part.compacted.as_ref().map(Into::into),
         };
         Self { parts: replace.parts.iter().map(part).collect() }
     }
@@ -235,7 +249,8 @@ impl TryFrom<StoredReplace> for Replace {
     fn try_from(stored: StoredReplace) -> Result<Self, FrameError> {
         let part = |part: StoredArchived| {
             let file = part.file.map(ArchiveFile::try_from).transpose()?;
-            Ok(Archived { id: FileId(part.id), file, compacted: part.compacted })
+            let compacted = part.compacted.map(|retention| retention_from(Some(&retention)));
+            Ok(Archived { id: FileId(part.id), file, compacted })
         };
         Ok(Self { parts: stored.parts.into_iter().map(part).collect::<Result<_, FrameError>>()? })
     }
@@ -308,19 +323,23 @@ pub(super) struct StoredTrim {
     to: u64,
     #[prost(bool, tag = "4")]
     acknowledged: bool,
+    #[prost(message, optional, tag = "5")]
+    retention: Option<StoredRetention>,
 }
 
 impl From<&Trim> for StoredTrim {
     fn from(trim: &Trim) -> Self {
-        let Trim { topic, partition, to, acknowledged } = *trim;
-        Self { topic: topic.0, partition: partition.0, to: to.0, acknowledged }
+        let Trim { topic, partition, to, acknowledged, retention } = trim;
+        let retention = store_retention(retention);
+        Self { topic: topic.0, partition: partition.0, to: to.0, acknowledged: *acknowledged, retention }
     }
 }
 
 impl From<StoredTrim> for Trim {
     fn from(stored: StoredTrim) -> Self {
-        let StoredTrim { topic, partition, to, acknowledged } = stored;
-        Self { topic: TopicId(topic), partition: Partition(partition), to: Offset(to), acknowledged }
+        let StoredTrim { topic, partition, to, acknowledged, retention } = stored;
+        let (topic, partition, to) = (TopicId(topic), Partition(partition), Offset(to));
+        Self { topic, partition, to, acknowledged, retention: retention_from(retention.as_ref()) }
     }
 }
 
@@ -402,11 +421,16 @@ pub(super) fn archive_from(stored: StoredArchive) -> Result<Archive, FrameError>
             bytes: stored.bytes,
             since_ms: stored.since_ms,
         };
-        Ok((FileId(stored.id), garbage))
+        Ok::<_, FrameError>((FileId(stored.id), garbage))
     };
-    Ok(Archive {
+    let mut archive = Archive {
         last: FileId(stored.last),
         claims: stored.claims.into_iter().map(claim).collect(),
-        garbage: stored.garbage.into_iter().map(garbage).collect::<Result<_, FrameError>>()?,
-    })
+        ..Archive::default()
+    };
+    for stored in stored.garbage {
+        let (id, garbage) = garbage(stored)?;
+        archive.discard(id, garbage);
+    }
+    Ok(archive)
 }

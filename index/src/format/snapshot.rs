@@ -23,8 +23,8 @@ use crate::{
     names::{ProducerId, SubscriptionName, TopicName, TransactionId},
     region::{RegionRecord, RegionSet},
     state::{
-        self, BatchLocation, Deduplication, Kind, MessageIds, PartitionLog, ProducerWindow, Queue, QueuePartition,
-        Regions, RememberedKey, Run, ShardState, Subscription, Topic,
+        self, BatchLocation, Deduplication, FileTotals, Kind, MessageIds, PartitionLog, ProducerWindow, Queue,
+        QueuePartition, Regions, RememberedKey, Run, ShardState, Subscription, Topic,
     },
 };
 
@@ -472,12 +472,14 @@ fn partition_from(stored: StoredPartition, time_ms: i64) -> Result<PartitionLog,
         return Err(FrameError::Malformed("high watermark"));
     }
     let first = runs.first().map_or(Offset(stored.high_watermark), |run| run.base);
+    let files = files_from(stored.files, first)?;
     Ok(PartitionLog {
         log_start: Offset(stored.log_start),
         high_watermark: Offset(stored.high_watermark),
         bytes: stored.bytes,
         attributes: attributes_from(stored.attributes),
-        files: files_from(stored.files, first)?,
+        file_totals: FileTotals::of(&files),
+        files,
         journal_bytes: state::batch_bytes(&runs),
         waiting_since_ms: if runs.is_empty() { 0 } else { time_ms.wrapping_sub(stored.waited_ms) },
         runs,

@@ -236,6 +236,11 @@ fn state() -> impl Strategy<Value = ShardState> {
         for (mut value, topic) in values {
             for command in &mut value.commands {
                 fit(command, topic);
+                if let Command::Trim(trim) = command
+                    && let Some(topic) = state.topic(trim.topic)
+                {
+                    trim.retention = topic.settings.retention;
+                }
             }
             state.apply(&value, state.applied.next(), 200);
         }

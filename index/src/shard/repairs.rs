@@ -8,7 +8,11 @@ use tokio::time::Instant;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Shard, Shared, view::View};
-use crate::{ids::RegionNo, names::RegionName, state::ShardState};
+use crate::{
+    ids::RegionNo,
+    names::RegionName,
+    state::{ShardState, Sum},
+};
 
 /// Resolves when so many bytes may be copied.
 pub type Throttle = Arc<dyn Fn(u64) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -117,12 +121,14 @@ fn version(state: &ShardState) -> u128 {
 
 fn missing(state: &ShardState) -> BTreeMap<RegionNo, Missing> {
     let mut missing: BTreeMap<RegionNo, Missing> = BTreeMap::new();
-    let regions: Vec<_> = state.regions.iter().map(|record| record.number).collect();
-    for file in state.topics().flat_map(|topic| &topic.partitions).flat_map(|log| log.files()) {
-        for region in regions.iter().filter(|region| !file.regions.contains(region)) {
-            let missing = missing.entry(*region).or_default();
-            missing.files += 1;
-            missing.bytes += file.bytes;
+    for log in state.topics().flat_map(|topic| &topic.partitions) {
+        for region in state.regions.iter().map(|record| record.number) {
+            let Sum { files, bytes } = log.file_totals().missing_in(region);
+            if files > 0 {
+                let missing = missing.entry(region).or_default();
+                missing.files += files;
+                missing.bytes = missing.bytes.saturating_add(bytes);
+            }
         }
     }
     missing

@@ -9,12 +9,7 @@ use futures::{StreamExt, future::join_all, stream};
 use object_store::path::Path;
 use tokio::time::timeout;
 
-use super::{
-    Shard, Shared, StartError,
-    path::floors,
-    snapshot::{Basis, bodies},
-    view::View,
-};
+use super::{Shard, Shared, StartError, path::floors, snapshot::Basis, view::View};
 use crate::{
     format::{HEAD_BYTES, Head},
     ids::Sequence,
@@ -121,15 +116,15 @@ impl Shard {
         Ok(total)
     }
 
-    /// Entries whose objects could be deleted if a snapshot were written now, about. Costs a look at every run.
+    /// Entries whose objects could be deleted if a snapshot were written now, about.
     pub fn dead_entries(&self) -> u64 {
-        let dead = |applied: Sequence, bodies: &[Sequence]| applied.0.saturating_sub(bodies.len() as u64);
+        let dead = |applied: Sequence, bodies: usize| applied.0.saturating_sub(bodies as u64);
         let now = {
             let state = self.shared.state.read();
-            dead(state.applied, &bodies(&state))
+            dead(state.applied, state.bodies_needed())
         };
         let before = self.shared.basis.lock().clone();
-        now.saturating_sub(before.map_or(0, |basis| dead(basis.snapshot.sequence, &basis.bodies)))
+        now.saturating_sub(before.map_or(0, |basis| dead(basis.snapshot.sequence, basis.bodies.len())))
     }
 }
 

@@ -66,7 +66,10 @@ impl ShardState {
             Command::CreateTopic { name, settings } => self.create_topic(name, settings),
             Command::AlterTopic { topic, patch } => alter_topic(self.topic_mut(*topic)?, patch, now, touched),
             Command::DeleteTopic { topic } => self.delete_topic(*topic, touched),
-            Command::Publish(publish) => publish_to(self.topic_mut(publish.topic)?, publish, body, now, touched),
+            Command::Publish(publish) => {
+                let applied = publish_to(self.topic_mut(publish.topic)?, publish, body, now, touched)?;
+                Ok(self.stored(applied, body))
+            }
             Command::CreateSubscription { topic, name, positions } => {
                 create_subscription(self.topic_mut(*topic)?, name, positions, now)
             }
@@ -102,6 +105,14 @@ impl ShardState {
         }
     }
 
+    /// What was published refers to the body.
+    fn stored(&mut self, outcome: Outcome, body: Body) -> Outcome {
+        if let Outcome::Published(Published { batches, .. }) = &outcome {
+            self.bodies.add(body.sequence, batches.iter().map(Vec::len).sum());
+        }
+        outcome
+    }
+
     fn topic_mut(&mut self, id: TopicId) -> Result<&mut Topic, Rejection> {
         self.topics.get_mut(&id).ok_or(Rejection::TopicNotFound)
     }
@@ -112,6 +123,7 @@ impl ShardState {
         }
         let topic = self.topics.remove(&id).ok_or(Rejection::TopicNotFound)?;
         self.drop_archive(&topic);
+        topic.partitions.iter().for_each(|log| self.bodies.remove_runs(&log.runs));
         self.names.remove(&topic.name);
         touched.push(Touched::Deleted(id));
         Ok(Outcome::Done)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Regions, ShardState};
+use super::{FileTotals, Regions, ShardState};
 use crate::{
     command::ClaimPart,
     ids::{Ballot, FileId, Offset, Partition, TopicId},
@@ -52,6 +52,8 @@ pub struct Archive {
     pub(crate) last: FileId,
     pub(crate) claims: BTreeMap<FileId, Claimed>,
     pub(crate) garbage: BTreeMap<FileId, Garbage>,
+    /// Bytes of the garbage; it follows from that.
+    pub(crate) garbage_bytes: u64,
 }
 
 impl Archive {
@@ -65,11 +67,31 @@ impl Archive {
         &self.garbage
     }
 
+    /// Bytes of what is to be deleted, as far as they are known.
+    pub fn garbage_bytes(&self) -> u64 {
+        self.garbage_bytes
+    }
+
+    /// An object is to be deleted.
+    pub(crate) fn discard(&mut self, id: FileId, garbage: Garbage) {
+        // They wrap around, since a damaged snapshot may name any; what is added is taken away alike.
+        self.garbage_bytes = self.garbage_bytes.wrapping_add(garbage.bytes);
+        if let Some(before) = self.garbage.insert(id, garbage) {
+            self.garbage_bytes = self.garbage_bytes.wrapping_sub(before.bytes);
+        }
+    }
+
+    /// An object is deleted.
+    pub(super) fn forget(&mut self, id: FileId) {
+        let bytes = self.garbage.remove(&id).map_or(0, |garbage| garbage.bytes);
+        self.garbage_bytes = self.garbage_bytes.wrapping_sub(bytes);
+    }
+
     /// What may have been written for a claim is garbage.
     pub(super) fn give_up(&mut self, id: FileId, name: TopicName, since_ms: i64) {
         if let Some(Claimed { part, .. }) = self.claims.remove(&id) {
             let ClaimPart { topic, partition, first, .. } = part;
-            self.garbage.insert(id, Garbage { name, topic, partition, first, bytes: 0, since_ms });
+            self.discard(id, Garbage { name, topic, partition, first, bytes: 0, since_ms });
         }
     }
 
@@ -87,9 +109,12 @@ impl ShardState {
         let holders: Vec<_> = regions.iter().map(|record| record.number).collect();
         self.regions = regions;
         let logs = self.topics.values_mut().flat_map(|topic| &mut topic.partitions);
-        for file in logs.flat_map(|log| &mut log.files) {
-            file.regions.clone_from(&holders);
-            file.crc = checksums.get(&file.id).copied().unwrap_or(file.crc);
+        for log in logs {
+            for file in &mut log.files {
+                file.regions.clone_from(&holders);
+                file.crc = checksums.get(&file.id).copied().unwrap_or(file.crc);
+            }
+            log.file_totals = FileTotals::of(&log.files);
         }
         self
     }

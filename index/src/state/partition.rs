@@ -4,6 +4,7 @@ use crate::{
     archive::ArchiveFile,
     batch::AttributeSet,
     ids::{Offset, Sequence},
+    state::{FileTotals, Sum},
 };
 
 /// Where the bytes of a batch are: in the body of the entry `sequence`.
@@ -61,6 +62,8 @@ pub struct PartitionLog {
     pub(crate) attributes: AttributeSet,
     /// Archive files in the order of their offsets. Where none covers an offset before the first run, there is no message.
     pub(crate) files: Vec<ArchiveFile>,
+    /// What they add up to.
+    pub(crate) file_totals: FileTotals,
     /// Runs in the order of their offsets, without gaps, behind the files.
     pub(crate) runs: Vec<Run>,
     /// Bytes of the batches of all runs; it follows from them.
@@ -88,14 +91,15 @@ impl PartitionLog {
         run.base
     }
 
-    /// Drops the first `count` runs at the time `now`.
-    fn drop_runs(&mut self, count: usize, now: i64) {
+    /// Drops the first `count` runs at the time `now`; gives them.
+    fn drop_runs(&mut self, count: usize, now: i64) -> Vec<Run> {
         let dropped = batch_bytes(&self.runs[..count]);
         let shared = count > 0 && self.runs.get(count).is_some_and(|next| next.batch == self.runs[count - 1].batch);
         let kept = if shared { u64::from(self.runs[count].batch.len) } else { 0 };
         self.journal_bytes -= dropped - kept;
-        self.runs.drain(..count);
+        let dropped = self.runs.drain(..count).collect();
         self.waiting_since_ms = if self.runs.is_empty() { 0 } else { now };
+        dropped
     }
 
     /// Messages that can be read. Of a compacted file in which the log start lies, at most so many.
@@ -142,14 +146,36 @@ impl PartitionLog {
         self.journal_bytes
     }
 
+    /// What its archive files add up to.
+    pub fn file_totals(&self) -> &FileTotals {
+        &self.file_totals
+    }
+
     /// Bytes of its archive files.
     pub fn archive_bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.file_totals.all.bytes
     }
 
     /// Bytes stored of it in a region: archive files, and batches in the journal.
     pub fn stored_bytes(&self) -> u64 {
-        self.journal_bytes() + self.archive_bytes()
+        self.journal_bytes().wrapping_add(self.archive_bytes())
+    }
+
+    /// How many of its files, from the first on, are key-compacted, and their bytes. Costs a look at those behind them.
+    pub fn compacted_files(&self) -> (usize, u64) {
+        let Sum { files, bytes } = self.file_totals.compacted;
+        if files == 0 {
+            return (0, 0);
+        }
+        let behind = usize::try_from(files).ok().and_then(|count| Some((count, self.files.get(count..)?)));
+        match behind {
+            Some((count, behind)) if !behind.iter().any(|file| file.compacted) => (count, bytes),
+            // Not all of them are at the beginning.
+            _ => {
+                let compacted = self.files.iter().take_while(|file| file.compacted);
+                compacted.fold((0, 0), |(count, bytes), file| (count + 1, file.bytes.wrapping_add(bytes)))
+            }
+        }
     }
 
     /// Since when messages of it wait to be archived, milliseconds since the Unix epoch by the leaders' clocks; `None` if
@@ -175,35 +201,36 @@ impl PartitionLog {
     }
 
     /// Puts an archive file, or nothing, in the place of all files and runs between these bounds, across which none of them
-    /// lies, at the time `now`. Gives the files that are not referenced any more.
-    pub(crate) fn replace(
-        &mut self,
-        first: Offset,
-        end: Offset,
-        file: Option<ArchiveFile>,
-        now: i64,
-    ) -> Vec<ArchiveFile> {
+    /// lies, at the time `now`. Gives what is not referenced any more.
+    pub(crate) fn replace(&mut self, first: Offset, end: Offset, file: Option<ArchiveFile>, now: i64) -> Dropped {
         let from = self.files.partition_point(|file| file.end <= first);
         let to = self.files.partition_point(|file| file.first < end);
-        let dropped = self.files.splice(from..to, file).collect();
+        file.iter().for_each(|file| self.file_totals.add(file));
+        let files: Vec<_> = self.files.splice(from..to, file).collect();
+        files.iter().for_each(|file| self.file_totals.take(file));
         let (from, to) =
             (self.runs.partition_point(|run| run.end() <= first), self.runs.partition_point(|run| run.base < end));
         assert!(from == 0 || from == to, "I7: runs have no gaps, and files lie before them");
-        if to > 0 && from == 0 {
-            self.drop_runs(to, now);
-        }
-        dropped
+        let runs = if to > 0 && from == 0 { self.drop_runs(to, now) } else { Vec::new() };
+        Dropped { files, runs }
     }
 
-    /// Drops everything before `to`, at the time `now`. A file or run that lies across it stays. Gives the files dropped.
-    pub(crate) fn trim(&mut self, to: Offset, now: i64) -> Vec<ArchiveFile> {
+    /// Drops everything before `to`, at the time `now`. A file or run that lies across it stays. Gives what is dropped.
+    pub(crate) fn trim(&mut self, to: Offset, now: i64) -> Dropped {
         self.log_start = to;
-        let runs = self.runs.partition_point(|run| run.end() <= to);
-        if runs > 0 {
-            self.drop_runs(runs, now);
-        }
-        self.files.drain(..self.files.partition_point(|file| file.end <= to)).collect()
+        let count = self.runs.partition_point(|run| run.end() <= to);
+        let runs = if count > 0 { self.drop_runs(count, now) } else { Vec::new() };
+        let files: Vec<_> = self.files.drain(..self.files.partition_point(|file| file.end <= to)).collect();
+        files.iter().for_each(|file| self.file_totals.take(file));
+        Dropped { files, runs }
     }
+}
+
+/// What a partition does not refer to any more.
+#[derive(Debug, Default)]
+pub(crate) struct Dropped {
+    pub(crate) files: Vec<ArchiveFile>,
+    pub(crate) runs: Vec<Run>,
 }
 
 /// Bytes of the batches that these runs are of.

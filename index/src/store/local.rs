@@ -28,7 +28,7 @@ use object_store::{
 };
 use parking_lot::Mutex;
 
-use super::{StoreError, StoreErrorKind};
+use super::{StoreError, StoreErrorKind, readers::Readers};
 
 const STORE: &str = "directory";
 
@@ -40,6 +40,7 @@ pub(super) struct Directory {
     doubtful: Mutex<BTreeSet<Path>>,
     /// Size of `doubtful`, so that a read takes no lock while there is none.
     doubts: AtomicUsize,
+    readers: Readers,
 }
 
 impl fmt::Display for Directory {
@@ -63,7 +64,7 @@ impl Directory {
             .with_fsync(true);
         // Absolute, so that a later change of the working directory moves nothing.
         let root = fs::canonicalize(path).map_err(|error| StoreError::open(url, StoreErrorKind::Invalid, error))?;
-        Ok(Self { root, files, doubtful: Mutex::default(), doubts: AtomicUsize::new(0) })
+        Ok(Self { root, files, doubtful: Mutex::default(), doubts: AtomicUsize::new(0), readers: Readers::default() })
     }
 
     /// A directory that vanished as a whole (an unmounted disk) must not look like an empty store, nor be made anew.
@@ -90,20 +91,25 @@ impl Directory {
         Ok(())
     }
 
-    /// Reads a few bytes at once, where the library goes to another thread for the file and once more for its bytes: a
-    /// recovery reads one small object an entry. `None` for everything that is not plain; the library knows it better.
-    async fn read_small(&self, key: &Path, options: &GetOptions) -> Result<Option<GetResult>> {
+    /// Reads a range at once, where the library goes to another thread for the file and once more for its bytes: a recovery
+    /// reads one small object an entry. `None` for everything that is not plain; the library knows it better.
+    async fn read_plain(&self, key: &Path, options: &GetOptions) -> Result<Option<GetResult>> {
         let conditional = options.if_match.is_some()
             || options.if_none_match.is_some()
             || options.if_modified_since.is_some()
             || options.if_unmodified_since.is_some()
             || options.version.is_some();
         let Some(GetRange::Bounded(range)) = options.range.clone() else { return Ok(None) };
-        if conditional || options.head || range.end.saturating_sub(range.start) > SMALL {
+        let bytes = range.end.saturating_sub(range.start);
+        if conditional || options.head || bytes > LARGEST {
             return Ok(None);
         }
         let (file, key) = (self.files.path_to_filesystem(key)?, key.clone());
-        tokio::task::spawn_blocking(move || Ok(read_range(&file, key, range))).await?
+        let read = move || read_range(&file, key, range);
+        if bytes > SMALL {
+            return Ok(self.readers.run(read).await.flatten());
+        }
+        Ok(tokio::task::spawn_blocking(read).await?)
     }
 
     fn believe(&self, key: &Path) {
@@ -132,8 +138,11 @@ impl Drop for Doubt<'_> {
     }
 }
 
+/// Most bytes that are read on any thread.
+const SMALL: u64 = 64 << 10;
+
 /// Most bytes that are read in one go.
-const SMALL: u64 = 64 * 1024;
+const LARGEST: u64 = 64 << 20;
 
 /// The range of a plain file, as far as there is one.
 fn read_range(file: &FilePath, location: Path, range: Range<u64>) -> Option<GetResult> {
@@ -200,7 +209,7 @@ impl ObjectStore for Directory {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let result = match self.read_small(location, &options).await? {
+        let result = match self.read_plain(location, &options).await? {
             Some(read) => Ok(read),
             None => self.files.get_opts(location, options).await,
         };
@@ -262,16 +271,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_small_range_is_read_as_the_library_reads_it() {
+    async fn a_range_is_read_as_the_library_reads_it() {
         let home = tempfile::tempdir().unwrap();
         let directory = Directory::open("file://", home.path()).unwrap();
         let key = Path::from("d/1");
         directory.put(&key, "0123456789".into()).await.unwrap();
-        for (range, fast) in
-            [(0..4, true), (2..4, true), (4..99, true), (10..12, false), (20..30, false), (0..70_000, false)]
-        {
+        for (range, fast) in [
+            (0..4, true),
+            (2..4, true),
+            (4..99, true),
+            (10..12, false),
+            (20..30, false),
+            (0..70_000, true),
+            (1..LARGEST, true),
+            (0..LARGEST + 1, false),
+        ] {
             let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
-            assert_eq!(directory.read_small(&key, &options).await.unwrap().is_some(), fast, "{range:?}");
+            assert_eq!(directory.read_plain(&key, &options).await.unwrap().is_some(), fast, "{range:?}");
             let ours = directory.get_opts(&key, options.clone()).await;
             let theirs = directory.files.get_opts(&key, options).await;
             assert_eq!(ours.is_ok(), theirs.is_ok(), "{range:?}");

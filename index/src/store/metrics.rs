@@ -250,6 +250,12 @@ impl RegionMetrics {
         Attempt { metrics: self, operation, component, started: Instant::now(), outcome: Outcome::Abandoned, count: 1 }
     }
 
+    /// Counts a page of a listing that was asked for at that time.
+    pub(super) fn page(&self, component: Component, outcome: Outcome, asked: Instant) {
+        self.requests(Operation::List, component, outcome, 1);
+        self.latency(Operation::List, asked.elapsed());
+    }
+
     /// Counts requests of one operation with the same outcome.
     fn requests(&self, operation: Operation, component: Component, outcome: Outcome, count: u64) {
         let (row, total) = match operation {

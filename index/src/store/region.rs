@@ -16,7 +16,7 @@ use super::{
 use crate::{env::Env, keys::is_staging, names::RegionName};
 
 /// Keys that one LIST request answers with.
-const LIST_PAGE: u64 = 1_000;
+pub(super) const LIST_PAGE: u64 = 1_000;
 
 /// The store of one region. Clones share everything.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStore, path::Path};
 
 use super::*;
@@ -69,6 +70,29 @@ async fn basics(store: Arc<dyn ObjectStore>) {
     let line = r#"brigade_store_requests_total{operation="put",region="local",component="journal",outcome="ok"} 5"#;
     assert!(text.contains(line), "{text}");
     assert!(text.contains("brigade_store_received_bytes_total{"), "{text}");
+}
+
+#[tokio::test]
+async fn a_listing_counts_a_request_for_each_thousand_keys() {
+    let (region, metrics) = region(open("memory://", &StoreOptions::default()).unwrap());
+    let write = async |keys: std::ops::Range<u32>| {
+        for key in keys {
+            region.overwrite(Component::Bucket, &Path::from(format!("d/{key:06}")), Bytes::new().into()).await.unwrap();
+        }
+    };
+    let count = async |prefix: &str| {
+        let before = metrics.totals().lists;
+        let listed = region.list_objects(Component::Bucket, &Path::from(prefix)).try_collect::<Vec<_>>().await.unwrap();
+        (listed.len(), metrics.totals().lists - before)
+    };
+    assert_eq!(count("d").await, (0, 1), "an empty answer is one, too");
+    write(0..1_000).await;
+    assert_eq!((count("d").await, count("none").await), ((1_000, 1), (0, 1)));
+    write(1_000..2_001).await;
+    assert_eq!(count("d").await, (2_001, 3));
+    let before = metrics.totals().lists;
+    assert_eq!(region.list_metas(Component::Bucket).count().await, 2_001);
+    assert_eq!(metrics.totals().lists - before, 3);
 }
 
 #[tokio::test]

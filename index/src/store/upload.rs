@@ -1,14 +1,17 @@
 //! Writing objects in parts, and over what is there: for the archive, whose keys have one writer each.
 
-use std::{pin::Pin, sync::Arc};
+use std::{future::ready, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream::once};
 use object_store::{MultipartUpload, ObjectMeta, ObjectStoreExt, PutPayload, path::Path};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
-    Component, Operation, RegionStore, StoreError, StoreErrorKind, error::Failure, metrics::Outcome, region::Inner,
+    Component, Operation, RegionStore, StoreError, StoreErrorKind,
+    error::Failure,
+    metrics::Outcome,
+    region::{Inner, LIST_PAGE},
     timing::Budget,
 };
 use crate::keys::is_staging;
@@ -21,6 +24,9 @@ pub struct Listed {
     /// Its size in bytes.
     pub bytes: u64,
 }
+
+/// Objects as they are listed.
+pub type Listing<T> = Pin<Box<dyn Stream<Item = Result<T, StoreError>> + Send>>;
 
 /// An object that is being written in parts. It is not there before [`Self::finish`]; one that is dropped leaves at most
 /// parts behind, which no reader sees and most stores forget after a while.
@@ -81,38 +87,45 @@ impl RegionStore {
 
     /// Every object there is, those that killed processes left too, with what the store says of it, in no order, as the
     /// listing goes on.
-    pub fn list_metas(
-        &self,
-        component: Component,
-    ) -> Pin<Box<dyn Stream<Item = Result<ObjectMeta, StoreError>> + Send>> {
-        let attempt = self.inner.metrics.begin(Operation::List, component);
-        // As below.
-        attempt.end(Outcome::Ok);
-        let region = self.clone();
-        Box::pin(self.inner.store.list(None).map_err(move |error| {
-            let failure = Failure::from(error);
-            let kind: StoreErrorKind = failure.kind;
-            failure.into_error(kind, region.region(), Operation::List, &Path::default())
-        }))
+    pub fn list_metas(&self, component: Component) -> Listing<ObjectMeta> {
+        self.listing(component, None)
     }
 
     /// Every object under `prefix` with its size, in no order, as the listing goes on.
-    pub fn list_objects(
-        &self,
-        component: Component,
-        prefix: &Path,
-    ) -> Pin<Box<dyn Stream<Item = Result<Listed, StoreError>> + Send>> {
-        let attempt = self.inner.metrics.begin(Operation::List, component);
-        // One request a page; they are counted as one, since the library hides where pages end.
-        attempt.end(Outcome::Ok);
-        let (region, prefix) = (self.clone(), prefix.clone());
-        let listed = self.inner.store.list(Some(&prefix)).map_err(move |error| {
-            let failure = Failure::from(error);
-            let kind: StoreErrorKind = failure.kind;
-            failure.into_error(kind, region.region(), Operation::List, &prefix)
-        });
-        let staged = |listed: &Listed| std::future::ready(!is_staging(&listed.key));
+    pub fn list_objects(&self, component: Component, prefix: &Path) -> Listing<Listed> {
+        let listed = self.listing(component, Some(prefix));
+        let staged = |listed: &Listed| ready(!is_staging(&listed.key));
         Box::pin(listed.map_ok(|object| Listed { key: object.location, bytes: object.size }).try_filter(staged))
+    }
+
+    fn listing(&self, component: Component, prefix: Option<&Path>) -> Listing<ObjectMeta> {
+        let (region, within) = (self.clone(), prefix.cloned().unwrap_or_default());
+        let (mut seen, mut asked) = (0, Instant::now());
+        // The library hides where pages end: one is counted for each thousand keys or part of it.
+        let mut counted = move |item: Option<&Result<ObjectMeta, object_store::Error>>, region: &RegionStore| {
+            let outcome = match item {
+                Some(Ok(_)) => {
+                    seen += 1;
+                    (seen % LIST_PAGE == 1).then_some(Outcome::Ok)
+                }
+                Some(Err(_)) => Some(Outcome::Failed),
+                None => (seen == 0).then_some(Outcome::Ok),
+            };
+            outcome.into_iter().for_each(|outcome| region.inner.metrics.page(component, outcome, asked));
+            if seen % LIST_PAGE == 0 {
+                asked = Instant::now();
+            }
+        };
+        let items = self.inner.store.list(prefix).map(Some).chain(once(ready(None)));
+        Box::pin(items.filter_map(move |item| {
+            counted(item.as_ref(), &region);
+            let failed = |error| {
+                let failure = Failure::from(error);
+                let kind: StoreErrorKind = failure.kind;
+                failure.into_error(kind, region.region(), Operation::List, &within)
+            };
+            ready(item.map(|item| item.map_err(failed)))
+        }))
     }
 }
 
@@ -138,7 +151,7 @@ impl Upload {
     /// Makes the object of its parts.
     ///
     /// # Errors
-    /// When the store did not say that it did; the object may be there all the same.
+    /// When the store did not say that it did; the object may be there all the same, and if it is not, its parts are forgotten.
     pub async fn finish(mut self) -> Result<(), StoreError> {
         let Inner { timing, metrics, .. } = &*self.store.inner;
         let attempt = metrics.begin(Operation::Put, self.component);
@@ -148,7 +161,10 @@ impl Upload {
             Err(_) => Err(Failure::timeout()),
         };
         attempt.end(result.as_ref().map_or_else(|failure| failure.kind.into(), |()| Outcome::Ok));
-        result.map_err(|failure| self.failed(failure))
+        let Err(failure) = result else { return Ok(()) };
+        let failed = self.failed(failure);
+        self.abort().await;
+        Err(failed)
     }
 
     /// Forgets the parts.

@@ -9,6 +9,7 @@ use brigade_index::{
     shard::FetchError,
     state::Run,
 };
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -21,7 +22,7 @@ use crate::{
 /// Blocks of a file that are fetched at a time for one reader.
 const FETCHES: usize = 8;
 
-/// How often messages that cannot be had are looked for elsewhere.
+/// How often messages that cannot be had are looked for elsewhere, and those that are damaged are read.
 const ATTEMPTS: usize = 4;
 
 /// Ranges that are fetched to decode a footer: its end, and the rest if that was not all.
@@ -44,9 +45,9 @@ impl Found {
 }
 
 /// An archive file of a partition.
-struct Place {
-    file: Arc<ArchiveFile>,
-    key: Key,
+pub(super) struct Place {
+    pub(super) file: Arc<ArchiveFile>,
+    pub(super) key: Key,
     /// What it must say that it is.
     head: FileHead,
 }
@@ -83,7 +84,9 @@ impl BatchCache {
             };
             from = log.log_start.clamp(from, until.max(from));
             let now: Vec<_> = sources_from(log, from).take_while(|source| source.first() < until).collect();
-            if now == sources || attempt >= ATTEMPTS {
+            // It may have been damaged on the way only. Who takes that for the truth passes messages over for good.
+            let again = now != sources || matches!(error, FetchError::Damaged { .. });
+            if !again || attempt >= ATTEMPTS {
                 return Err(error);
             }
             sources = now;
@@ -165,11 +168,21 @@ impl BatchCache {
     }
 
     /// The footer of a file, if it is at hand.
-    pub(crate) async fn known_footer(&self, file: FileId) -> Option<Footer> {
-        match self.fetched.get(&Wanted::Footer(file)).await? {
+    pub(crate) fn known_footer(&self, file: FileId) -> Option<Footer> {
+        match self.fetched.get(&Wanted::Footer(file))? {
             Fetched::Footer(footer) => Some(footer),
-            Fetched::Batch(_) | Fetched::Block(_) => None,
+            Fetched::Batch(_) | Fetched::Group(_) | Fetched::Block(_) => None,
         }
+    }
+
+    /// Fetches the footer of a file, to be at hand.
+    pub(crate) async fn fetch_footer(
+        &self,
+        topic: TopicId,
+        partition: Partition,
+        file: &Arc<ArchiveFile>,
+    ) -> Result<(), FetchError> {
+        self.footer(&self.place(topic, partition, file)?).await.map(|_| ())
     }
 
     /// Whether a block of a file is at hand.
@@ -222,7 +235,12 @@ impl BatchCache {
         Ok(None)
     }
 
-    fn place(&self, topic: TopicId, partition: Partition, file: &Arc<ArchiveFile>) -> Result<Place, FetchError> {
+    pub(super) fn place(
+        &self,
+        topic: TopicId,
+        partition: Partition,
+        file: &Arc<ArchiveFile>,
+    ) -> Result<Place, FetchError> {
         let state = self.log.state();
         let found = state.topic(topic).ok_or_else(|| FetchError::Unavailable("the topic was deleted".to_owned()))?;
         let key = file.key(&found.name, topic, partition);
@@ -235,8 +253,9 @@ impl BatchCache {
         })
     }
 
-    async fn footer(&self, place: &Place) -> Result<Footer, FetchError> {
+    pub(super) async fn footer(&self, place: &Place) -> Result<Footer, FetchError> {
         let fetch = async {
+            self.metrics.cache_miss();
             let mut problems = Problems::default();
             for holders in in_turn(&place.file.regions) {
                 match self.footer_from(place, holders).await {
@@ -252,7 +271,9 @@ impl BatchCache {
         };
         match self.fetch(Wanted::Footer(place.file.id), fetch).await? {
             Fetched::Footer(footer) => Ok(footer),
-            Fetched::Batch(_) | Fetched::Block(_) => unreachable!("what is kept is what was wanted"),
+            Fetched::Batch(_) | Fetched::Group(_) | Fetched::Block(_) => {
+                unreachable!("what is kept is what was wanted")
+            }
         }
     }
 
@@ -276,6 +297,13 @@ impl BatchCache {
 
     async fn block(&self, place: &Place, footer: &Footer, number: usize) -> Result<Chunk, FetchError> {
         let fetch = async {
+            if let Some(part) = self.group_at_hand(place, footer, footer.blocks()[number].row_group).await
+                && let Ok(chunk) = decode(place, footer, number, &[part])
+            {
+                self.metrics.cache_hit();
+                return Ok(Fetched::Block(chunk));
+            }
+            self.metrics.cache_miss();
             let mut problems = Problems::default();
             for holders in in_turn(&place.file.regions) {
                 match self.block_from(place, footer, number, holders).await {
@@ -291,7 +319,9 @@ impl BatchCache {
         };
         match self.fetch(Wanted::Block(place.file.id, number), fetch).await? {
             Fetched::Block(chunk) => Ok(chunk),
-            Fetched::Batch(_) | Fetched::Footer(_) => unreachable!("what is kept is what was wanted"),
+            Fetched::Batch(_) | Fetched::Footer(_) | Fetched::Group(_) => {
+                unreachable!("what is kept is what was wanted")
+            }
         }
     }
 
@@ -305,12 +335,17 @@ impl BatchCache {
         let fetch =
             |range: Range<u64>| async { Ok((range.clone(), self.log.fetch_file(&place.key, holders, range).await?)) };
         let fetched: Vec<_> = try_join_all(footer.ranges(number).into_iter().map(fetch)).await?;
-        busy(|| {
-            let rows = footer.decode_block(number, &fetched).map_err(|error| place.damaged(error))?;
-            let chunk = Chunk::at(rows.messages, rows.offsets);
-            chunk.ok_or_else(|| place.damaged("the offsets of a block in it do not rise"))
-        })
+        decode(place, footer, number, &fetched)
     }
+}
+
+/// The messages of a block, out of what was read of its file.
+fn decode(place: &Place, footer: &Footer, number: usize, fetched: &[(Range<u64>, Bytes)]) -> Result<Chunk, FetchError> {
+    busy(|| {
+        let rows = footer.decode_block(number, fetched).map_err(|error| place.damaged(error))?;
+        let chunk = Chunk::at(rows.messages, rows.offsets);
+        chunk.ok_or_else(|| place.damaged("the offsets of a block in it do not rise"))
+    })
 }
 
 /// The regions that hold a file together, of which the nearest that answers is read, and then each alone: bytes that came

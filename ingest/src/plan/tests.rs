@@ -23,6 +23,7 @@ fn file(first: u64, end: u64, rows: u64, payload_bytes: u64) -> Source {
         min_timestamp_ms: 0,
         max_timestamp_ms: 0,
         attributes: AttributeSet::default(),
+        oldest_tombstone_ms: None,
         merges: 0,
         compacted: false,
         regions: vec![RegionNo(0)],

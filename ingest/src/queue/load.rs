@@ -136,7 +136,7 @@ pub(super) async fn load(around: Arc<Around>, topic: TopicId, pieces: Vec<Piece>
     let fetch = |piece: Piece| async {
         let (partition, (from, next)) = (piece.partition(), piece.within());
         let bytes = piece.source.share(next.0 - from.0);
-        around.ahead.read(Part { topic, partition, from, next, bytes }).await;
+        around.ahead.read(Part { topic, partition, from, next, bytes });
         let found = around.cache.chunks(topic, partition, &piece.source, (from, next)).await;
         piece.split(found)
     };

@@ -39,10 +39,13 @@ struct Arguments {
     /// Show the whole trace of every run
     #[arg(long)]
     trace: bool,
+    /// Run every seed twice, the second time with pauses in real time: the traces must be the same
+    #[arg(long)]
+    twice: bool,
 }
 
 fn main() -> ExitCode {
-    let Arguments { seeds, from, jobs, trace } = Arguments::parse();
+    let Arguments { seeds, from, jobs, trace, twice } = Arguments::parse();
     let jobs = jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let (next, end) = (AtomicU64::new(from), from.saturating_add(seeds));
     let mut failed = 0;
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
                 loop {
                     let seed = next.fetch_add(1, Relaxed);
                     // Nobody listens any more when the main thread has failed.
-                    if seed >= end || reports.send(sim::run(seed)).is_err() {
+                    if seed >= end || reports.send(run(seed, twice)).is_err() {
                         return;
                     }
                 }
@@ -72,6 +75,15 @@ fn main() -> ExitCode {
     });
     println!("{failed} of {seeds} seeds failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(seed: u64, twice: bool) -> Report {
+    let mut report = sim::run(seed);
+    if twice && let Some(difference) = report.trace.difference(&sim::run_slowly(seed).trace) {
+        let problems = report.verdict.err().unwrap_or_default();
+        report.verdict = Err(std::iter::once(difference).chain(problems).collect());
+    }
+    report
 }
 
 /// Whether the run went well.

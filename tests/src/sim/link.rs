@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -19,13 +19,14 @@ use object_store::{
 };
 use tokio::sync::Mutex;
 
-use super::{Trace, gate::Gate, region::SimRegion, traps::Traps};
+use super::{Trace, gate::Gate, node::SimNode, region::SimRegion, traps::Traps, watch};
 
 /// A connection. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
     /// Who, as the trace names it.
     who: Arc<str>,
+    node: Weak<SimNode>,
     region: SimRegion,
     faults: FaultStore,
     /// Cut off for this node alone.
@@ -42,9 +43,11 @@ impl fmt::Display for Link {
 }
 
 impl Link {
-    pub(super) fn new(who: &str, region: SimRegion, seed: u64, (gate, traps): (Gate, Traps), trace: Trace) -> Self {
+    pub(super) fn new(node: &Arc<SimNode>, region: SimRegion, seed: u64, traps: Traps, trace: Trace) -> Self {
         let faults = FaultStore::new(Arc::new(region.clone()), seed);
-        let link = Self { who: who.into(), region, faults, cut: Arc::default(), gate, traps, trace };
+        let (who, gate) = (node.name.as_str().into(), node.gate.clone());
+        let node = Arc::downgrade(node);
+        let link = Self { who, node, region, faults, cut: Arc::default(), gate, traps, trace };
         link.refresh();
         link
     }
@@ -83,9 +86,17 @@ impl Link {
         }
         self.gate.pass().await;
         self.gate.count();
+        if matches!(verb, "put" | "complete")
+            && let Some(node) = self.node.upgrade()
+        {
+            watch::written(&node, &self.region, key);
+        }
         let (link, of) = (self.clone(), key.clone());
         let carried_out = tokio::spawn(async move {
             let answer = action.await;
+            if answer.is_ok() && matches!(verb, "put" | "complete") {
+                link.region.arrived(&of);
+            }
             let outcome = match &answer {
                 Ok(_) => "ok",
                 Err(Error::NotFound { .. }) => "not found",
@@ -151,6 +162,14 @@ impl ObjectStore for Link {
             .and_then(move |location| {
                 let (link, faults, key) = (link.clone(), link.faults.clone(), location.clone());
                 async move {
+                    link.region.watch_deletion(&key).await;
+                    if let Some(node) = link.node.upgrade() {
+                        let watched = watch::deletion(&node, &link.region, &key).await;
+                        watched.unwrap_or_else(|problem| {
+                            link.trace.say(&link.who, format_args!("PROBLEM: {problem}"));
+                            link.region.alarm(problem);
+                        });
+                    }
                     link.run("delete", &location, async move { faults.delete(&key).await }).await?;
                     Ok(location)
                 }

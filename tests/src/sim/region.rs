@@ -3,19 +3,26 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use brigade_index::{
+    format::{Head, Kind},
+    ids::ShardId,
+    keys,
     names::RegionName,
     store::fault::{Latency, Rule},
 };
-use futures::{FutureExt, StreamExt, stream::BoxStream};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
 };
 use tokio::task::yield_now;
 
@@ -56,6 +63,14 @@ struct Inner {
     besides: Mutex<Vec<Rule>>,
     /// Objects of which nobody knows whether they were written or deleted, or when: who asked for it heard nothing good.
     doubtful: Mutex<BTreeSet<Path>>,
+    /// What was done to it that must never be.
+    alarms: Mutex<Vec<String>>,
+    /// Objects of the journal and archive files that were deleted.
+    deleted: Mutex<BTreeSet<Path>>,
+    /// Archive files that were copied here.
+    copied: Mutex<BTreeSet<Path>>,
+    /// Whether it has lost what it held.
+    restored: AtomicBool,
 }
 
 impl SimRegion {
@@ -70,6 +85,10 @@ impl SimRegion {
             mood,
             besides: Mutex::default(),
             doubtful: Mutex::default(),
+            alarms: Mutex::default(),
+            deleted: Mutex::default(),
+            copied: Mutex::default(),
+            restored: AtomicBool::new(false),
         }))
     }
 
@@ -106,6 +125,14 @@ impl SimRegion {
         lock(&self.0.doubtful).insert(key.clone());
     }
 
+    /// A write has taken effect. An archive file that was deleted before was on its way for somebody who leads no more, and
+    /// whose claim was given up: it stays until somebody scrubs.
+    pub(super) fn arrived(&self, key: &Path) {
+        if keys::parse_archive_file(key).is_some() && lock(&self.0.deleted).contains(key) {
+            self.doubt(key);
+        }
+    }
+
     pub(super) fn is_doubtful(&self, key: &Path) -> bool {
         lock(&self.0.doubtful).contains(key)
     }
@@ -113,6 +140,41 @@ impl SimRegion {
     /// How many archive files may be there though nobody knows of them.
     pub(super) fn doubtful(&self) -> usize {
         lock(&self.0.doubtful).iter().filter(|key| key.as_ref().starts_with("archive/")).count()
+    }
+
+    /// An object is about to be deleted: no Takeover ever is, and no archive file that is published still.
+    pub(super) async fn watch_deletion(&self, key: &Path) {
+        if keys::parse_journal(ShardId(0), key).is_some() {
+            let head = self.bytes(key).await.and_then(|bytes| Head::decode(&bytes).ok());
+            let takeover = head.is_some_and(|head| head.kind == Kind::Takeover);
+            // A challenger that works from old state may put its Takeover where something was deleted: that counts for nothing.
+            if lock(&self.0.deleted).insert(key.clone()) && takeover {
+                self.alarm(format!("I3: the Takeover {key} in region {self} is deleted"));
+            }
+        } else if keys::parse_archive_file(key).is_some() {
+            lock(&self.0.deleted).insert(key.clone());
+            let Some(topic) = key.as_ref().split('/').nth(1) else { return };
+            let latest = Path::from(format!("archive/{topic}/latest.json"));
+            let Some(bytes) = self.bytes(&latest).await.filter(|_| !self.is_doubtful(&latest)) else { return };
+            let list: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            let mut files = list["files"].as_array().into_iter().flatten();
+            if files.any(|file| file["key"] == key.as_ref()) {
+                self.alarm(format!("{key} in region {self} is deleted, and listed still"));
+            }
+        }
+    }
+
+    async fn bytes(&self, key: &Path) -> Option<Bytes> {
+        self.objects().get(key).await.ok()?.bytes().await.ok()
+    }
+
+    /// Something was done to it that must never be.
+    pub(super) fn alarm(&self, what: String) {
+        lock(&self.0.alarms).push(what);
+    }
+
+    pub(super) fn alarms(&self) -> Vec<String> {
+        lock(&self.0.alarms).clone()
     }
 
     pub(super) fn calm(&self) {
@@ -126,6 +188,31 @@ impl SimRegion {
         lock(&self.0.objects).clone()
     }
 
+    /// What is there with this prefix.
+    pub(super) async fn keys(&self, prefix: &Path) -> Vec<Path> {
+        let listed = self.objects().list(Some(prefix)).try_collect::<Vec<_>>().await.unwrap_or_default();
+        listed.into_iter().map(|object| object.location).collect()
+    }
+
+    /// What was deleted with this prefix.
+    pub(super) fn deleted_in(&self, prefix: &Path) -> Vec<Path> {
+        lock(&self.0.deleted).iter().filter(|key| key.prefix_matches(prefix)).cloned().collect()
+    }
+
+    pub(super) fn note_copied(&self, key: &Path) {
+        lock(&self.0.copied).insert(key.clone());
+    }
+
+    /// Whether an archive file may have been copied from another region.
+    pub(super) fn is_copied(&self, key: &Path) -> bool {
+        lock(&self.0.copied).contains(key)
+    }
+
+    /// Whether it has lost what it held.
+    pub(super) fn is_restored(&self) -> bool {
+        self.0.restored.load(Relaxed)
+    }
+
     /// A copy of all objects.
     pub(super) fn copy(&self) -> InMemory {
         self.objects().fork()
@@ -133,6 +220,7 @@ impl SimRegion {
 
     /// From now on, these are its objects.
     pub(super) fn restore(&self, objects: InMemory) {
+        self.0.restored.store(true, Relaxed);
         *lock(&self.0.objects) = Arc::new(objects);
     }
 }

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use brigade_index::store::{
+    Operation,
+    fault::{Fault, Rule},
+};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use tokio::time::sleep;
@@ -58,10 +62,12 @@ pub(super) async fn as_wanted(world: &World, random: &mut StdRng) -> Result<(), 
         wanted.push(world.add_region(random));
         wanted.iter().for_each(SimRegion::calm);
         world.set_wanted(wanted);
+        damage_reads(world);
     }
     let wanted = world.wanted();
-    world.tell(wanted.clone());
     let changed = tokio::time::timeout(PAUSE * PATIENCE, change_to(world, &wanted)).await;
+    // Not before: a node that is told of new regions only founds another cluster.
+    world.tell(wanted.clone());
     // A node that was told of none of them cannot find them.
     for node in world.nodes() {
         let told = lock(&node.told).clone();
@@ -75,6 +81,20 @@ pub(super) async fn as_wanted(world: &World, random: &mut StdRng) -> Result<(), 
         format!("the regions do not become {}: {}", names.join(", "), regions(world))
     })?;
     Ok(())
+}
+
+/// Archive files are read damaged now and then for a while: what the new region is given must be checked on the way.
+fn damage_reads(world: &World) {
+    let wanted = world.wanted();
+    if wanted.len() < 3 {
+        return;
+    }
+    world.say("archive files are read damaged");
+    for region in wanted {
+        let flip = Rule::always(Operation::Get, Fault::Flip).with_chance(0.1).under("archive".into());
+        region.set_besides(vec![flip]);
+        world.refresh(&region);
+    }
 }
 
 /// Waits until every region has everything, when nothing is published any more.

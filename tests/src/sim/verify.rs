@@ -6,6 +6,7 @@ use std::{
 };
 
 use brigade_index::{
+    archive::ArchiveFile,
     format::{Floor, Record, RegionIdentity, Section, Value, checksum, decode_snapshot},
     ids::{Partition, RegionNo, Sequence, ShardId},
     journal::{Dead, Fold, Place},
@@ -108,7 +109,7 @@ async fn tell(
             return Err(format!("I10: the batch at {batch:?} is not whole"));
         }
     }
-    archive(&objects, &state).await?;
+    archive(&objects, &state, |_| true).await?;
     Ok((state, contents))
 }
 
@@ -157,11 +158,25 @@ pub(super) async fn views(region: &SimRegion, number: RegionNo, state: &ShardSta
     Ok(())
 }
 
-/// Every archive file is there as it was written.
-async fn archive(objects: &InMemory, state: &ShardState) -> Result<(), String> {
+/// I10: every region has the archive files that the state says it has, whatever else is under way.
+pub(super) async fn held(world: &World) -> Result<(), String> {
+    let Some((_, shard, status)) = world.leader() else { return Ok(()) };
+    let state = shard.state().clone();
+    for record in status.regions {
+        let region = world.region(record.name.as_str()).ok_or("a region that never was")?;
+        if !region.is_restored() {
+            let held = archive(&region.objects(), &state, |file| file.regions.contains(&record.number)).await;
+            held.map_err(|problem| format!("region {region}: {problem}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Every archive file, of these, is there as it was written.
+async fn archive(objects: &InMemory, state: &ShardState, which: impl Fn(&ArchiveFile) -> bool) -> Result<(), String> {
     for topic in state.topics() {
         for (partition, log) in (0..).map(Partition).zip(&topic.partitions) {
-            for file in log.files() {
+            for file in log.files().iter().filter(|file| which(file)) {
                 let key = file.key(&topic.name, topic.id, partition);
                 let bytes = get(objects, &key).await?.ok_or_else(|| format!("I10: {key} is missing"))?;
                 if bytes.len() as u64 != file.bytes || checksum(&bytes) != file.crc {

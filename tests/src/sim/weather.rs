@@ -143,7 +143,12 @@ impl Trouble {
                 let unavailable = all.map(|operation| fail(operation, false, Answer::Status(503), 0.03));
                 let hang = |applied| Rule::always(Operation::Put, Fault::Hang { applied }).with_chance(0.005);
                 let damage = Rule::always(Operation::Get, Fault::Truncate).with_chance(0.01);
-                unavailable.into_iter().chain([hang(true), hang(false), damage]).chain(own_conflicts(0.05)).collect()
+                let flip = Rule::always(Operation::Get, Fault::Flip).with_chance(0.02).under("archive".into());
+                unavailable
+                    .into_iter()
+                    .chain([hang(true), hang(false), damage, flip])
+                    .chain(own_conflicts(0.05))
+                    .collect()
             }
         }
     }

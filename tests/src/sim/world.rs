@@ -32,7 +32,6 @@ use tokio::time::{Instant, sleep};
 use super::{
     PARTITIONS, Trace,
     clock::WallClock,
-    gate::Gate,
     link::Link,
     lock,
     network::{Network, Wire},
@@ -154,7 +153,8 @@ impl World {
     }
 
     pub(super) fn problems(&self) -> Vec<String> {
-        lock(&self.problems).clone()
+        let alarms = lock(&self.regions).iter().flat_map(SimRegion::alarms).collect::<Vec<_>>();
+        lock(&self.problems).iter().cloned().chain(alarms).collect()
     }
 
     // Regions.
@@ -509,10 +509,9 @@ fn opener(world: &World, node: &Arc<SimNode>, metrics: StoreMetrics, env: Env) -
     })
 }
 
-fn connect(world: &World, node: &SimNode, region: SimRegion) -> Link {
-    let gate: Gate = node.gate.clone();
+fn connect(world: &World, node: &Arc<SimNode>, region: SimRegion) -> Link {
     let seed = world.seed ^ hash(&format!("{node} to {region}"));
-    Link::new(&node.name, region, seed, (gate, world.traps.clone()), world.trace.clone())
+    Link::new(node, region, seed, world.traps.clone(), world.trace.clone())
 }
 
 /// A number from a name, the same in every run (FNV-1a).

@@ -187,7 +187,7 @@ async fn archive(shard: &Shard, name: &TopicName, topic: TopicId, partition: Par
     for region in &regions {
         region.store.overwrite(Component::Compactor, &key, Bytes::clone(&bytes).into()).await.unwrap();
     }
-    let archived = Archived { id: ids[0], file: Some(file), compacted: false };
+    let archived = Archived { id: ids[0], file: Some(file), compacted: None };
     assert_eq!(propose(shard, Command::Replace(Replace { parts: vec![archived] })).await, Outcome::Done);
 }
 

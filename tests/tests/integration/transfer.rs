@@ -112,7 +112,22 @@ async fn times_and_partitions_choose_what_is_exported() {
     assert_eq!(exported(&["--from", "2000", "--until", "3001"]).await, (20..=30).collect::<Vec<_>>());
     assert_eq!(exported(&["--from", "99999999"]).await, [0; 0]);
     assert_eq!(exported(&["--until", "0"]).await, [0; 0]);
+    assert_eq!(exported(&["--partition", "1", "--offset", "48"]).await, [97, 99]);
+    let until = ["--from", "1970-01-01T01:00:02+01:00", "--until", "1970-01-01T00:00:03.001Z"];
+    assert_eq!(exported(&until).await, (20..=30).collect::<Vec<_>>());
+    // Three archive files and the journal, each with messages of any time.
+    for round in 1..4 {
+        succeeded(node.cli(&["compactor", "run"]).await);
+        let line = |n: i64| json!({"value": (round * 100 + n).to_string(), "timestamp": (n * 37 % 100) * 100});
+        fs::write(&file, (0..100).map(|n| line(n).to_string() + "\n").collect::<String>()).unwrap();
+        succeeded(node.cli(&["publish", "t", "--ndjson", "--in-order", "--file", file.to_str().unwrap()]).await);
+    }
+    let early = |n: &i64| *n < 10 || (*n >= 100 && n % 100 * 37 % 100 < 10);
+    assert_eq!(exported(&["--until", "1000"]).await, (0..400).filter(early).collect::<Vec<_>>());
+    let rest = exported(&["--from", "1000"]).await;
+    assert_eq!(rest, (0..400).filter(|n| !early(n)).collect::<Vec<_>>());
     refused(node.cli(&["export", "t", "-", "--format", "csv", "--partition", "7"]).await, 4, "no partition 7");
+    refused(node.cli(&["export", "t", "-", "--format", "csv", "--from", "2026-02-30"]).await, 2, "no day 2026-02-30");
 }
 
 #[tokio::test]

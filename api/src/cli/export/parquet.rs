@@ -1,6 +1,6 @@
 //! Parquet with the columns of the archive, all partitions in one file.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, MapArray, RecordBatch, StringArray, new_null_array},
@@ -14,6 +14,7 @@ use brigade_index::{
 use parquet::{
     arrow::ArrowWriter,
     basic::{Compression, ZstdLevel},
+    errors::ParquetError,
     file::{metadata::KeyValue, properties::WriterProperties},
 };
 
@@ -33,14 +34,14 @@ impl ParquetSink {
             .set_key_value_metadata(Some(vec![KeyValue::new("brigade.topic".to_owned(), topic.to_owned())]))
             .build();
         let writer = ArrowWriter::try_new(output, archive_schema(), Some(properties));
-        writer.map(Self).map_err(|error| failed(&error))
+        writer.map(Self).map_err(failed)
     }
 
     pub(super) fn write(&mut self, partition: u32, offsets: &[u64], messages: &Messages) -> Result<(), CliError> {
-        let batch = record_batch(partition, offsets, messages).map_err(|error| failed(&error))?;
-        self.0.write(&batch).map_err(|error| failed(&error))?;
+        let batch = record_batch(partition, offsets, messages).map_err(|error| failed(error.into()))?;
+        self.0.write(&batch).map_err(failed)?;
         if self.0.in_progress_size() >= ROW_GROUP_BYTES {
-            self.0.flush().map_err(|error| failed(&error))?;
+            self.0.flush().map_err(failed)?;
         }
         Ok(())
     }
@@ -51,12 +52,19 @@ impl ParquetSink {
     }
 
     pub(super) fn finish(mut self) -> Result<u64, CliError> {
-        self.0.finish().map_err(|error| failed(&error))?;
+        self.0.finish().map_err(failed)?;
         Ok(self.written())
     }
 }
 
-fn failed(error: &dyn std::fmt::Display) -> CliError {
+fn failed(error: ParquetError) -> CliError {
+    let error = match error {
+        ParquetError::External(source) => match source.downcast::<io::Error>() {
+            Ok(source) => return (*source).into(),
+            Err(source) => ParquetError::External(source),
+        },
+        error => error,
+    };
     CliError::Failed(format!("the Parquet file could not be written: {error}"))
 }
 

@@ -2,17 +2,9 @@
 
 use std::io::{self, Write};
 
-use arrow::{
-    array::AsArray,
-    datatypes::{UInt32Type, UInt64Type},
-    ipc::reader::StreamReader,
-};
-use brigade_index::batch::Messages;
-
-use super::{csv::CsvSink, parquet::ParquetSink};
+use super::{csv::CsvSink, fetch::Batch, parquet::ParquetSink};
 use crate::{
     cli::{CliError, transfer::FileFormat},
-    client::Page,
     wire::write_message,
 };
 
@@ -62,23 +54,22 @@ impl Sink {
         })
     }
 
-    /// Writes the messages of a page; gives their number.
-    pub(super) fn page(&mut self, page: &Page) -> Result<u64, CliError> {
-        let understood = |why| CliError::Failed(format!("an answer of the server was not understood: {why}"));
+    /// Writes messages; gives their number.
+    pub(super) fn write(&mut self, batches: &[Batch]) -> Result<u64, CliError> {
         let mut rows = 0;
-        for (partition, offsets, messages) in batches(page).map_err(understood)? {
+        for (partition, offsets, messages) in batches {
             rows += offsets.len() as u64;
             match self {
                 Self::Ndjson(output) => {
                     let mut lines = Vec::new();
                     for (row, offset) in offsets.iter().enumerate() {
-                        write_message(&mut lines, partition, *offset, &messages, row, |_| {});
+                        write_message(&mut lines, *partition, *offset, messages, row, |_| {});
                         lines.push(b'\n');
                     }
                     output.write_all(&lines)?;
                 }
-                Self::Csv(csv) => csv.write(partition, &offsets, &messages)?,
-                Self::Parquet(parquet) => parquet.write(partition, &offsets, &messages)?,
+                Self::Csv(csv) => csv.write(*partition, offsets, messages)?,
+                Self::Parquet(parquet) => parquet.write(*partition, offsets, messages)?,
             }
         }
         Ok(rows)
@@ -104,26 +95,4 @@ impl Sink {
             Self::Parquet(parquet) => parquet.finish(),
         }
     }
-}
-
-/// The messages of a page in Arrow format: partition, offsets, and what is stored.
-pub(super) fn batches(page: &Page) -> Result<Vec<(u32, Vec<u64>, Messages)>, String> {
-    if page.body.is_empty() {
-        return Ok(Vec::new());
-    }
-    let reader = StreamReader::try_new(&page.body[..], None).map_err(|error| error.to_string())?;
-    let mut batches = Vec::new();
-    for batch in reader {
-        let batch = batch.map_err(|error| error.to_string())?;
-        let partition = batch.column(0).as_primitive_opt::<UInt32Type>().ok_or("no partition")?;
-        let offsets = batch.column(1).as_primitive_opt::<UInt64Type>().ok_or("no offset")?;
-        if batch.num_rows() == 0 {
-            continue;
-        }
-        let columns: Vec<_> = (2..batch.num_columns()).collect();
-        let stored = batch.project(&columns).map_err(|error| error.to_string())?;
-        let messages = Messages::new(stored).map_err(|error| error.to_string())?;
-        batches.push((partition.value(0), offsets.values().to_vec(), messages));
-    }
-    Ok(batches)
 }

@@ -1,11 +1,9 @@
 //! CSV under a line of names: what `brigade export` writes, or any file with a column for the value.
 
-use std::fs::File;
-
 use csv::{Reader, ReaderBuilder, StringRecord};
 use serde_json::value::RawValue;
 
-use super::{Body, Gathered, Source, Wanted};
+use super::{Body, Gathered, Source, Stream, Wanted};
 use crate::{
     cli::{CliError, transfer::CSV_COLUMNS},
     wire::write_string,
@@ -16,7 +14,7 @@ const NUMBERS: [&str; 5] = ["partition", "timestamp", "priority", "deliver_at", 
 
 /// The rows of a file.
 pub(super) struct Rows {
-    reader: Reader<File>,
+    reader: Reader<Stream>,
     what: String,
     columns: Columns,
     expired_ms: i64,
@@ -38,7 +36,7 @@ impl Columns {
 }
 
 impl Rows {
-    pub(super) fn new(file: File, what: String, wanted: Wanted) -> Result<Self, CliError> {
+    pub(super) fn new(file: Stream, what: String, wanted: Wanted) -> Result<Self, CliError> {
         let mut reader = ReaderBuilder::new().buffer_capacity(256 * 1024).from_reader(file);
         let header = reader.headers().map_err(|error| refuse(&what, &error))?.clone();
         let place = |name: &str| header.iter().position(|column| column == name);

@@ -1,13 +1,10 @@
 //! NDJSON: message objects as a publish takes them, or as a read gives them.
 
-use std::{
-    fs::File,
-    io::{BufRead, BufReader},
-};
+use std::io::{BufRead, BufReader};
 
 use serde_json::value::RawValue;
 
-use super::{Body, Gathered, Source, Wanted};
+use super::{Body, Gathered, Source, Stream, Wanted};
 use crate::cli::CliError;
 
 /// What a read says of a message and a publish does not take.
@@ -15,7 +12,7 @@ const READ_ONLY: [&str; 1] = ["offset"];
 
 /// The lines of a file.
 pub(super) struct Lines {
-    input: BufReader<File>,
+    input: BufReader<Stream>,
     what: String,
     keep_partitions: bool,
     expired_ms: i64,
@@ -24,7 +21,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(file: File, what: String, wanted: &Wanted) -> Self {
+    pub(super) fn new(file: Stream, what: String, wanted: &Wanted) -> Self {
         let (input, line) = (BufReader::with_capacity(256 * 1024, file), Vec::new());
         let Wanted { keep_partitions, expired_ms, .. } = *wanted;
         Self { input, what, keep_partitions, expired_ms, number: 0, line }

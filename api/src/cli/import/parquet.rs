@@ -3,14 +3,23 @@
 use std::{fs::File, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt8Array},
-    compute::{cast, filter_record_batch},
-    datatypes::{DataType, Field, Int64Type, Schema, TimeUnit},
+    array::{ArrayRef, RecordBatch},
+    datatypes::{Field, Schema, SchemaRef},
     ipc::writer::StreamWriter,
 };
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::{
+    arrow::{
+        ProjectionMask,
+        arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
+    },
+    basic::Compression,
+    file::metadata::ParquetMetaData,
+};
 
-use super::{BODY_BYTES, BODY_MESSAGES, Body, Source, Wanted};
+use super::{
+    BODY_BYTES, BODY_MESSAGES, Body, Source, Wanted,
+    columns::{self, OPTIONAL},
+};
 use crate::{
     cli::CliError,
     client::{ContentType, Payload},
@@ -38,16 +47,11 @@ impl Batches {
         };
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| refuse(error.to_string()))?;
         let rows = builder.metadata().file_metadata().num_rows().max(1);
-        let schema = builder.schema().clone();
-        let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        for (name, required) in [(&wanted.value_column, true), (&wanted.key_column, wanted.key_column != "key")] {
-            if required && !names.contains(&name.as_str()) {
-                let message = format!("{what} has no column {name:?}");
-                let hint = format!("name it with --value-column or --key-column; there are {}", names.join(", "));
-                return Err(CliError::Input { message, hint });
-            }
-        }
-        let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(|error| refuse(error.to_string()))?;
+        let chosen = chosen(builder.schema(), &what, &wanted)?;
+        check_codecs(builder.metadata(), &chosen, &what)?;
+        let mask = ProjectionMask::roots(builder.parquet_schema(), chosen);
+        let builder = builder.with_batch_size(BATCH_ROWS).with_projection(mask);
+        let reader = builder.build().map_err(|error| refuse(error.to_string()))?;
         Ok(Self { reader, what, wanted, row_bytes: length as f64 / rows as f64, rest: None })
     }
 
@@ -58,7 +62,7 @@ impl Batches {
         }
         let batch = self.reader.next().transpose().map_err(|error| CliError::Input {
             message: format!("{} cannot be read any further: {error}", self.what),
-            hint: "it is damaged, or compressed otherwise than with Zstandard, Snappy, gzip or LZ4".to_owned(),
+            hint: "it is damaged".to_owned(),
         })?;
         Ok(batch.map(|batch| {
             let each = batch.get_array_memory_size() / batch.num_rows().max(1);
@@ -66,99 +70,66 @@ impl Batches {
         }))
     }
 
-    /// The columns as a publish takes them.
-    fn columns(&self, batch: &RecordBatch) -> Result<RecordBatch, CliError> {
-        // A time without a zone is taken for UTC; the name would need the database of zones.
-        let time = DataType::Timestamp(TimeUnit::Millisecond, Some("+00:00".into()));
+    /// Rows as a publish takes them, without those that have expired.
+    fn converted(&self, batch: &RecordBatch) -> Result<RecordBatch, CliError> {
+        let names = [("value", self.wanted.value_column.as_str()), ("key", self.wanted.key_column.as_str())];
+        let others = OPTIONAL.iter().filter(|name| names.iter().all(|(_, named)| named != *name));
         let mut columns: Vec<(&str, ArrayRef)> = Vec::new();
-        let column = |name: &str| batch.column_by_name(name);
-        if let Some(value) = column(&self.wanted.value_column) {
-            columns.push(("value", self.plain("value", value)?));
-        }
-        if let Some(key) = column(&self.wanted.key_column) {
-            columns.push(("key", self.plain("key", key)?));
-        }
-        for name in ["timestamp", "deliver_at", "expires_at"] {
-            if let Some(times) = column(name) {
-                let wanted = if times.data_type().is_integer() { DataType::Int64 } else { time.clone() };
-                columns.push((name, self.cast(name, times, &wanted)?));
+        for (name, named) in names.into_iter().chain(others.map(|name| (*name, *name))) {
+            if let Some(column) = batch.column_by_name(named) {
+                columns.push((name, columns::converted(name, column).map_err(|why| self.refuse(named, &why))?));
             }
-        }
-        if let Some(kinds) = column("kind") {
-            columns.push(("kind", self.kinds(kinds)?));
-        }
-        if let Some(headers) = column("headers") {
-            columns.push(("headers", headers.clone()));
-        }
-        if let Some(groups) = column("group") {
-            columns.push(("group", self.cast("group", groups, &DataType::Utf8)?));
-        }
-        if let Some(priorities) = column("priority") {
-            columns.push(("priority", self.cast("priority", priorities, &DataType::Int32)?));
-        }
-        if let Some(partitions) = column("partition").filter(|_| self.wanted.keep_partitions) {
-            columns.push(("partition", self.cast("partition", partitions, &DataType::Int64)?));
         }
         let fields: Vec<_> =
             columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
         let arrays = columns.into_iter().map(|(_, array)| array).collect();
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(|error| self.refuse("rows", &error))
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays);
+        let live = batch.and_then(|batch| columns::live(batch, self.wanted.expired_ms));
+        live.map_err(|error| self.refuse("value", &error.to_string()))
     }
 
-    /// The rows that have not expired.
-    fn live(&self, batch: RecordBatch) -> Result<RecordBatch, CliError> {
-        let Some(expires) = batch.column_by_name("expires_at") else { return Ok(batch) };
-        let times = self.cast("expires_at", expires, &DataType::Int64)?;
-        let times = times.as_primitive::<Int64Type>();
-        let live: BooleanArray =
-            times.iter().map(|time| Some(time.is_none_or(|time| time >= self.wanted.expired_ms))).collect();
-        if live.true_count() == batch.num_rows() {
-            return Ok(batch);
-        }
-        filter_record_batch(&batch, &live).map_err(|error| self.refuse("expires_at", &error))
-    }
-
-    /// Text and bytes as they are; anything else as its text.
-    fn plain(&self, name: &str, array: &ArrayRef) -> Result<ArrayRef, CliError> {
-        match array.data_type() {
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => Ok(array.clone()),
-            DataType::BinaryView | DataType::FixedSizeBinary(_) => self.cast(name, array, &DataType::Binary),
-            _ => self.cast(name, array, &DataType::Utf8),
-        }
-    }
-
-    fn kinds(&self, array: &ArrayRef) -> Result<ArrayRef, CliError> {
-        if array.data_type().is_integer() {
-            return self.cast("kind", array, &DataType::UInt8);
-        }
-        let texts = self.cast("kind", array, &DataType::Utf8)?;
-        let texts: &StringArray = texts.as_string();
-        let number = |text: Option<&str>| match text {
-            Some("text") => Some(0),
-            Some("json") => Some(1),
-            Some("binary") => Some(2),
-            _ => None,
-        };
-        Ok(Arc::new(texts.iter().map(number).collect::<UInt8Array>()))
-    }
-
-    fn cast(&self, name: &str, array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, CliError> {
-        if array.data_type() == wanted {
-            return Ok(array.clone());
-        }
-        let cast = cast(array, wanted).map_err(|error| self.refuse(name, &error))?;
-        if cast.null_count() > array.null_count() {
-            return Err(self.refuse(name, &format!("some of it is no {wanted}")));
-        }
-        Ok(cast)
-    }
-
-    fn refuse(&self, name: &str, why: &dyn std::fmt::Display) -> CliError {
+    fn refuse(&self, name: &str, why: &str) -> CliError {
         CliError::Input {
             message: format!("column {name} of {} cannot be imported: {why}", self.what),
-            hint: "brigade import --help lists the columns".to_owned(),
+            hint: "brigade import --help lists the columns and their types".to_owned(),
         }
     }
+}
+
+/// The columns that are read, by their numbers: others may be of any type.
+fn chosen(schema: &SchemaRef, what: &str, wanted: &Wanted) -> Result<Vec<usize>, CliError> {
+    let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    for (name, required) in [(&wanted.value_column, true), (&wanted.key_column, wanted.key_column != "key")] {
+        if required && !names.contains(&name.as_str()) {
+            let message = format!("{what} has no column {name:?}");
+            let hint = format!("name it with --value-column or --key-column; there are {}", names.join(", "));
+            return Err(CliError::Input { message, hint });
+        }
+    }
+    let is_wanted = |name: &str| {
+        let optional = OPTIONAL.contains(&name) && (name != "partition" || wanted.keep_partitions);
+        name == wanted.value_column || name == wanted.key_column || optional
+    };
+    Ok(names.iter().enumerate().filter(|(_, name)| is_wanted(name)).map(|(number, _)| number).collect())
+}
+
+/// Refuses a file of which a chosen column is compressed in a way that cannot be read.
+fn check_codecs(metadata: &ParquetMetaData, chosen: &[usize], what: &str) -> Result<(), CliError> {
+    let schema = metadata.file_metadata().schema_descr();
+    for column in metadata.row_groups().iter().flat_map(|group| group.columns().iter().enumerate()) {
+        let (number, chunk) = column;
+        let name = match chunk.compression() {
+            Compression::BROTLI(_) => "Brotli",
+            Compression::LZO => "LZO",
+            _ => continue,
+        };
+        if chosen.contains(&schema.get_column_root_idx(number)) {
+            let message = format!("column {} of {what} is compressed with {name}", chunk.column_path());
+            let hint = "write it anew: uncompressed, Snappy, gzip, LZ4 and Zstandard can be read".to_owned();
+            return Err(CliError::Input { message, hint });
+        }
+    }
+    Ok(())
 }
 
 impl Source for Batches {
@@ -184,7 +155,7 @@ impl Source for Batches {
                 self.rest = Some((batch.slice(room, batch.num_rows() - room), each));
             }
             (rows, bytes) = (rows + room, bytes + room * each);
-            let part = self.live(self.columns(&batch.slice(0, room))?)?;
+            let part = self.converted(&batch.slice(0, room))?;
             expired += room - part.num_rows();
             parts.push(part);
         }
@@ -194,7 +165,7 @@ impl Source for Batches {
             parts.iter().try_for_each(|part| writer.write(part))?;
             writer.into_inner()
         };
-        let body = encode().map_err(|error| self.refuse("rows", &error))?;
+        let body = encode().map_err(|error| self.refuse("value", &error.to_string()))?;
         let payload = Payload { content_type: ContentType::Arrow, bytes: body.into() };
         let input_bytes = (rows as f64 * self.row_bytes) as u64;
         Ok(Some(Body { payload, messages: (rows - expired) as u64, expired: expired as u64, input_bytes }))

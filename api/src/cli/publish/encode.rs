@@ -1,6 +1,6 @@
 //! Turns lines into NDJSON publish bodies of bounded size. Pure: bytes in, requests out.
 
-use std::{collections::BTreeMap, io::Write};
+use std::io::Write;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -58,8 +58,10 @@ impl Encoder {
             prefix += &format!("\"key\":{},", Value::from(key.as_str()));
         }
         if !args.header.is_empty() {
-            let headers: BTreeMap<_, _> = args.header.iter().cloned().collect();
-            prefix += &format!("\"headers\":{},", serde_json::json!(headers));
+            let header =
+                |(name, value): &(String, String)| format!("{}:{}", Value::from(&name[..]), Value::from(&value[..]));
+            let headers: Vec<_> = args.header.iter().map(header).collect();
+            prefix += &format!("\"headers\":{{{}}},", headers.join(","));
         }
         if let Some(partition) = args.partition {
             prefix += &format!("\"partition\":{partition},");

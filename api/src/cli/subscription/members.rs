@@ -4,6 +4,7 @@ use crate::{
     cli::{
         CliError, Context,
         output::{count, print_json, print_table, table},
+        units::shown_time,
     },
     client::Assignment,
 };
@@ -13,14 +14,14 @@ pub(super) fn show(context: &Context, members: &[Assignment]) -> Result<(), CliE
     if context.json() {
         return print_json(&members);
     }
-    let mut rows = table(&["member", "partitions", "gives up", "lag", "session ms"], &[3, 4]);
+    let mut rows = table(&["member", "partitions", "gives up", "lag", "session"], &[3, 4]);
     for member in members {
         rows.add_row([
             member.member.clone(),
             numbers(member.partitions.iter().map(|assigned| assigned.partition)),
             numbers(member.revoke.iter().copied()),
             count(member.partitions.iter().map(|assigned| assigned.lag).sum()),
-            member.session_timeout_ms.to_string(),
+            shown_time(member.session_timeout_ms),
         ]);
     }
     print_table(&rows)

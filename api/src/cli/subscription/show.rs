@@ -6,6 +6,7 @@ use crate::{
     cli::{
         CliError, Context,
         output::{count, print_json, print_line, print_table, table},
+        units::shown_time,
     },
     client::Subscription,
 };
@@ -57,6 +58,10 @@ fn lines(name: &str, value: &Value) -> Vec<String> {
         }
         Value::Null => vec![format!("  {name}: none")],
         Value::String(text) => vec![format!("  {name}: {text}")],
+        Value::Number(number) if name.ends_with("_ms") => {
+            let shown = number.as_u64().map(|ms| format!(" ({})", shown_time(ms))).unwrap_or_default();
+            vec![format!("  {name}: {number}{shown}")]
+        }
         value => vec![format!("  {name}: {value}")],
     }
 }
@@ -70,6 +75,7 @@ mod tests {
     #[test]
     fn settings_are_lines() {
         assert_eq!(lines("filter", &json!(null)), ["  filter: none"]);
+        assert_eq!(lines("retry_delay_ms", &json!(90_000)), ["  retry_delay_ms: 90000 (1m30s)"]);
         let push = json!({"url": "http://h", "max_in_flight": 3});
         assert_eq!(lines("push", &push), ["  push.max_in_flight: 3", "  push.url: http://h"]);
     }

@@ -4,6 +4,7 @@ use super::PAGE;
 use crate::cli::{
     CliError, Context,
     output::{bytes, count, print_json, print_table, table},
+    times::shown_point,
 };
 
 pub(super) async fn list(context: &Context, topic: &str, partition: Option<u32>, limit: usize) -> Result<(), CliError> {
@@ -20,9 +21,20 @@ pub(super) async fn list(context: &Context, topic: &str, partition: Option<u32>,
     if context.json() {
         return print_json(&files);
     }
-    let header =
-        ["partition", "first offset", "end offset", "messages", "bytes", "compacted", "merges", "regions", "key"];
-    let mut rows = table(&header, &[0, 1, 2, 3, 4, 6]);
+    let header = [
+        "partition",
+        "first offset",
+        "end offset",
+        "messages",
+        "bytes",
+        "oldest message",
+        "newest message",
+        "compacted",
+        "merges",
+        "regions",
+        "key",
+    ];
+    let mut rows = table(&header, &[0, 1, 2, 3, 4, 8]);
     for file in files {
         rows.add_row([
             file.partition.to_string(),
@@ -30,6 +42,8 @@ pub(super) async fn list(context: &Context, topic: &str, partition: Option<u32>,
             file.end_offset.to_string(),
             count(file.messages),
             bytes(file.bytes),
+            shown_point(file.min_timestamp),
+            shown_point(file.max_timestamp),
             if file.compacted { "yes" } else { "no" }.to_owned(),
             file.merges.to_string(),
             file.regions.join(","),

@@ -15,12 +15,12 @@ pub(super) fn show(context: &Context, topic: &Topic) -> Result<(), CliError> {
     }
     let settings = &topic.settings;
     print_line(format_args!(
-        "topic {}: partitions {}, messages up to {}, compression {}, deduplication window {} ms, replication {}",
+        "topic {}: partitions {}, messages up to {}, compression {}, deduplication window {}, replication {}",
         topic.name,
         settings.partitions.unwrap_or(1),
         bytes(settings.max_message_bytes.unwrap_or(0)),
         settings.compression.as_deref().unwrap_or("?"),
-        settings.deduplication_window_ms.map_or_else(|| "?".to_owned(), |window| window.to_string()),
+        settings.deduplication_window_ms.map_or_else(|| "?".to_owned(), |window| shown_time(window.into())),
         settings.replication.as_deref().unwrap_or("?"),
     ))?;
     print_line(format_args!("messages are kept {}", kept(settings)))?;

@@ -224,7 +224,9 @@ impl From<Rejection> for ApiError {
             Rejection::TooManyTransactions => kinds::TOO_MANY_TRANSACTIONS,
             Rejection::TransactionPending(_) => kinds::TRANSACTION_PENDING,
             // The compactor's own; no client gives such commands.
-            Rejection::Claimed(_) | Rejection::ClaimLost(_) | Rejection::Malformed(_) => kinds::INTERNAL,
+            Rejection::Claimed(_) | Rejection::ClaimLost(_) | Rejection::RetentionChanged | Rejection::Malformed(_) => {
+                kinds::INTERNAL
+            }
         };
         Self::new(kind, rejection.to_string())
     }

@@ -3,7 +3,7 @@
 use brigade_index::{
     archive::{ArchiveFile, SetHash},
     batch::AttributeSet,
-    command::{Archived, Claim, ClaimPart, Command, Outcome, Replace, Trim},
+    command::{Archived, Claim, ClaimPart, Command, Outcome, Replace, Retention, Trim},
     ids::{FileId, Offset, Partition, RegionNo, TopicId},
 };
 
@@ -32,11 +32,12 @@ async fn archive(leading: &Leading, partition: u32, first: u64, end: u64) {
         min_timestamp_ms: 5,
         max_timestamp_ms: 6,
         attributes: AttributeSet::default(),
+        oldest_tombstone_ms: None,
         merges: 0,
         compacted: false,
         regions: vec![RegionNo(0), RegionNo(3)],
     };
-    let parts = vec![Archived { id: FileId(ids[0].0), file: Some(file), compacted: false }];
+    let parts = vec![Archived { id: FileId(ids[0].0), file: Some(file), compacted: None }];
     propose(leading, Command::Replace(Replace { parts })).await;
 }
 
@@ -166,7 +167,8 @@ async fn what_retention_drops_is_no_lag() {
     }
     let messages = json!({"messages": (0..5).map(|value| json!({"value": value})).collect::<Vec<_>>()});
     post(&router, "/v1/topics/t/messages", messages).await;
-    let trim = Trim { topic: TopicId(1), partition: Partition(0), to: Offset(3), acknowledged: false };
+    let retention = Retention::default();
+    let trim = Trim { topic: TopicId(1), partition: Partition(0), to: Offset(3), acknowledged: false, retention };
     assert_eq!(propose(&leading, Command::Trim(trim)).await, Outcome::Trimmed(Offset(3)));
     let topic = get(&router, "/v1/topics/t").await.json();
     assert_eq!((&topic["partitions"][0]["log_start"], &topic["partitions"][0]["messages"]), (&json!(3), &json!(2)));

@@ -1,11 +1,11 @@
 //! Key compaction against a model that keeps every message.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
 use brigade_index::{
     archive::WriterSettings,
     batch::{AttributeSet, Attributes, Columns, Compression, MessageRef, ValueKind, decode, encode},
-    command::{BatchRef, Command, Outcome, Publish, Retention, TopicSettings, Trim},
+    command::{BatchRef, Command, Outcome, Publish, Retention, RetentionPatch, SettingsPatch, TopicSettings, Trim},
     env::Env,
     format::checksum,
     founding,
@@ -40,6 +40,8 @@ struct Bench {
     topic: TopicId,
     now: i64,
     model: Vec<Message>,
+    /// Whether others work in the breaks of a compaction.
+    disturbed: bool,
 }
 
 impl Bench {
@@ -67,10 +69,11 @@ impl Bench {
             budget: Budget::new(0),
             metrics: CompactorMetrics::default(),
             memory_bytes,
+            aside: 0,
             part_bytes: 8 << 20,
             writer,
         };
-        Self { context, env, topic, now: 0, model: Vec::new() }
+        Self { context, env, topic, now: 0, model: Vec::new(), disturbed: false }
     }
 
     fn random(&self, below: u64) -> u64 {
@@ -158,20 +161,60 @@ impl Bench {
         let files = files[..files.len().min(clean.saturating_add(dirty))].to_vec();
         let dirty_from = files.get(clean)?.first;
         let until = files.last()?.end;
-        Some(CompactJob { topic: self.topic, partition: Partition(0), dirty_from, until, files })
+        let retention = self.context.shard.state().topic(self.topic)?.settings.retention;
+        Some(CompactJob { topic: self.topic, partition: Partition(0), dirty_from, until, files, retention })
     }
 
-    async fn compact(&self, dirty: usize) -> bool {
+    /// Compacts so many dirty files; in its breaks others may publish and archive.
+    async fn compact(&mut self, dirty: usize) -> bool {
         let Some(job) = self.job(dirty) else { return false };
-        run(&self.context, &job, self.now, self.random(u64::MAX)).await.unwrap();
-        true
+        let (breaks, mut asked) = Breaks::new(Duration::ZERO);
+        let (context, now, seed) = (self.context.clone(), self.now, self.random(u64::MAX));
+        let mut compacting = pin!(run(&context, &job, now, seed, &breaks));
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut compacting => {
+                    result.unwrap();
+                    return true;
+                }
+                Some(rest) = asked.recv() => {
+                    match if self.disturbed { self.random(8) } else { 8 } {
+                        0 => self.publish_some().await,
+                        1 => self.archive().await,
+                        _ => {}
+                    }
+                    rest.end();
+                }
+            }
+        }
+    }
+
+    /// Drops the tombstones whose time is over from some of the clean files.
+    async fn drop_tombstones(&self) {
+        let files = self.log().files().to_vec();
+        let clean: Vec<_> = files.into_iter().take_while(|file| file.compacted).collect();
+        let files = clean[self.random(1 + clean.len() as u64) as usize..].to_vec();
+        let Some(until) = files.last().map(|file| file.end) else { return };
+        let before_ms = self.now - TOMBSTONES_MS;
+        let Some(retention) = self.context.shard.state().topic(self.topic).map(|topic| topic.settings.retention) else {
+            return;
+        };
+        let (topic, partition) = (self.topic, Partition(0));
+        let job = CompactJob { topic, partition, dirty_from: until, until, files, retention };
+        let breaks = Breaks::new(Duration::MAX).0;
+        run(&self.context, &job, self.now, self.random(u64::MAX), &breaks).await.unwrap();
+        let log = self.log();
+        let done = log.files().iter().filter(|file| job.files[0].first <= file.first && file.end <= until);
+        assert!(done.filter_map(|file| file.oldest_tombstone_ms).all(|oldest| oldest >= before_ms));
     }
 
     /// Every message that is there: those of files, and those of runs. Files must hold what they say.
     async fn read(&self) -> BTreeMap<u64, Message> {
         let log = self.log();
         let place = FilePlace { name: TopicName::new("t").unwrap(), topic: self.topic, partition: Partition(0) };
-        let compaction = Compaction { context: &self.context, place, tombstones_before_ms: 0, seed: 0 };
+        let (context, retention, breaks) = (&self.context, Retention::default(), Breaks::new(Duration::MAX).0);
+        let compaction = Compaction { context, place, retention, tombstones_before_ms: 0, seed: 0, breaks: &breaks };
         let mut there = BTreeMap::new();
         let mut take = |messages: &brigade_index::batch::Messages, row: usize, offset: u64| {
             let key = messages.key(row).map(|key| key[0]);
@@ -247,11 +290,13 @@ impl Bench {
 async fn random_steps(seed: u64, memory_bytes: usize) -> (usize, usize) {
     let mut bench = Bench::new(seed, memory_bytes).await;
     let mut compactions = 0;
+    bench.disturbed = true;
     for _ in 0..40 {
-        match bench.random(6) {
+        match bench.random(7) {
             0..=2 => bench.publish_some().await,
             3 => bench.archive().await,
             4 => bench.merge().await,
+            5 => bench.drop_tombstones().await,
             _ => {
                 let dirty = 1 + bench.random(3) as usize;
                 compactions += usize::from(bench.compact(dirty).await);
@@ -259,6 +304,7 @@ async fn random_steps(seed: u64, memory_bytes: usize) -> (usize, usize) {
         }
         bench.check().await;
     }
+    bench.disturbed = false;
     bench.archive().await;
     // With little memory each compaction may take only some of the dirty files, but at least one.
     for _ in 0..bench.log().files().len() {
@@ -317,6 +363,32 @@ async fn files_that_lose_nothing_stay_and_those_that_lose_everything_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tombstone_whose_time_is_over_goes_with_nothing_dirty() {
+    let mut bench = Bench::new(3, 64 << 20).await;
+    let value = |number: u8| Some(vec![number]);
+    for messages in [vec![(Some(1), value(1), 1)], vec![(Some(2), None, 2), (Some(3), value(1), 2), (None, None, 2)]] {
+        bench.publish(messages).await;
+        bench.archive().await;
+    }
+    bench.publish(vec![(Some(4), None, 60)]).await;
+    bench.archive().await;
+    assert!(bench.compact(3).await);
+    let before = bench.log().files().to_vec();
+    assert_eq!(before.iter().map(|file| file.oldest_tombstone_ms).collect::<Vec<_>>(), [None, Some(2), Some(60)]);
+    bench.now = 2 + TOMBSTONES_MS + 1;
+    let settings = PlanSettings::default();
+    let mut planned = plan(&bench.context.shard.state(), bench.now, &settings, Demand::All);
+    let Some(Job::Compact(job)) = planned.jobs.pop() else { panic!("{planned:?}") };
+    run(&bench.context, &job, bench.now, 1, &Breaks::new(Duration::MAX).0).await.unwrap();
+    assert_eq!(bench.read().await.keys().copied().collect::<Vec<_>>(), [0, 2, 3, 4], "that of key 2");
+    let files = bench.log().files().to_vec();
+    assert_eq!((files[0].id, files[2].id), (before[0].id, before[2].id), "the others are as they were");
+    assert_eq!((files[1].rows, files[1].oldest_tombstone_ms), (2, None), "without a key it is none");
+    assert!(plan(&bench.context.shard.state(), bench.now, &settings, Demand::All).is_empty());
+    bench.check().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_compaction_goes_around_what_retention_drops_and_stops_at_what_was_replaced() {
     let mut bench = Bench::new(2, 64 << 20).await;
     for _ in 0..3 {
@@ -324,11 +396,29 @@ async fn a_compaction_goes_around_what_retention_drops_and_stops_at_what_was_rep
         bench.archive().await;
     }
     let job = bench.job(3).unwrap();
-    let trim = Trim { topic: bench.topic, partition: Partition(0), to: Offset(1), acknowledged: false };
+    let retention = job.retention;
+    let trim = Trim { topic: bench.topic, partition: Partition(0), to: Offset(1), acknowledged: false, retention };
     bench.context.shard.propose(vec![Command::Trim(trim)]).await.unwrap();
-    run(&bench.context, &job, bench.now, 1).await.unwrap();
+    run(&bench.context, &job, bench.now, 1, &Breaks::new(Duration::MAX).0).await.unwrap();
     assert_eq!(bench.read().await.keys().copied().collect::<Vec<_>>(), [2]);
-    let error = run(&bench.context, &job, bench.now, 1).await.unwrap_err();
+    let error = run(&bench.context, &job, bench.now, 1, &Breaks::new(Duration::MAX).0).await.unwrap_err();
     assert!(error.is_superseded(), "{error}");
+    assert!(bench.context.shard.state().archive.claims().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compaction_leaves_everything_once_its_topic_keeps_more() {
+    let mut bench = Bench::new(7, 64 << 20).await;
+    for _ in 0..3 {
+        bench.publish(vec![(Some(1), Some(vec![1]), 1)]).await;
+        bench.archive().await;
+    }
+    let job = bench.job(3).unwrap();
+    let retention = RetentionPatch { compaction_lag_ms: Some(60_000), ..RetentionPatch::default() };
+    let patch = SettingsPatch { retention, ..SettingsPatch::default() };
+    bench.context.shard.propose(vec![Command::AlterTopic { topic: bench.topic, patch }]).await.unwrap();
+    let error = run(&bench.context, &job, bench.now, 1, &Breaks::new(Duration::MAX).0).await.unwrap_err();
+    assert!(error.is_superseded(), "{error}");
+    assert_eq!(bench.read().await.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
     assert!(bench.context.shard.state().archive.claims().is_empty());
 }

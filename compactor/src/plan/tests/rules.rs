@@ -192,6 +192,37 @@ fn key_compaction_waits_for_the_lag_and_for_enough_and_comes_to_rest() {
 }
 
 #[test]
+fn old_tombstones_go_some_time_after_their_time_and_then_it_is_quiet() {
+    let mut world = World::new(100);
+    world.tombstones = true;
+    let retention = Retention { key_compaction: true, tombstones_ms: DAY as u64, ..Retention::default() };
+    let topic = world.topic("t", 1, retention);
+    for _ in 0..6 {
+        world.publish(topic, 0..1, MIB);
+        world.now += HOUR;
+    }
+    world.settle(Demand::All);
+    let oldest = |world: &World| world.log(topic, 0).files()[0].oldest_tombstone_ms;
+    let (first, last) = (world.now - 6 * HOUR, world.now - HOUR);
+    assert_eq!((world.log(topic, 0).files().len(), oldest(&world)), (1, Some(first)));
+    // A file is not written again for every tombstone, unless it is asked for.
+    world.now = first + DAY + 1;
+    assert_eq!(world.settle(Demand::None), Some(first + DAY + DAY / 2));
+    let jobs = world.figures.jobs;
+    world.settle(Demand::All);
+    assert_eq!((oldest(&world), world.figures.jobs), (Some(first + 1), jobs + 1));
+    let look = world.settle(Demand::None);
+    assert_eq!(look, Some(first + 1 + DAY + DAY / 2));
+    world.now = look.unwrap();
+    let job = world.plan(Demand::None).jobs.pop();
+    let Some(Job::Compact(CompactJob { dirty_from, until, .. })) = job else { panic!("{job:?}") };
+    assert_eq!(dirty_from, until, "nothing is dirty");
+    assert!(world.now - DAY > last, "the time of all is over");
+    assert_eq!((world.settle(Demand::None), oldest(&world)), (None, None));
+    assert_eq!((world.settle(Demand::All), world.figures.jobs), (None, jobs + 2));
+}
+
+#[test]
 fn what_is_left_alone_takes_no_place_and_what_comes_later_is_not_asked_for() {
     let mut world = World::new(100);
     let topics: Vec<_> = (0..6).map(|n| world.topic(&format!("t{n}"), 1, Retention::default())).collect();
@@ -201,7 +232,7 @@ fn what_is_left_alone_takes_no_place_and_what_comes_later_is_not_asked_for() {
     (0..4).for_each(|_| world.publish(topics[5], 0..1, 16 * MIB));
     let planned = |world: &World, left_alone: &[TopicId], until: Offset| {
         let wanted = |topic, _| Wanted { until, jobs: !left_alone.contains(&topic) };
-        let plan = plan_wanted(&world.state, world.now, &world.settings, wanted);
+        let plan = plan_wanted(&world.state, world.now, &world.settings, wanted, &mut Memory::default());
         let topics = |job: &Job| match job {
             Job::Archive(job) => job.parts.iter().map(|part| part.topic).collect::<Vec<_>>(),
             _ => Vec::new(),

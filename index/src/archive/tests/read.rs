@@ -114,9 +114,16 @@ fn a_block_is_read_with_few_ranges_and_little_else() {
         assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start));
         fetched += ranges.iter().map(|range| range.end - range.start).sum::<u64>();
         assert!(footer.blocks()[block].value_bytes < (4 << 20) + (512 << 10));
-        let found = read_block(&file, &footer, block).unwrap();
-        let first = footer.blocks()[block].first.0 as usize;
+        let rows = footer.decode_block(block, &fetch(&file, &ranges)).unwrap();
+        let (found, first) = (owned(&rows), footer.blocks()[block].first.0 as usize);
         assert!(found == messages[first..first + found.len()]);
+        let payload = found.iter().map(|message| message.as_ref().size()).sum::<usize>();
+        assert!(rows.memory() < payload + payload / 8, "{} for {payload}", rows.memory());
+        // Out of the bytes of its whole row group it is the same.
+        let group = footer.group_range(footer.blocks()[block].row_group);
+        assert!(ranges.iter().all(|range| group.start <= range.start && range.end <= group.end));
+        let rows = footer.decode_block(block, &fetch(&file, &[group])).unwrap();
+        assert!(owned(&rows) == found);
     }
     assert!(fetched < written.bytes + written.bytes / 20, "{fetched} of {}", written.bytes);
     assert!(footer.memory() < 100 << 10, "{}", footer.memory());

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     archive::{ArchiveFile, SetHash},
-    command::{Archived, Claim, ClaimPart, Located, Replace, Trim},
+    command::{Archived, Claim, ClaimPart, Located, Replace, Retention, Trim},
     ids::FileId,
 };
 
@@ -23,17 +23,22 @@ pub(super) fn patch() -> impl Strategy<Value = RetentionPatch> {
     })
 }
 
+fn retention() -> impl Strategy<Value = Retention> {
+    prop_oneof![1 => Just(Retention::default()), 3 => patch().prop_map(|patch| Retention::default().patched(&patch))]
+}
+
 prop_compose! {
     fn file()(
         (id, first, end, rows, bytes, payload_bytes) in any::<(u64, u64, u64, u64, u64, u64)>(),
         (crc, hash, min_timestamp_ms, max_timestamp_ms) in any::<(u32, u128, i64, i64)>(),
-        (merges, compacted) in any::<(u32, bool)>(),
+        (merges, compacted, oldest_tombstone_ms) in any::<(u32, bool, Option<i64>)>(),
         attributes in (0..16u8).prop_map(AttributeSet),
         regions in vec(any::<u16>().prop_map(RegionNo), 0..4),
     ) -> ArchiveFile {
         ArchiveFile {
             id: FileId(id), first: Offset(first), end: Offset(end), rows, bytes, payload_bytes, crc,
-            set_hash: SetHash(hash), min_timestamp_ms, max_timestamp_ms, attributes, merges, compacted, regions,
+            set_hash: SetHash(hash), min_timestamp_ms, max_timestamp_ms, oldest_tombstone_ms, attributes,
+            merges, compacted, regions,
         }
     }
 }
@@ -49,18 +54,17 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         first: Offset(first),
         end: Offset(end),
     });
-    let archived = (any::<u64>(), option::of(file()), any::<bool>()).prop_map(|(id, file, compacted)| Archived {
-        id: FileId(id),
-        file,
-        compacted,
-    });
+    let archived = (any::<u64>(), option::of(file()), option::of(retention()));
+    let archived = archived.prop_map(|(id, file, compacted)| Archived { id: FileId(id), file, compacted });
     let place =
         any::<(u64, u32, u64)>().prop_map(|(topic, part, file)| (TopicId(topic), Partition(part), FileId(file)));
-    let trim = any::<(u64, u32, u64, bool)>().prop_map(|(topic, partition, to, acknowledged)| Trim {
+    let trim = (any::<(u64, u32, u64, bool)>(), retention());
+    let trim = trim.prop_map(|((topic, partition, to, acknowledged), retention)| Trim {
         topic: TopicId(topic),
         partition: Partition(partition),
         to: Offset(to),
         acknowledged,
+        retention,
     });
     prop_oneof![
         3 => (ballot(), vec(part, 0..3)).prop_map(|(owner, parts)| Command::Claim(Claim { owner, parts })),
@@ -91,7 +95,7 @@ pub(super) fn fit(command: &mut Command, id: u64) {
                     file.id = part.id;
                     (file.first, file.end) = (Offset(0), Offset(1 + file.end.0 % 9));
                     (file.rows, file.max_timestamp_ms) = (file.end.0, i64::MAX);
-                    (part.compacted, file.regions) = (false, vec![RegionNo(1), RegionNo(7)]);
+                    (part.compacted, file.regions) = (None, vec![RegionNo(1), RegionNo(7)]);
                 }
             }
         }
@@ -119,6 +123,7 @@ fn stored(change: impl Fn(&mut ArchiveFile)) -> Vec<u8> {
         min_timestamp_ms: 1,
         max_timestamp_ms: 2,
         attributes: AttributeSet::default(),
+        oldest_tombstone_ms: None,
         merges: 0,
         compacted: true,
         regions: vec![RegionNo(0), RegionNo(2)],

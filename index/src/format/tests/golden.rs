@@ -261,6 +261,7 @@ fn archive_file() -> ArchiveFile {
         min_timestamp_ms: -5,
         max_timestamp_ms: 99,
         attributes: AttributeSet::EXPIRY,
+        oldest_tombstone_ms: Some(40),
         merges: 1,
         compacted: true,
         regions: vec![RegionNo(0), RegionNo(1)],
@@ -278,7 +279,14 @@ fn archive_value() -> Value {
         tombstones_ms: 3_600_000,
     };
     let settings = TopicSettings { retention, ..TopicSettings::default() };
-    let patch = RetentionPatch { time_ms: Some(3_600_000), bytes: Some(0), ..RetentionPatch::default() };
+    // That of the topic as it is altered.
+    let hour = Retention { time_ms: 3_600_000, key_compaction: true, ..Retention::default() };
+    let trim = |to, acknowledged| {
+        let to = Offset(to);
+        Command::Trim(Trim { topic: TopicId(1), partition: Partition(0), to, acknowledged, retention: hour })
+    };
+    let (time_ms, bytes, key_compaction) = (Some(3_600_000), Some(0), Some(true));
+    let patch = RetentionPatch { time_ms, bytes, key_compaction, ..RetentionPatch::default() };
     let patch = SettingsPatch { retention: patch, ..SettingsPatch::default() };
     let more = |partition| BatchRef { partition: Partition(partition), owned: Vec::new(), ..batch() };
     let more = Publish { topic: TopicId(1), requests: Vec::new(), batches: vec![more(0), more(1)] };
@@ -286,7 +294,7 @@ fn archive_value() -> Value {
         let (partition, first, end) = (Partition(partition), Offset(first), Offset(end));
         ClaimPart { topic: TopicId(1), partition, first, end }
     };
-    let archived = Archived { id: FileId(1), file: Some(archive_file()), compacted: false };
+    let archived = Archived { id: FileId(1), file: Some(archive_file()), compacted: Some(hour) };
     let files = vec![(TopicId(1), Partition(0), FileId(1))];
     Value {
         time_ms: 1_700_000_000_800,
@@ -299,8 +307,8 @@ fn archive_value() -> Value {
             Command::Claim(Claim { owner: BALLOT, parts: vec![part(0, 3, 5), part(1, 0, 2)] }),
             Command::Release(vec![FileId(2)]),
             Command::Located(Located { region: RegionNo(2), files }),
-            Command::Trim(Trim { topic: TopicId(1), partition: Partition(0), to: Offset(1), acknowledged: false }),
-            Command::Trim(Trim { topic: TopicId(1), partition: Partition(0), to: Offset(5), acknowledged: true }),
+            trim(1, false),
+            trim(5, true),
             Command::Deleted(vec![FileId(9)]),
         ],
         marks: Vec::new(),

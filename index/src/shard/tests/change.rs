@@ -238,9 +238,10 @@ fn replace(id: FileId, end: u64, region: RegionNo) -> Command {
         min_timestamp_ms: 1,
         max_timestamp_ms: 1,
         attributes: batch::AttributeSet::default(),
+        oldest_tombstone_ms: None,
         merges: 0,
         compacted: false,
         regions: vec![region],
     };
-    Command::Replace(Replace { parts: vec![Archived { id, file: Some(file), compacted: false }] })
+    Command::Replace(Replace { parts: vec![Archived { id, file: Some(file), compacted: None }] })
 }

@@ -11,8 +11,9 @@ use crate::{
     ids::WriteId,
     journal::Candidate,
     shard::walk::{Promised, Walk, promise},
+    state::BatchLocation,
     store::{
-        Operation,
+        Component, Operation,
         fault::{Fault, FaultStore, Rule},
     },
 };
@@ -80,6 +81,37 @@ async fn what_a_region_that_joins_may_hold_is_not_called_lost() {
     let (command, body) = publish_of(topic, "in doubt", None);
     let error = submit(&shard, command, body).await.unwrap_err();
     assert!(matches!(error, ProposeError::Unknown(_)), "{error}");
+}
+
+/// What a leader does not find as it should be may be the work of its successor: a batch, or an archive file.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_called_damaged_while_it_is_not_known_who_leads() {
+    let three = Three::new();
+    let shard = three.start("leader").await;
+    let topic = create_topic(&shard, "t").await;
+    publish_many(&shard, topic, 0..3).await;
+    let batch = shard.state().topic(topic).unwrap().partitions[0].runs()[0].batch;
+    let other = BatchLocation { crc: !batch.crc, ..batch };
+    let (key, holders) = (object_store::path::Path::from("archive/gone"), [RegionNo(0)]);
+    let file = || shard.fetch_file(Component::Read, &key, &holders, 0..4);
+    let unavailable = |error: FetchError, why: &str| {
+        assert!(matches!(&error, FetchError::Unavailable(problem) if problem.contains(why)), "{error}");
+    };
+    assert!(matches!(shard.fetch(&other).await, Err(FetchError::Damaged { .. })));
+    assert!(matches!(file().await, Err(FetchError::Damaged { .. })));
+    // Nothing can be committed for a while.
+    [1, 2].iter().for_each(|region| three.away(*region, true));
+    unavailable(file().await.unwrap_err(), "it is not known whether this node still leads");
+    [1, 2].iter().for_each(|region| three.away(*region, false));
+    until("in sync", || state_of(&shard, "b") == ("in_sync", 0)).await;
+    assert!(matches!(file().await, Err(FetchError::Damaged { .. })));
+    let ballot = Ballot { round: shard.status().ballot.round + 1, nonce: 1 };
+    for region in ["a", "b"] {
+        take_only(region, &three.stores(), ballot).await;
+    }
+    unavailable(shard.fetch(&other).await.unwrap_err(), "challenger");
+    unavailable(file().await.unwrap_err(), "challenger");
+    shard.fetch(&batch).await.expect("what is as it should be is read all the same");
 }
 
 /// A cluster of one region was extended, and the node's settings still name the first only.

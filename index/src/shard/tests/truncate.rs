@@ -11,7 +11,7 @@ use super::{
     *,
 };
 use crate::{
-    command::Trim,
+    command::{Retention, Trim},
     ids::WriteId,
     keys,
     shard::leader::INSTALL_ABOVE,
@@ -22,7 +22,8 @@ use crate::{
 };
 
 async fn trim(shard: &Shard, topic: TopicId, to: u64) {
-    let trim = Trim { topic, partition: Partition(0), to: Offset(to), acknowledged: false };
+    let trim =
+        Trim { topic, partition: Partition(0), to: Offset(to), acknowledged: false, retention: Retention::default() };
     shard.propose(vec![Command::Trim(trim)]).await.unwrap();
 }
 
@@ -444,7 +445,9 @@ impl Story {
             }
             Happens::Trim(left) => {
                 let to = u64::from(self.next).saturating_sub(left).max(self.start);
-                let trim = Trim { topic: self.topic, partition: Partition(0), to: Offset(to), acknowledged: false };
+                let retention = Retention::default();
+                let trim =
+                    Trim { topic: self.topic, partition: Partition(0), to: Offset(to), acknowledged: false, retention };
                 while self.shard.propose(vec![Command::Trim(trim)]).await.is_err() {
                     self.lead().await;
                 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     archive::{ArchiveFile, SetHash},
     batch::AttributeSet,
-    command::{Applied, Archived, Claim, ClaimPart, Located, Outcome, Rejection, Replace, Trim},
+    command::{Applied, Archived, Claim, ClaimPart, Located, Outcome, Rejection, Replace, Retention, Trim},
     ids::{FileId, Offset, Partition},
     limits::MAX_CLAIM_PARTS,
     state::{
@@ -53,8 +53,10 @@ impl ShardState {
             topic.archive_changed(now);
             let Some(log) = topic.partitions.get_mut(partition.0 as usize) else { continue };
             let dropped = log.replace(first, end, file.clone(), now);
-            let garbage = dropped.into_iter().map(|file| (file.id, garbage_of(topic, claimed.part, &file, now)));
-            self.archive.garbage.extend(garbage);
+            self.bodies.remove_runs(&dropped.runs);
+            for file in &dropped.files {
+                self.archive.discard(file.id, garbage_of(topic, claimed.part, file, now));
+            }
         }
         Ok(Outcome::Done)
     }
@@ -111,11 +113,12 @@ impl ShardState {
         let mut changed = BTreeSet::new();
         for (topic, partition, id) in &located.files {
             let log = self.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(partition.0 as usize));
-            let file = log.and_then(|log| log.files.iter_mut().find(|file| file.id == *id));
-            if let Some(file) = file
+            let Some(log) = log else { continue };
+            if let Some(file) = log.files.iter_mut().find(|file| file.id == *id)
                 && let Err(at) = file.regions.binary_search(&located.region)
             {
                 file.regions.insert(at, located.region);
+                log.file_totals.locate(located.region, file.bytes);
                 changed.insert(*topic);
             }
         }
@@ -132,6 +135,7 @@ impl ShardState {
         let topic = self.topics.get_mut(&trim.topic).ok_or(Rejection::TopicNotFound)?;
         let number = trim.partition.0 as usize;
         let log = topic.partitions.get(number).ok_or(Rejection::PartitionNotFound(trim.partition))?;
+        check_retention(topic, &trim.retention)?;
         let mut to = trim.to.min(log.high_watermark);
         if trim.acknowledged {
             to = to.min(topic.acknowledged(trim.partition).unwrap_or_default());
@@ -140,7 +144,8 @@ impl ShardState {
             return Ok(Outcome::Trimmed(log.log_start));
         }
         let dropped = topic.partitions[number].trim(to, now);
-        if !dropped.is_empty() {
+        self.bodies.remove_runs(&dropped.runs);
+        if !dropped.files.is_empty() {
             topic.archive_changed(now);
         }
         for subscription in topic.subscriptions.values_mut() {
@@ -150,8 +155,9 @@ impl ShardState {
             }
         }
         let part = ClaimPart { topic: trim.topic, partition: trim.partition, first: Offset(0), end: to };
-        let garbage = dropped.iter().map(|file| (file.id, garbage_of(topic, part, file, now)));
-        self.archive.garbage.extend(garbage);
+        for file in &dropped.files {
+            self.archive.discard(file.id, garbage_of(topic, part, file, now));
+        }
         let over = |claimed: &Claimed| overlap(&claimed.part, &part) && claimed.part.end <= to;
         let over = self.archive.claims.iter().filter(|(_, claimed)| over(claimed));
         let over: Vec<_> = over.map(|(id, _)| *id).collect();
@@ -161,7 +167,7 @@ impl ShardState {
 
     pub(super) fn deleted(&mut self, ids: &[FileId]) -> Applied {
         for id in ids {
-            self.archive.garbage.remove(id);
+            self.archive.forget(*id);
         }
         Ok(Outcome::Done)
     }
@@ -172,15 +178,16 @@ impl ShardState {
         for (number, log) in (0..).zip(&topic.partitions) {
             let part =
                 ClaimPart { topic: topic.id, partition: Partition(number), first: Offset(0), end: log.high_watermark };
-            let garbage = log.files.iter().map(|file| (file.id, garbage_of(topic, part, file, now)));
-            self.archive.garbage.extend(garbage);
+            for file in &log.files {
+                self.archive.discard(file.id, garbage_of(topic, part, file, now));
+            }
         }
         if topic.archive_version > 0 && topic.partitions.iter().all(|log| log.files.is_empty()) {
             // There may be nothing to delete but its views: they go with its last garbage. This file was never written.
             self.archive.last = self.archive.last.next();
             let (name, partition) = (topic.name.clone(), crate::ids::Partition(0));
             let garbage = Garbage { name, topic: topic.id, partition, first: Offset(0), bytes: 0, since_ms: now };
-            self.archive.garbage.insert(self.archive.last, garbage);
+            self.archive.discard(self.archive.last, garbage);
         }
         let of = |claimed: &Claimed| claimed.part.topic == topic.id;
         let claims: Vec<_> = self.archive.claims.iter().filter(|(_, claimed)| of(claimed)).map(|(id, _)| *id).collect();
@@ -197,18 +204,26 @@ fn garbage_of(topic: &Topic, part: ClaimPart, file: &ArchiveFile, since_ms: i64)
     Garbage { name, topic: topic.id, partition, first, bytes, since_ms }
 }
 
+/// What is dropped must be dropped by the retention that the topic has now.
+fn check_retention(topic: &Topic, retention: &Retention) -> Result<(), Rejection> {
+    if *retention == topic.settings.retention { Ok(()) } else { Err(Rejection::RetentionChanged) }
+}
+
 /// A file must cover what was claimed, and hold all of it unless it was compacted: the last line of defence against a
 /// compactor that loses something.
 fn check_archived(topic: &Topic, log: &PartitionLog, part: &ClaimPart, archived: &Archived) -> Result<(), Rejection> {
     if !log.is_aligned(part.first, part.end) {
         return Err(Rejection::Malformed("a claim cuts through a run or file"));
     }
-    if archived.compacted && !topic.settings.retention.key_compaction {
-        return Err(Rejection::Malformed("the topic is not key-compacted"));
+    if let Some(retention) = &archived.compacted {
+        if !retention.key_compaction {
+            return Err(Rejection::Malformed("messages are left out of a topic that is not key-compacted"));
+        }
+        check_retention(topic, retention)?;
     }
     let there = log.rows_between(part.first, part.end);
     let Some(file) = &archived.file else {
-        let empty = there == 0 || archived.compacted;
+        let empty = there == 0 || archived.compacted.is_some();
         return if empty { Ok(()) } else { Err(Rejection::Malformed("messages are missing")) };
     };
     if (file.id, file.first, file.end) != (archived.id, part.first, part.end) || file.rows == 0 {
@@ -219,7 +234,7 @@ fn check_archived(topic: &Topic, log: &PartitionLog, part: &ClaimPart, archived:
     if file.rows > (part.end.0 - part.first.0).min(there + dropped) {
         return Err(Rejection::Malformed("an archive file has more messages than were claimed"));
     }
-    if !archived.compacted {
+    if archived.compacted.is_none() {
         if file.rows < there {
             return Err(Rejection::Malformed("messages are missing in an archive file"));
         }
@@ -238,12 +253,14 @@ fn check_archived(topic: &Topic, log: &PartitionLog, part: &ClaimPart, archived:
 
 /// A file in the place of other files has exactly their messages.
 fn check_merged(log: &PartitionLog, part: &ClaimPart, file: &ArchiveFile) -> Result<(), Rejection> {
-    let sum = |(hash, attributes): (SetHash, AttributeSet), file: &ArchiveFile| {
-        (hash.and(file.set_hash), attributes.union(file.attributes))
+    let sum = |(hash, attributes, oldest): (SetHash, AttributeSet, Option<i64>), file: &ArchiveFile| {
+        let oldest = oldest.into_iter().chain(file.oldest_tombstone_ms).min();
+        (hash.and(file.set_hash), attributes.union(file.attributes), oldest)
     };
     let sources = log.files_from(part.first).iter().take_while(|source| source.first < part.end);
-    let (set_hash, attributes) = sources.fold(Default::default(), sum);
-    if file.set_hash != set_hash || file.attributes.union(attributes) != file.attributes {
+    let (set_hash, attributes, oldest) = sources.fold(Default::default(), sum);
+    let attributes_held = file.attributes.union(attributes) == file.attributes;
+    if file.set_hash != set_hash || !attributes_held || file.oldest_tombstone_ms != oldest {
         return Err(Rejection::Malformed("a merged archive file has other messages than its sources"));
     }
     Ok(())

@@ -59,7 +59,8 @@ impl ShardState {
         check_settle(topic, buried)?;
         check_open(topic, buried)?;
         let now = self.time_ms;
-        publish_to(self.topic_mut(copies.topic)?, copies, body, now, touched)?;
+        let published = publish_to(self.topic_mut(copies.topic)?, copies, body, now, touched)?;
+        self.stored(published, body);
         settle(self.topic_mut(buried.topic)?, buried)
     }
 

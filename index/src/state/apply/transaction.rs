@@ -49,6 +49,7 @@ impl ShardState {
             Some(fate) => return Err(Rejection::TransactionDecided(fate)),
         }
         let prepared = self.transactions.prepared.remove(id).ok_or(Rejection::TransactionNotFound)?;
+        self.bodies.remove(prepared.sequence, prepared.references());
         for held in &prepared.settles {
             self.let_go(held, id);
         }
@@ -130,6 +131,7 @@ impl ShardState {
             sequence: body.sequence,
             body_at: body.at,
         };
+        self.bodies.add(prepared.sequence, prepared.references());
         self.transactions.prepared.insert(transact.id.clone(), prepared);
     }
 
@@ -148,7 +150,8 @@ impl ShardState {
         for publish in publishes {
             let topic = self.topics.get_mut(&publish.topic).expect("I17: a topic that is published to is kept");
             let known = vec![Known::New; publish.requests.len()];
-            let (_, _, placed) = store_batches(topic, publish, &known, body, now, touched);
+            let (batches, _, placed) = store_batches(topic, publish, &known, body, now, touched);
+            self.bodies.add(body.sequence, batches.iter().map(Vec::len).sum());
             let placed = publish.requests.iter().zip(placed);
             placements.extend(placed.map(|(request, placed)| (publish.topic, Arc::new(placed.of(request)))));
         }

@@ -2,9 +2,10 @@
 
 mod check;
 mod model;
+mod promises;
 mod rules;
 
-use model::{File, Model, Part, Status};
+use model::{File, Model, Part, Status, TopicModel};
 use proptest::{collection::vec, prelude::*};
 
 use crate::{
@@ -12,8 +13,8 @@ use crate::{
     batch::AttributeSet,
     command::{
         Applied, Archived, BatchRef, Claim, ClaimPart, Command, DeadLetter, DeadReason, Located, Mode, Outcome,
-        Prepare, Publish, QueueSettings, Rejection, Replace, Retention, Settle, SettlePartition, TopicSettings,
-        Transact, Trim,
+        Prepare, Publish, QueueSettings, Rejection, Replace, Retention, RetentionPatch, SettingsPatch, Settle,
+        SettlePartition, TopicSettings, Transact, Trim,
     },
     format::{Value, decode_snapshot, encode_snapshot},
     ids::{Ballot, FileId, Offset, Partition, RegionNo, TopicId, WriteId},
@@ -54,6 +55,13 @@ enum Step {
         partition: u32,
         to: u64,
         acknowledged: bool,
+        /// By a retention that the topic has not.
+        outdated: bool,
+    },
+    /// Changes the retention of a topic.
+    Retain {
+        topic: u64,
+        time_ms: u64,
     },
     Deleted {
         garbage: u64,
@@ -95,6 +103,8 @@ enum How {
     Whole,
     /// Every message whose bit is set is left out.
     Compacted(u64),
+    /// The same, by a retention that the topic has not.
+    Outdated(u64),
     /// A message is missing, and nothing says so.
     Missing,
     /// One too many.
@@ -107,6 +117,12 @@ enum How {
     Twice,
 }
 
+impl How {
+    fn compacts(self) -> bool {
+        matches!(self, Self::Compacted(_) | Self::Outdated(_))
+    }
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let place = || (0..3u64, 0..PARTITIONS);
     let claimed = (0..3u64, 0..PARTITIONS, 0..8u64, 0..6u64, prop::bool::weighted(0.1));
@@ -114,6 +130,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(How::Whole),
         4 => any::<u64>().prop_map(How::Compacted),
         1 => Just(How::Compacted(u64::MAX)),
+        1 => any::<u64>().prop_map(How::Outdated),
         1 => Just(How::Missing),
         1 => Just(How::Surplus),
         1 => Just(How::OtherRange),
@@ -131,8 +148,11 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (vec(0..40u64, 1..4), how).prop_map(|(claims, how)| Step::Replace { claims, how }),
         2 => (0..40u64).prop_map(|claim| Step::Release { claim }),
         1 => (0..4u16).prop_map(|region| Step::Locate { region }),
-        4 => (place(), 0..40u64, any::<bool>())
-            .prop_map(|((topic, partition), to, acknowledged)| Step::Trim { topic, partition, to, acknowledged }),
+        4 => (place(), 0..40u64, any::<bool>(), prop::bool::weighted(0.1))
+            .prop_map(|((topic, partition), to, acknowledged, outdated)| {
+                Step::Trim { topic, partition, to, acknowledged, outdated }
+            }),
+        1 => (0..3u64, 0..4u64).prop_map(|(topic, time_ms)| Step::Retain { topic, time_ms }),
         2 => (0..40u64).prop_map(|garbage| Step::Deleted { garbage }),
         1 => (0..3u64, any::<bool>()).prop_map(|(topic, queue)| Step::Subscribe { topic, queue }),
         3 => (place(), 0..40u64).prop_map(|((topic, partition), to)| Step::Commit { topic, partition, to }),
@@ -153,10 +173,18 @@ fn founded() -> ShardState {
 }
 
 /// Key compaction is allowed in the topic of that number, unless it is the last.
+fn retention(number: u64) -> Retention {
+    Retention { key_compaction: number < 2, ..Retention::default() }
+}
+
 fn create(number: u64) -> Command {
-    let retention = Retention { key_compaction: number < 2, ..Retention::default() };
-    let settings = TopicSettings { partitions: PARTITIONS, retention, ..TopicSettings::default() };
+    let settings = TopicSettings { partitions: PARTITIONS, retention: retention(number), ..TopicSettings::default() };
     Command::CreateTopic { name: TopicName::new(&format!("t{number}")).unwrap(), settings }
+}
+
+/// Another one, which allows as much.
+fn other(retention: &Retention) -> Retention {
+    Retention { time_ms: retention.time_ms + 1, ..*retention }
 }
 
 fn publish(topic: TopicId, partition: u32, rows: u32) -> Command {
@@ -267,14 +295,19 @@ impl World {
             (Err(Rejection::ClaimLost(id)), Err(_)) => {
                 assert!(!matches!(self.model.ids.get(&id), Some(Status::Claimed(_))));
             }
+            (Err(Rejection::RetentionChanged), Err(lost)) => assert!(!lost && matches!(how, How::Outdated(_))),
             (Err(Rejection::Malformed(_)), Err(lost)) => assert!(!lost, "a claim is lost: {parts:?}"),
             (outcome, expected) => panic!("{outcome:?} but {expected:?} for {parts:?}"),
         }
     }
 
-    fn trim(&mut self, (topic, partition): (u64, u32), to: u64, acknowledged: bool) {
-        let id = self.model.topics[&topic].id;
-        let trim = Trim { topic: id, partition: Partition(partition), to: Offset(to), acknowledged };
+    fn trim(&mut self, (topic, partition): (u64, u32), to: u64, acknowledged: bool, outdated: bool) {
+        let TopicModel { id, retention, .. } = self.model.topics[&topic];
+        let trim = Trim { topic: id, partition: Partition(partition), to: Offset(to), acknowledged, retention };
+        if outdated {
+            let trim = Trim { retention: other(&retention), ..trim };
+            return assert_eq!(self.apply(Command::Trim(trim)), Err(Rejection::RetentionChanged));
+        }
         let wanted = self.model.trimmed(topic, partition, to, acknowledged);
         assert_eq!(self.apply(Command::Trim(trim)), Ok(Outcome::Trimmed(Offset(wanted))));
     }
@@ -334,7 +367,17 @@ impl World {
                     self.model.located(*region);
                 }
             }
-            Step::Trim { topic, partition, to, acknowledged } => self.trim((*topic, *partition), *to, *acknowledged),
+            Step::Trim { topic, partition, to, acknowledged, outdated } => {
+                self.trim((*topic, *partition), *to, *acknowledged, *outdated);
+            }
+            Step::Retain { topic, time_ms } => {
+                let known = self.model.topics.get_mut(topic).unwrap();
+                known.retention.time_ms = *time_ms;
+                let retention = RetentionPatch { time_ms: Some(*time_ms), ..RetentionPatch::default() };
+                let patch = SettingsPatch { retention, ..SettingsPatch::default() };
+                let alter = Command::AlterTopic { topic: known.id, patch };
+                assert_eq!(self.apply(alter), Ok(Outcome::Done));
+            }
             Step::Deleted { garbage } => {
                 let id = FileId(1 + garbage % self.state.archive.last().0.max(1));
                 assert_eq!(self.apply(Command::Deleted(vec![id])), Ok(Outcome::Done));

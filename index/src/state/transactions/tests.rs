@@ -322,6 +322,7 @@ impl World {
             let waits = known.fate.is_none() && known.rows != [[0; 2]; 2];
             assert!(kept || !waits, "the body of a transaction that waits is needed: {known:?}");
         }
+        assert!(self.state == self.state.recounted(), "what is kept up to date is what there is");
         let queue = self.state.topic(self.topics[0]).unwrap().subscriptions[&queue_name()].queue().unwrap();
         let part = queue.partition(Partition(0)).unwrap();
         for offset in 0..self.end() {

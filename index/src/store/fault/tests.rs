@@ -204,3 +204,14 @@ fn latency_is_as_wide_as_asked() {
     assert!((28..32).contains(&samples[5_000].as_millis()), "{:?}", samples[5_000]);
     assert!((95..125).contains(&samples[9_900].as_millis()), "{:?}", samples[9_900]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_is_not_finished_is_forgotten() {
+    let bench = bench();
+    let mut upload = bench.region.upload(Component::Compactor, &bench.key).await.unwrap();
+    upload.part(Bytes::from_static(b"part")).await.unwrap();
+    bench.fault.add(Rule::always(Operation::Put, Fault::Fail { applied: false, answer: Answer::Status(500) }));
+    bench.fault.add(Rule::always(Operation::Delete, Fault::Delay(Duration::from_millis(1))));
+    assert!(upload.finish().await.is_err());
+    assert_eq!(bench.fault.struck(), 2, "that it is to be finished, and that it is to be forgotten");
+}

@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use brigade_index::{
     archive::{FileHead, FileWriter, Footer, FooterStep, WriterSettings},
     batch::{Messages, decode},
-    command::{Archived, Claim, ClaimPart, Command, Outcome, Replace, RetentionPatch, SettingsPatch, Trim},
+    command::{Archived, Claim, ClaimPart, Command, Outcome, Replace, Retention, RetentionPatch, SettingsPatch, Trim},
     ids::{Ballot, FileId, Offset, Partition, RegionNo, TopicId},
     keys::Key,
     shard::FetchError,
@@ -90,12 +90,13 @@ impl MemoryLog {
             self.files.lock().insert(file.key(&name, topic, partition).to_string(), bytes.into());
             file
         });
-        if !all {
+        let compacted = (!all).then(|| {
             let retention = RetentionPatch { key_compaction: Some(true), ..RetentionPatch::default() };
             let patch = SettingsPatch { retention, ..SettingsPatch::default() };
             self.now(Command::AlterTopic { topic, patch }).unwrap();
-        }
-        let replace = Replace { parts: vec![Archived { id: ids[0], file, compacted: !all }] };
+            self.retention(topic)
+        });
+        let replace = Replace { parts: vec![Archived { id: ids[0], file, compacted }] };
         self.now(Command::Replace(replace)).unwrap();
         kept.then_some(ids[0])
     }
@@ -136,9 +137,14 @@ impl MemoryLog {
         stored
     }
 
+    fn retention(&self, topic: TopicId) -> Retention {
+        self.state.read().topic(topic).unwrap().settings.retention
+    }
+
     /// Drops everything before an offset.
     pub(crate) fn trim(&self, topic: TopicId, partition: Partition, to: Offset) {
-        self.now(Command::Trim(Trim { topic, partition, to, acknowledged: false })).unwrap();
+        let retention = self.retention(topic);
+        self.now(Command::Trim(Trim { topic, partition, to, acknowledged: false, retention })).unwrap();
     }
 
     /// Deletes what is not referenced any more: archive files, and bodies of entries.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use brigade_index::{
-    command::{Command, DeadReason, Outcome, Retry, Settle, SettlePartition},
+    command::{Command, DeadReason, Outcome, Rejection, Retry, Settle, SettlePartition},
     shard::{Committed, Proposal, ProposeError},
 };
 use tokio::{sync::oneshot, time::Instant};
@@ -279,7 +279,13 @@ impl Task {
         let After { kept, skipped, .. } = after;
         let now_ms = self.now_ms();
         let result = match result {
-            Ok(mut committed) => committed.outcomes.pop().unwrap_or(Ok(Outcome::Done)).map(|_| ()).map_err(Into::into),
+            Ok(mut committed) => match committed.outcomes.pop().unwrap_or(Ok(Outcome::Done)) {
+                // By a proposal of a life before this one that was still under way: this one knows less than it thinks.
+                Err(rejection @ Rejection::NotOpen { .. }) => {
+                    Err(IngestError::Propose(ProposeError::Unknown(rejection.to_string())))
+                }
+                outcome => outcome.map(|_| ()).map_err(Into::into),
+            },
             Err(error) => Err(IngestError::Propose(error)),
         };
         if result.is_ok() {

@@ -1,5 +1,5 @@
 //! Scenario `catch-up`: one reader of old messages, page by page, beside bare GETs of the same ranges one after the other,
-//! and beside one stream over whole objects. Once on a store behind a network, once on the local directory.
+//! and beside bare GETs of the whole objects one after the other. Once on a store behind a network, once on the local directory.
 
 use std::{sync::Arc, time::Duration};
 
@@ -68,6 +68,8 @@ pub struct CatchUpArgs {
 struct Round {
     requests: usize,
     fetched: f64,
+    /// Bytes of the objects, each once.
+    needed: f64,
     reader: f64,
     cpu: f64,
     same_ranges: f64,
@@ -95,25 +97,24 @@ pub(super) async fn run(args: &CatchUpArgs) -> Report {
         let of = |pick: fn(&Round) -> f64| median(&rounds.iter().map(pick).collect::<Vec<_>>());
         let over = of(|round| round.same_ranges / round.reader);
         let over_whole = of(|round| round.whole / round.reader);
-        let met = name != "network" || over >= TARGET;
+        let met = name != "network" || over.min(over_whole) >= TARGET;
         report.met &= met;
         let (fetched, requests) = (of(|round| round.fetched), of(|round| round.requests as f64));
         let (reader, cpu) = (of(|round| round.reader), of(|round| round.cpu));
         report.lines.push(format!(
             "{name}: {:.0} MiB of messages in {reader:.2} s ({:.0} MiB/s, {cpu:.2} s of processor time): {:.0} MiB fetched with \
-             {requests:.0} requests, {:.1} MiB/s; bare GETs of the same ranges {:.1} MiB/s, ratio {over:.2}; one stream over whole \
+             {requests:.0} requests; bare GETs of the same ranges {:.1} MiB/s, ratio {over:.2}; whole \
              objects {:.1} MiB/s, ratio {over_whole:.2}{}",
             payload / MIB,
             payload / MIB / reader,
             fetched / MIB,
-            fetched / MIB / reader,
             fetched / MIB / of(|round| round.same_ranges),
-            fetched / MIB / of(|round| round.whole),
+            of(|round| round.needed) / MIB / of(|round| round.whole),
             if met { "" } else { "  <- misses its target" },
         ));
         let all = |pick: fn(&Round) -> f64| rounds.iter().map(|round| rounded(pick(round))).collect::<Vec<_>>();
         rows.push(json!({
-            "store": name, "fetched_bytes": fetched, "requests": requests, "reader_seconds": all(|round| round.reader),
+            "store": name, "fetched_bytes": fetched, "needed_bytes": of(|round| round.needed), "requests": requests, "reader_seconds": all(|round| round.reader),
             "cpu_seconds": all(|round| round.cpu), "same_ranges_seconds": all(|round| round.same_ranges),
             "whole_objects_seconds": all(|round| round.whole), "ratio": rounded(over),
             "ratio_to_whole_objects": rounded(over_whole), "met": met,
@@ -147,10 +148,9 @@ async fn round(args: &CatchUpArgs, url: &str, latency: Option<Latency>, bandwidt
         }
     }
     let fetched = reads.iter().map(|(_, range)| (range.end - range.start) as f64).sum();
-    let whole_bytes: f64 = objects.iter().map(|(_, range)| (range.end - range.start) as f64).sum();
-    // As long as the bytes that the reader fetched would take.
-    let whole = bare(&slow, &objects).await * fetched / whole_bytes;
-    Round { requests: reads.len(), fetched, reader, cpu, same_ranges, whole }
+    let needed = objects.iter().map(|(_, range)| (range.end - range.start) as f64).sum();
+    let whole = bare(&slow, &objects).await;
+    Round { requests: reads.len(), fetched, needed, reader, cpu, same_ranges, whole }
 }
 
 /// Seconds that these GETs take, one after the other.

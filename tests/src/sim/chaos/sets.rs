@@ -72,7 +72,9 @@ async fn attempt(world: &World, wanted: Vec<SimRegion>, random: &mut StdRng) {
     }
     let done = timeout(CHANGE, change_to(world, &wanted)).await.is_ok();
     world.say(if done { "the regions are changed" } else { "the regions are not changed yet" });
-    world.tell(wanted);
+    if done || wanted.iter().any(|region| known(&region)) {
+        world.tell(wanted);
+    }
 }
 
 /// A region that lost what it held is replaced by a new one.

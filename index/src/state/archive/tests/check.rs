@@ -32,7 +32,9 @@ impl Model {
                 assert!(files == before || version > then, "who publishes the list of files would not learn of it");
             }
         }
+        assert_eq!(state.bodies_needed(), bodies.len());
         assert_eq!(state.bodies().collect::<BTreeSet<_>>(), bodies, "entries that are needed");
+        assert!(*state == state.recounted(), "what is kept up to date is what there is");
     }
 
     /// Every identity up to the last is exactly one of referenced, claimed, garbage, and gone.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{PARTITIONS, What};
+use super::{PARTITIONS, What, retention};
 use crate::{
-    command::{Archived, ClaimPart},
+    command::{Archived, ClaimPart, Retention},
     ids::{FileId, Offset, Partition, Sequence, SubscriptionId, TopicId},
     keys,
     names::{TopicName, TransactionId},
@@ -110,6 +110,7 @@ pub(super) struct TopicModel {
     pub(super) parts: Vec<Part>,
     pub(super) stream: bool,
     pub(super) queue: Option<SubscriptionId>,
+    pub(super) retention: Retention,
 }
 
 /// A transaction that holds messages.
@@ -153,7 +154,8 @@ impl Model {
 
     pub(super) fn create_topic(&mut self, number: u64, id: TopicId) {
         let parts = (0..PARTITIONS).map(|_| Part::default()).collect();
-        self.topics.insert(number, TopicModel { id, parts, stream: false, queue: None });
+        let retention = retention(number);
+        self.topics.insert(number, TopicModel { id, parts, stream: false, queue: None, retention });
     }
 
     /// `published`: whether there may be views of it, which are deleted with its last garbage.

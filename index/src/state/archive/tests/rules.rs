@@ -34,11 +34,12 @@ impl Model {
             _ => (nowhere, None),
         };
         let there = log.map(|log| log.exists.range(part.first.0..part.end.0).copied()).into_iter().flatten();
-        let dropped = |at: &u64| matches!(how, How::Compacted(mask) if mask >> (at % 64) & 1 == 1);
+        let dropped =
+            |at: &u64| matches!(how, How::Compacted(mask) | How::Outdated(mask) if mask >> (at % 64) & 1 == 1);
         let kept: BTreeSet<_> = there.filter(|at| !dropped(at)).collect();
         let sources = log.map(|log| self.sources(log, &part)).unwrap_or_default();
         let hash = match sources.iter().map(|source| source.map(|file| file.hash)).collect::<Option<Vec<_>>>() {
-            Some(hashes) if !matches!(how, How::Compacted(_)) => hashes.into_iter().fold(0_u128, u128::wrapping_add),
+            Some(hashes) if !how.compacts() => hashes.into_iter().fold(0_u128, u128::wrapping_add),
             _ => kept.iter().map(|at| u128::from(at * at + 7)).sum(),
         };
         let rows = match how {
@@ -59,15 +60,23 @@ impl Model {
             min_timestamp_ms: 1,
             max_timestamp_ms: 2,
             attributes: AttributeSet::default(),
+            oldest_tombstone_ms: None,
             merges: 0,
-            compacted: matches!(how, How::Compacted(_)),
+            compacted: how.compacts(),
             regions: match how {
                 How::NoRegion => Vec::new(),
                 How::FewRegions => vec![RegionNo(1), RegionNo(7)],
                 _ => vec![RegionNo(0), RegionNo(1)],
             },
         };
-        Archived { id, file: (rows > 0).then_some(file), compacted: matches!(how, How::Compacted(_)) }
+        let retention = self.topics.values().find(|topic| topic.id == part.topic).map(|topic| topic.retention);
+        let retention = retention.unwrap_or_default();
+        let compacted = match how {
+            How::Compacted(_) => Some(retention),
+            How::Outdated(_) => Some(other(&retention)),
+            _ => None,
+        };
+        Archived { id, file: (rows > 0).then_some(file), compacted }
     }
 
     /// What lies in a part: files, and `None` for runs.
@@ -89,7 +98,7 @@ impl Model {
         }
         claims.sort_by_key(|(part, _)| (part.topic, part.partition, part.first));
         let mut ends = BTreeMap::new();
-        let mut good = how != How::Twice;
+        let mut good = !matches!(how, How::Twice | How::Outdated(_));
         for (part, archived) in claims {
             let end = ends.entry((part.topic, part.partition)).or_insert(self.claimed_part(&part).1.archived_end());
             good &= part.first.0 <= *end && self.is_good(&part, archived, how);
@@ -111,7 +120,7 @@ impl Model {
             files.clone().map(|file| file.rows).sum::<u64>() + runs.map(|(first, end, _)| end - first).sum::<u64>();
         let rows = archived.file.as_ref().map_or(0, |file| file.rows);
         let dropped = log.log_start.min(part.end.0).saturating_sub(part.first.0);
-        let compacted = matches!(how, How::Compacted(_));
+        let compacted = how.compacts();
         let merged = sources.iter().all(Option::is_some) && dropped == 0;
         let hashes = files.fold(0, |sum: u128, file| sum.wrapping_add(file.hash));
         let whole = |file: &ArchiveFile| {
