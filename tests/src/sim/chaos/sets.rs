@@ -1,6 +1,6 @@
 //! The set of regions changes under load, and regions lose what they held.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use brigade_index::shard::ShardStatus;
 use object_store::memory::InMemory;
@@ -109,6 +109,16 @@ pub(super) async fn ruin(world: &World, random: &mut StdRng) {
     let copy = random.random_bool(0.6).then(|| region.copy());
     world.say(format_args!("region {region} may be ruined soon, old copy: {}", copy.is_some()));
     if timeout(RIPE, ripen(world, &status)).await.is_err() {
+        return;
+    }
+    // A region that forgets whom it promised something, or of which somebody has read a half, is beyond what the journal can
+    // bear: see "Going backwards" in its specification. So nobody may be about to take over.
+    let Some((leader, _, status)) = world.leader() else { return };
+    for other in world.nodes().iter().filter(|node| !Arc::ptr_eq(node, &leader)) {
+        world.kill(other);
+        world.start(other.machine.clone(), false);
+    }
+    if region.has_promised_beyond(status.ballot).await {
         return;
     }
     world
