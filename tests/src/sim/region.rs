@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use brigade_index::{
     format::{Head, Kind},
-    ids::ShardId,
+    ids::{Ballot, ShardId},
     keys,
     names::RegionName,
     store::fault::{Latency, Rule},
@@ -162,6 +162,21 @@ impl SimRegion {
                 self.alarm(format!("{key} in region {self} is deleted, and listed still"));
             }
         }
+    }
+
+    /// Whether somebody with a higher ballot than this has taken it over.
+    pub(super) async fn has_promised_beyond(&self, ballot: Ballot) -> bool {
+        for key in self.keys(&Path::from("journal")).await {
+            let Some(slot) = keys::parse_journal(ShardId(0), &key) else { continue };
+            let is_takeover = || async {
+                let head = self.bytes(&key).await.and_then(|bytes| Head::decode(&bytes).ok());
+                head.is_some_and(|head| head.kind == Kind::Takeover)
+            };
+            if slot.ballot > ballot || slot.ballot == ballot && is_takeover().await {
+                return true;
+            }
+        }
+        false
     }
 
     async fn bytes(&self, key: &Path) -> Option<Bytes> {

@@ -111,6 +111,12 @@ pub(super) async fn ruin(world: &World, random: &mut StdRng) {
     if timeout(RIPE, ripen(world, &status)).await.is_err() {
         return;
     }
+    // A region that forgets whom it promised something is beyond what the journal can bear: see "Going backwards" in its
+    // specification.
+    let Some((_, _, status)) = world.leader() else { return };
+    if region.has_promised_beyond(status.ballot).await {
+        return;
+    }
     world
         .say(format_args!("region {region} is {}", if copy.is_some() { "restored from an old copy" } else { "wiped" }));
     region.restore(copy.unwrap_or_else(InMemory::new));
