@@ -76,9 +76,10 @@ fn consumer(client: Client, name: &'static str, record: Record, done: Arc<Mutex<
                 values.push(message["value"].as_u64().unwrap());
             }
             sleep(Duration::from_millis(10)).await;
+            // Before the commit: who is aborted while it is under way has worked on them, and nobody gets them again.
+            record.0.lock().unwrap().received.extend(values);
             let (committed, _) = client.retry(&policy, || member.commit(&polled.positions)).await.unwrap();
             let mut seen = record.0.lock().unwrap();
-            seen.received.extend(values);
             for position in committed {
                 let range = (name.to_owned(), first[&position.partition], position.offset);
                 seen.committed.entry(position.partition).or_default().push(range);
