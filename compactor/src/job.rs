@@ -23,7 +23,6 @@ use brigade_index::{
     store::Component,
 };
 use bytes::Bytes;
-use futures::future::join_all;
 use tokio::{runtime::RuntimeFlavor, time::sleep};
 
 pub(crate) use self::breaks::{Break, Breaks};
@@ -135,13 +134,7 @@ impl JobContext {
         F: FnOnce(Vec<FileId>) -> W,
         W: Future<Output = Result<Vec<Archived>, JobError>>,
     {
-        let places: Vec<_> = parts.iter().map(|part| self.place(part).ok()).collect();
         let mut ids = self.claim(parts.clone()).await?;
-        let keys = ids.iter().zip(&parts).zip(places).filter_map(|((id, part), place)| {
-            let FilePlace { name, topic, partition } = place?;
-            Some((*id, (*part, keys::archive_file(&name, topic, partition, part.first, *id))))
-        });
-        let keys: Vec<_> = keys.collect();
         let worked = work(ids.clone()).await;
         self.holds(0);
         let settled = match worked {
@@ -161,34 +154,7 @@ impl JobContext {
             // What is not released now is in the next round.
             let _ = self.shard.propose(vec![Command::Release(ids)]).await;
         }
-        if settled.is_err() {
-            self.delete_orphans(keys).await;
-        }
         settled
-    }
-
-    /// Deletes what was written too late: the claim was gone and its garbage deleted before. Nothing will ever refer to it, and
-    /// nobody else knows that it is there. What the state still claims, refers to or lists as garbage is not touched, nor
-    /// what another leader has made of a claim: a claim that is gone by what is committed never comes back. A leader that was
-    /// deposed meanwhile does not see that its claim is gone, and leaves its file to scrub.
-    async fn delete_orphans(&self, keys: Vec<(FileId, (ClaimPart, keys::Key))>) {
-        let orphans: Vec<_> = {
-            let state = self.shard.state();
-            let is_known = |id: &FileId, part: &ClaimPart| {
-                let log = state.topic(part.topic).and_then(|topic| topic.partition(part.partition));
-                log.is_some_and(|log| log.files_from(part.first).first().is_some_and(|file| file.id == *id))
-                    || state.archive.claims().contains_key(id)
-                    || state.archive.garbage().contains_key(id)
-            };
-            keys.into_iter().filter(|(id, (part, _))| !is_known(id, part)).map(|(_, (_, key))| key).collect()
-        };
-        for key in orphans {
-            let regions = self.shard.regions();
-            let deleting = regions.iter().map(|region| region.store.delete(Component::Compactor, &key));
-            for error in join_all(deleting).await.into_iter().filter_map(Result::err) {
-                tracing::warn!(%error, "an archive file that nothing refers to is left; scrub finds it");
-            }
-        }
     }
 
     /// The job holds so many bytes.

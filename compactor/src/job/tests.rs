@@ -93,34 +93,6 @@ async fn upload(trial: &Trial, context: &JobContext, topic: TopicId, id: FileId)
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_written_after_its_claim_was_given_up_and_forgotten_is_deleted_by_who_wrote_it() {
-    let trial = Trial::new(32).await;
-    let topic = trial.topic("t").await;
-    trial.publish_values(topic, &[(0, vec![text(1), text(2)])]).await;
-    let part = ClaimPart { topic, partition: Partition(0), first: Offset(0), end: Offset(2) };
-    let context = context(&trial);
-    for forgotten in [true, false] {
-        let late = |ids: Vec<FileId>| {
-            let (trial, context) = (&trial, &context);
-            async move {
-                trial.propose(Command::Release(ids.clone())).await;
-                if forgotten {
-                    trial.propose(Command::Deleted(ids.clone())).await;
-                }
-                upload(trial, context, topic, ids[0]).await;
-                Ok(vec![file(context, ids[0], 2)])
-            }
-        };
-        let error = context.under_claims(vec![part], late).await.unwrap_err();
-        assert!(error.is_superseded(), "{error}");
-        for region in 0..3 {
-            let left = trial.files_in(region).await.len();
-            assert_eq!(left, usize::from(!forgotten), "what is garbage is left to who deletes that");
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn nothing_that_may_have_been_put_in_place_is_deleted() {
     let trial = Trial::new(33).await;
     let topic = trial.topic("t").await;
