@@ -1,6 +1,7 @@
 //! The outside of Brigade: its server, its client and its command line.
 
 pub mod bench;
+mod calendar;
 pub mod cli;
 pub mod client;
 mod cost;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::calendar::{days, number};
+
 /// Growing pauses between two bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
@@ -50,11 +52,7 @@ fn parse_http_date(text: &str) -> Option<i64> {
     if zone != "GMT" || next().is_some() {
         return None;
     }
-    let number = |text: &str, len: usize, most: i64| {
-        let is_number = text.len() == len && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse::<i64>().ok().filter(|number| is_number && *number <= most)
-    };
-    let month = MONTHS.iter().position(|name| *name == month)? as i64;
+    let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
     let (day, year) = (number(day, 2, 31)?, number(year, 4, 9_999)?);
     let mut clock = time.split(':');
     let (hour, minute, second) = (clock.next()?, clock.next()?, clock.next()?);
@@ -62,12 +60,7 @@ fn parse_http_date(text: &str) -> Option<i64> {
     if clock.next().is_some() || day == 0 {
         return None;
     }
-    // Years begin in March here, so that the leap day is the last one of its year.
-    let year = if month < 2 { year - 1 } else { year };
-    let (era, day_of_year) = (year.div_euclid(400), (153 * ((month + 10) % 12) + 2) / 5 + day - 1);
-    let year = year.rem_euclid(400);
-    let days = era * 146_097 + year * 365 + year / 4 - year / 100 + day_of_year - 719_468;
-    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
+    Some(days(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
 #[cfg(test)]
